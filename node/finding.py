@@ -1,0 +1,135 @@
+"""What Genu says: a Finding for each knee, a Reading for each radiograph. Plain data; JSON in and out."""
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Any
+
+from node.reasons import Reason, reason
+
+
+class KLGrade(IntEnum):
+    """
+    The Kellgren-Lawrence grade (Kellgren & Lawrence 1957, Ann Rheum Dis 16:494).
+
+    0 none; 1 doubtful narrowing, possible lipping; 2 definite osteophytes, possible narrowing; 3 moderate
+    osteophytes, definite narrowing, some sclerosis; 4 large osteophytes, marked narrowing, severe sclerosis.
+    """
+
+    KL0 = 0
+    KL1 = 1
+    KL2 = 2
+    KL3 = 3
+    KL4 = 4
+
+
+class Laterality(StrEnum):
+    """The side of a knee, as in Image Laterality (0020,0062)."""
+
+    RIGHT = "R"
+    LEFT = "L"
+    UNKNOWN = "U"
+
+
+class Outcome(StrEnum):
+    """How the analysis of a radiograph ended."""
+
+    GRADED = "graded"
+    NOT_ANALYSED = "not_analysed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which model spoke. The hash is that of its weights."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """
+    One knee: its side, where it lies, and its grade or the reason why it has none.
+
+    `box` is (x0, y0, x1, y1) in pixels of the stored image; x1 and y1 lie just outside. `probabilities`
+    are those of KL 0 to KL 4 and sum to 1. `laterality_source` names the attribute or sign that told the
+    side ("ImageLaterality", "Laterality", "AnatomicRegionSequence", "position", "none").
+    """
+
+    laterality: Laterality
+    laterality_source: str
+    box: tuple[float, float, float, float]
+    grade: KLGrade | None = None
+    probabilities: tuple[float, ...] | None = None
+    reason: Reason | None = None
+    empty_map: bool = False
+    """True if no cell of the grade's map speaks for it: there is nothing to show."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "laterality": self.laterality.value,
+            "laterality_source": self.laterality_source,
+            "box": [round(edge, 1) for edge in self.box],
+            "grade": None if self.grade is None else int(self.grade),
+            "probabilities": None if self.probabilities is None else [round(p, 5) for p in self.probabilities],
+            "reason": reason_as_json(self.reason),
+            "empty_map": self.empty_map,
+        }
+
+    @classmethod
+    def from_json(cls, told: dict[str, Any]) -> "Finding":
+        return cls(
+            laterality=Laterality(told["laterality"]),
+            laterality_source=told["laterality_source"],
+            box=(told["box"][0], told["box"][1], told["box"][2], told["box"][3]),
+            grade=None if told["grade"] is None else KLGrade(told["grade"]),
+            probabilities=None if told["probabilities"] is None else tuple(told["probabilities"]),
+            reason=reason(told["reason"]["code"]) if told.get("reason") else None,
+            empty_map=told.get("empty_map", False),
+        )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Everything Genu says of one radiograph."""
+
+    sop_instance_uid: str
+    outcome: Outcome
+    model: ModelIdentity | None
+    knees: tuple[Finding, ...] = ()
+    reason: Reason | None = None
+    detail: str = ""
+    notes: tuple[str, ...] = ()
+    """What a reader should know of how the film was read, e.g. that its polarity was put right."""
+
+    def as_json(self) -> dict[str, Any]:
+        model = self.model
+        return {
+            "sop_instance_uid": self.sop_instance_uid,
+            "outcome": self.outcome.value,
+            "reason": reason_as_json(self.reason, self.detail),
+            "model": {"name": model.name, "version": model.version, "sha256": model.sha256} if model else None,
+            "knees": [knee.as_json() for knee in self.knees],
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def from_json(cls, told: dict[str, Any]) -> "Reading":
+        return cls(
+            sop_instance_uid=told["sop_instance_uid"],
+            outcome=Outcome(told["outcome"]),
+            model=ModelIdentity(**told["model"]) if told["model"] else None,
+            knees=tuple(Finding.from_json(knee) for knee in told["knees"]),
+            reason=reason(told["reason"]["code"]) if told["reason"] else None,
+            detail=told["reason"].get("detail", "") if told["reason"] else "",
+            notes=tuple(told.get("notes", ())),
+        )
+
+
+def reason_as_json(given: Reason | None, detail: str = "") -> dict[str, str] | None:
+    """A reason as {"code", "text", "advice"}, and "detail" where something more is known."""
+    if given is None:
+        return None
+    told = {"code": given.code, "text": given.meaning, "advice": given.advice}
+    return {**told, "detail": detail} if detail else told

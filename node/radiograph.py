@@ -1,0 +1,69 @@
+"""What the node takes in: SOP classes, transfer syntaxes, and what it knows of a received instance."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydicom import uid as dicom
+
+RADIOGRAPH_CLASSES = (
+    dicom.ComputedRadiographyImageStorage,
+    dicom.DigitalXRayImageStorageForPresentation,
+    dicom.DigitalXRayImageStorageForProcessing,
+    dicom.SecondaryCaptureImageStorage,
+    dicom.MultiFrameSingleBitSecondaryCaptureImageStorage,
+    dicom.MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    dicom.MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    dicom.MultiFrameTrueColorSecondaryCaptureImageStorage,
+)
+"""Storage SOP classes that may hold a knee radiograph (PS3.4 B.5)."""
+
+REPORT_CLASSES = (dicom.ComprehensiveSRStorage, dicom.Comprehensive3DSRStorage)
+"""Taken in only because a PACS may route Genu's own results back: they are put aside (no loops)."""
+
+STORAGE_CLASSES = (*RADIOGRAPH_CLASSES, *REPORT_CLASSES)
+
+TRANSFER_SYNTAXES = (
+    dicom.ExplicitVRLittleEndian,
+    dicom.ImplicitVRLittleEndian,
+    dicom.ExplicitVRBigEndian,
+    dicom.DeflatedExplicitVRLittleEndian,
+    dicom.RLELossless,
+    dicom.JPEGBaseline8Bit,
+    dicom.JPEGExtended12Bit,
+    dicom.JPEGLossless,
+    dicom.JPEGLosslessSV1,
+    dicom.JPEGLSLossless,
+    dicom.JPEGLSNearLossless,
+    dicom.JPEG2000Lossless,
+    dicom.JPEG2000,
+)
+"""Accepted and stored as they come; decoding is the workers' business (PS3.5 section 10, PS3.6 table A-1)."""
+
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
+
+
+def is_uid(text: str) -> bool:
+    """
+    Whether `text` may serve as a UID: digits and dots, at most 64 characters (PS3.5 section 9.1).
+
+    Components with leading zeros are let through: real modalities write them.
+    """
+    return len(text) <= 64 and _UID.fullmatch(text) is not None
+
+
+@dataclass(frozen=True)
+class Radiograph:
+    """A received instance as the receiver knows it: from the association, never from its pixels."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    sha256: str
+    """Of the data set as it came, file meta information left out: the vault's name for the bytes."""
+    size: int
+    """Bytes of the file in the vault."""
+    calling_ae_title: str
+    calling_host: str
+    received_at: datetime
+    """With time zone UTC."""

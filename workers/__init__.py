@@ -1,0 +1,1 @@
+"""The workers: they turn one radiograph into a report."""

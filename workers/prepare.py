@@ -1,0 +1,77 @@
+"""
+From a grey crop of one knee to what a network sees.
+
+Training and service call the same functions here, so nothing differs between them. PREPARATION names
+the recipe: it is written into each model's card, and a model prepared otherwise is refused at load.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+PREPARATION = 1
+"""Change it whenever the same crop would come out of `prepare` differently."""
+
+Grey = npt.NDArray[np.float32]
+"""A grey image, (rows, columns), 0.0 black to 1.0 white, bone bright."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in pixels of the image it was found on; x1 and y1 lie just outside it."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+    @property
+    def width(self) -> float:
+        return self.x1 - self.x0
+
+    @property
+    def height(self) -> float:
+        return self.y1 - self.y0
+
+
+def crop(image: Grey, box: Box, size: int) -> Grey:
+    """Cut `box` out of `image` and resize it to (size, size); beyond the film its last pixels continue."""
+    scale_x, scale_y = size / box.width, size / box.height
+    # Averaging before shrinking keeps fine trabeculae from turning into moiré.
+    shrink = min(scale_x, scale_y)
+    if shrink < 0.5:
+        factor = 1 / np.floor(1 / shrink)
+        image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA).astype(np.float32)
+        box = Box(box.x0 * factor, box.y0 * factor, box.x1 * factor, box.y1 * factor)
+        scale_x, scale_y = size / box.width, size / box.height
+    move = np.array(
+        [[scale_x, 0, -box.x0 * scale_x + scale_x / 2 - 0.5], [0, scale_y, -box.y0 * scale_y + scale_y / 2 - 0.5]]
+    )
+    return cv2.warpAffine(image, move, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def prepare(knee: Grey, size: int) -> npt.NDArray[np.float32]:
+    """
+    Turn a crop of a right knee (mirror a left one first) into a network's input, (3, size, size).
+
+    The channels are the same knee three times: stretched between its 1st and 99th percentile, with its
+    contrast evened out (CLAHE, Zuiderveld 1994), and with its local mean and spread taken out, so that
+    an over- or under-exposed film still shows its joint space in one of them.
+    """
+    if knee.shape != (size, size):
+        knee = crop(knee, Box(0, 0, knee.shape[1], knee.shape[0]), size)
+    stretched = stretch(knee)
+    even = cv2.createCLAHE(clipLimit=3.0, tileGridSize=(8, 8)).apply((stretched * 255).round().astype(np.uint8))
+    mean = cv2.GaussianBlur(stretched, (0, 0), size / 24)
+    spread = cv2.GaussianBlur((stretched - mean) ** 2, (0, 0), size / 24) ** 0.5
+    local = np.clip((stretched - mean) / (4 * spread + 0.05), -1, 1) / 2 + 0.5
+    channels = np.stack([stretched, even.astype(np.float32) / 255, local])
+    return ((channels - 0.5) / 0.25).astype(np.float32)
+
+
+def stretch(image: Grey) -> Grey:
+    """Spread the grey levels between the 1st and the 99th percentile over 0 to 1."""
+    low, high = np.percentile(image, (1, 99))
+    return np.clip((image - low) / max(float(high - low), 1e-3), 0, 1).astype(np.float32)

@@ -1,0 +1,1 @@
+"""How the models were made and judged, to be run again."""

@@ -1,0 +1,45 @@
+"""What one knee could have looked like on another day: position, exposure, noise, something in the way."""
+
+import cv2
+import numpy as np
+
+from workers.prepare import Grey
+
+
+def augment(knee: Grey, random: np.random.Generator) -> Grey:
+    """A changed copy of a crop of a right knee, same shape, 0 to 1. It is never mirrored: sides are known."""
+    knee = _expose(_move(knee, random), random)
+    if random.random() < 0.3:
+        knee = _hide(knee, random)
+    return knee
+
+
+def _move(knee: Grey, random: np.random.Generator) -> Grey:
+    rows, columns = knee.shape
+    turn = float(np.clip(random.normal(0, 4), -12, 12))
+    zoom = float(np.exp(np.clip(random.normal(0, 0.07), -0.18, 0.18)))
+    matrix = cv2.getRotationMatrix2D(((columns - 1) / 2, (rows - 1) / 2), turn, zoom)
+    matrix[:, 2] += np.clip(random.normal(0, 0.035, 2), -0.1, 0.1) * (columns, rows)
+    matrix[0, :2] *= float(np.exp(random.normal(0, 0.03)))
+    return cv2.warpAffine(knee, matrix, (columns, rows), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _expose(knee: Grey, random: np.random.Generator) -> Grey:
+    knee = knee ** float(np.exp(np.clip(random.normal(0, 0.25), -0.6, 0.6)))
+    if random.random() < 0.2:
+        knee = cv2.GaussianBlur(knee, (0, 0), float(random.uniform(0.4, 1.2)))
+    if random.random() < 0.3:
+        knee = knee + random.normal(0, random.uniform(0.005, 0.03), knee.shape)
+    return np.clip(knee, 0, 1).astype(np.float32)
+
+
+def _hide(knee: Grey, random: np.random.Generator) -> Grey:
+    """Erase a rectangle (Zhong et al. 2020): no single spot may carry the whole grade."""
+    rows, columns = knee.shape
+    height, width = random.uniform(0.08, 0.3, 2)
+    top, left = random.uniform(0, 1 - height), random.uniform(0, 1 - width)
+    knee = knee.copy()
+    knee[int(top * rows) : int((top + height) * rows), int(left * columns) : int((left + width) * columns)] = (
+        random.uniform(0, 1)
+    )
+    return knee

@@ -1,0 +1,215 @@
+"""Fit a grader: one recipe in, one set of weights out, resumable at every epoch."""
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+from workers.networks import ARCHITECTURES, Grader, start_from_imagenet
+from workers.prepare import Grey, prepare
+from workers.training.augment import augment
+from workers.training.knees import LabelledKnee
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained. The sizes are (epochs, pixels) in turn: small and cheap first (Tan & Le 2021)."""
+
+    architecture: str
+    sizes: tuple[tuple[int, int], ...] = ((4, 192), (4, 224), (4, 256))
+    batch: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.02
+    warm_up: float = 0.05
+    label_sigma: float = 0.45
+    average: float = 0.998
+    seed: int = 1
+
+    @property
+    def epochs(self) -> int:
+        return sum(epochs for epochs, _ in self.sizes)
+
+    def size(self, epoch: int) -> int:
+        """Pixels of the input's side in `epoch`, counted from 0."""
+        for epochs, pixels in self.sizes:
+            if epoch < epochs:
+                return pixels
+            epoch -= epochs
+        return self.sizes[-1][1]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands after a step."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    seconds_left: float
+
+
+def soft_labels(sigma: float) -> npt.NDArray[np.float32]:
+    """Row y is the target of grade y: a Gaussian over the grades, since KL 1 is nearer to 2 than to 4."""
+    grades = np.arange(5)
+    weights = np.exp(-((grades[:, None] - grades) ** 2) / (2 * sigma**2))
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+
+
+def fit(
+    recipe: Recipe,
+    train: Sequence[LabelledKnee],
+    val: Sequence[LabelledKnee],
+    folder: Path,
+    *,
+    imagenet: Path | None = None,
+    watch: Callable[[Progress], None] = lambda progress: None,
+    device: str = "cpu",
+) -> Grader:
+    """
+    Train on `train`, log each epoch's figures on `val` to folder/log.jsonl, return the averaged network.
+
+    A folder that holds a checkpoint of the same recipe is carried on from there; another recipe's is an error.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    network = ARCHITECTURES[recipe.architecture]()
+    if imagenet:
+        start_from_imagenet(network, imagenet)
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    averaged = copy.deepcopy(network).eval()
+    optimizer = _optimizer(network, recipe)
+    done = _resume(folder / "checkpoint.pt", recipe, network, averaged, optimizer)
+    pictures, held = [knee.read() for knee in train], [knee.read() for knee in val]
+    grades = np.array([knee.kl for knee in train])
+    targets = torch.from_numpy(soft_labels(recipe.label_sigma))
+    steps = len(train) // recipe.batch
+    for epoch in range(done, recipe.epochs):
+        network.train()
+        began = time.monotonic()
+        for step, (images, labels) in enumerate(_batches(pictures, grades, recipe, epoch)):
+            at = epoch * steps + step
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.learning_rate * _schedule(at / (steps * recipe.epochs), recipe.warm_up)
+            loss = _step(network, optimizer, images.to(device), targets[labels].to(device))
+            _average(averaged, network, min(recipe.average, (1 + at) / (10 + at)))
+            left = (time.monotonic() - began) / (step + 1) * (steps * recipe.epochs - at - 1)
+            watch(Progress(epoch, recipe.epochs, step + 1, steps, loss, left))
+        figures = _judge(averaged, held, [knee.kl for knee in val], recipe.size(epoch), device)
+        _log(folder / "log.jsonl", epoch=epoch, loss=loss, seconds=time.monotonic() - began, **figures)
+        _save(folder / "checkpoint.pt", recipe, epoch + 1, network, averaged, optimizer)
+    return averaged
+
+
+def _optimizer(network: Grader, recipe: Recipe) -> torch.optim.AdamW:
+    decayed = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+    free = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate)
+
+
+def _schedule(part: float, warm_up: float) -> float:
+    """A linear rise, then half a cosine down to nothing."""
+    return part / warm_up if part < warm_up else 0.5 * (1 + math.cos(math.pi * (part - warm_up) / (1 - warm_up)))
+
+
+def _step(network: Grader, optimizer: torch.optim.Optimizer, images: torch.Tensor, targets: torch.Tensor) -> float:
+    with torch.autocast(images.device.type, torch.bfloat16):
+        logits, _ = network(images)
+    loss = functional.cross_entropy(logits.float(), targets)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+    optimizer.step()
+    return float(loss.detach())
+
+
+@torch.no_grad()
+def _average(averaged: Grader, network: Grader, keep: float) -> None:
+    """Exponential moving average of weights and batch statistics (Polyak & Juditsky 1992)."""
+    for mean, now in zip(averaged.state_dict().values(), network.state_dict().values(), strict=True):
+        mean.lerp_(now, 1 - keep) if mean.is_floating_point() else mean.copy_(now)
+
+
+def _batches(
+    pictures: Sequence[Grey], grades: npt.NDArray[np.int64], recipe: Recipe, epoch: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Augmented, prepared batches of one epoch; the next is made while the network works on this one."""
+    order = np.random.default_rng((recipe.seed, epoch)).permutation(len(pictures))
+    size = recipe.size(epoch)
+
+    def make(chosen: npt.NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+        prepared = [
+            prepare(augment(pictures[index], np.random.default_rng((recipe.seed, epoch, index))), size)
+            for index in chosen
+        ]
+        images = torch.from_numpy(np.stack(prepared)).to(memory_format=torch.channels_last)
+        return images, torch.from_numpy(grades[chosen])
+
+    chunks = [order[at : at + recipe.batch] for at in range(0, len(order) - recipe.batch + 1, recipe.batch)]
+    with ThreadPoolExecutor(1) as ahead:
+        waiting = ahead.submit(make, chunks[0])
+        for chunk in [*chunks[1:], None]:
+            ready, waiting = waiting, ahead.submit(make, chunk) if chunk is not None else waiting
+            yield ready.result()
+
+
+@torch.no_grad()
+def _judge(
+    network: Grader, pictures: Sequence[Grey], grades: Sequence[int], size: int, device: str
+) -> dict[str, float]:
+    """Accuracy, quadratic weighted kappa and mean absolute error of the most probable grade."""
+    from workers.training.figures import accuracy, mean_absolute_error, quadratic_weighted_kappa
+
+    logits = []
+    for at in range(0, len(pictures), 32):
+        images = torch.from_numpy(np.stack([prepare(knee, size) for knee in pictures[at : at + 32]]))
+        with torch.autocast(device, torch.bfloat16):
+            logits.append(network(images.to(device, memory_format=torch.channels_last))[0].float().cpu())
+    found, truth = torch.cat(logits).argmax(1).numpy(), np.array(grades)
+    return {
+        "accuracy": accuracy(truth, found),
+        "qwk": quadratic_weighted_kappa(truth, found),
+        "mae": mean_absolute_error(truth, found),
+    }
+
+
+def _resume(path: Path, recipe: Recipe, network: Grader, averaged: Grader, optimizer: torch.optim.Optimizer) -> int:
+    if not path.exists():
+        return 0
+    kept = torch.load(path, map_location="cpu", weights_only=True)
+    if kept["recipe"] != json.dumps(asdict(recipe)):
+        raise ValueError(f"{path} belongs to another recipe; choose another folder or remove it")
+    network.load_state_dict(kept["network"])
+    averaged.load_state_dict(kept["averaged"])
+    optimizer.load_state_dict(kept["optimizer"])
+    return int(kept["epoch"])
+
+
+def _save(
+    path: Path, recipe: Recipe, epoch: int, network: Grader, averaged: Grader, optimizer: torch.optim.Optimizer
+) -> None:
+    kept = {
+        "recipe": json.dumps(asdict(recipe)),
+        "epoch": epoch,
+        "network": network.state_dict(),
+        "averaged": averaged.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    torch.save(kept, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").replace(path)
+
+
+def _log(path: Path, **figures: float) -> None:
+    with path.open("a", encoding="utf-8") as log:
+        log.write(json.dumps({key: round(value, 5) for key, value in figures.items()}) + "\n")

@@ -1,0 +1,88 @@
+"""Labelled crops of single knees on disk, laid out as a folder with a labels.csv, and their split by patient."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from workers.prepare import Grey
+
+
+class BadData(Exception):
+    """The folder cannot be used; the message says which line and why."""
+
+
+@dataclass(frozen=True)
+class LabelledKnee:
+    """One knee: its file, its patient, its side ("L" or "R"), its KL grade and whether its bones are dark."""
+
+    path: Path
+    patient: str
+    side: str
+    kl: int
+    split: str
+    inverted: bool
+
+    def read(self) -> Grey:
+        """The knee as a right one with bright bones, (rows, columns), 0 to 1."""
+        stored = cv2.imread(str(self.path), cv2.IMREAD_GRAYSCALE)
+        if stored is None:
+            raise BadData(f"{self.path} is not an image that can be read")
+        return upright(stored.astype(np.float32) / 255, inverted=self.inverted, left=self.side == "L")
+
+
+def upright(knee: Grey, *, inverted: bool, left: bool) -> Grey:
+    """Bones bright, and a left knee mirrored to a right one: what every grader is trained on and shown."""
+    knee = 1 - knee if inverted else knee
+    return np.ascontiguousarray(knee[:, ::-1]) if left else knee
+
+
+def read_labels(folder: Path, split: str | None = None) -> list[LabelledKnee]:
+    """
+    Read labels.csv of `folder` (path, patient, side, kl, split; inverted is optional).
+
+    Raises
+    ------
+    BadData
+        If it is absent, a line cannot be read, or one patient stands in two splits: the two knees of a
+        patient resemble each other, so a model judged on one after training on the other is flattered.
+    """
+    table = folder / "labels.csv"
+    if not table.is_file():
+        raise BadData(f"{table} does not exist; name a folder that holds labels.csv and the images it lists")
+    with table.open(newline="", encoding="utf-8") as rows:
+        knees = [_knee(folder, line, row) for line, row in enumerate(csv.DictReader(rows), start=2)]
+    refuse_split_patients(knees)
+    chosen = [knee for knee in knees if split in (None, knee.split)]
+    if not chosen:
+        raise BadData(f"{table} lists no knee of split {split!r}; it has {sorted({knee.split for knee in knees})}")
+    return chosen
+
+
+def _knee(folder: Path, line: int, row: dict[str, str]) -> LabelledKnee:
+    try:
+        side, kl = row["side"].strip().upper(), int(row["kl"])
+        if side not in ("L", "R") or kl not in range(5):
+            raise ValueError(f"side {side!r} must be L or R and kl {kl} must be 0 to 4")
+        inverted = row.get("inverted", "0").strip() == "1"
+        return LabelledKnee(folder / row["path"], row["patient"], side, kl, row["split"], inverted)
+    except (KeyError, ValueError, AttributeError) as error:
+        raise BadData(f"{folder / 'labels.csv'}, line {line}: {error}") from error
+
+
+def refuse_split_patients(knees: Iterable[LabelledKnee]) -> None:
+    """Raise BadData if the knees of one patient lie in more than one split."""
+    splits: dict[str, set[str]] = {}
+    for knee in knees:
+        splits.setdefault(knee.patient, set()).add(knee.split)
+    torn = sorted(patient for patient, found in splits.items() if len(found) > 1)
+    if torn:
+        raise BadData(f"{len(torn)} patients stand in more than one split (first: {torn[0]}); split by patient")
+
+
+def grade_counts(knees: Sequence[LabelledKnee]) -> list[int]:
+    """How many knees there are of each grade, KL 0 to KL 4."""
+    return np.bincount([knee.kl for knee in knees], minlength=5).tolist()
