@@ -1,0 +1,22 @@
+"""
+Sample radiographs rendered by code: standing knees with cortex, trabeculae, soft tissue, scatter and noise.
+
+No patient is in them. They serve `make run`, the README, the tests, and the training of the joint finder.
+"""
+
+from workers.phantom.film import render
+from workers.phantom.framing import JOINT_LINE_OF_BOX, PLATEAU_CENTRE_OF_BOX, PLATEAU_WIDTH_OF_BOX, joint_box
+from workers.phantom.shape import JointSpace, KneeShape, RenderedFilm
+from workers.phantom.variety import random_film
+
+__all__ = [
+    "JOINT_LINE_OF_BOX",
+    "PLATEAU_CENTRE_OF_BOX",
+    "PLATEAU_WIDTH_OF_BOX",
+    "JointSpace",
+    "KneeShape",
+    "RenderedFilm",
+    "joint_box",
+    "random_film",
+    "render",
+]

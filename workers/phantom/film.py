@@ -1,0 +1,224 @@
+"""From knees to a radiograph: the beam, its scatter and noise, collimation, the marker and the grey scale."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from node.finding import Laterality
+from workers.phantom import marks
+from workers.phantom.bones import COMPARTMENT_X_MM, JOINT_LINE_MM, Skeleton, skeleton
+from workers.phantom.framing import PLATEAU_WIDTH_MM, joint_box
+from workers.phantom.shape import JointSpace, KneeShape, Pose, RenderedFilm
+from workers.phantom.tissue import Frame, Leg, Map, bone_attenuation, soft_attenuation
+from workers.prepare import Box
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """How the picture was taken and shown."""
+
+    photons: float = 1.6e5
+    """Quanta a square of 0.15 mm counts in the open beam; noise follows from it."""
+    noise: float = 1.0
+    scatter: float = 0.45
+    """Scattered over primary radiation behind the thick of the leg (a grid leaves about half of it)."""
+    blur_mm: float = 0.11
+    """Detector and focal spot together."""
+    contrast: float = 1.0
+    """Above 1 steeper: the window is narrower."""
+    brightness: float = 0.0
+    gamma: float = 1.0
+    edges: float = 0.35
+    """Edge enhancement, as every console applies some."""
+    bits: int = 12
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything that lies in the beam, in pixels of the film."""
+
+    rows: int
+    columns: int
+    spacing_mm: float
+    knees: tuple[KneeShape, ...]
+    poses: tuple[Pose, ...]
+    legs: tuple[Leg, ...]
+    exposure: Exposure
+    lead: tuple[marks.Mark, ...] = ()
+    printed: tuple[marks.Mark, ...] = ()
+    """Text burnt into the picture by the console."""
+    window: marks.Window | None = None
+    """The opening of the collimator; None: the whole detector was exposed."""
+    fine: int = 1
+    """Rays a pixel along each side: small films are rendered finer and averaged."""
+    seed: int = 0
+
+
+def render(
+    knees: Sequence[KneeShape],
+    *,
+    rows: int = 2500,
+    columns: int = 2048,
+    spacing_mm: float = 0.15,
+    seed: int = 0,
+    marker: bool = True,
+    collimation: bool = True,
+    noise: float = 1.0,
+) -> RenderedFilm:
+    """
+    The knees stand on one film, the right knee on the image's left, their joint lines about the middle.
+
+    A film of one left knee is the exact mirror of the film of the same right knee, its marker's letter aside.
+    """
+    if not 1 <= len(knees) <= 2 or len({knee.laterality for knee in knees}) != len(knees):
+        raise ValueError("one knee, or a right and a left one")
+    random = np.random.default_rng([seed, 1])
+    only_left = len(knees) == 1 and knees[0].laterality is Laterality.LEFT
+    shown = tuple(sorted(knees, key=lambda knee: knee.laterality is Laterality.LEFT))
+    posed = tuple(knee.right() for knee in shown) if only_left else shown
+    jitter = random.normal(0, 1.5, 4) / spacing_mm
+    apart = float(np.clip(0.52 * columns, 130 / spacing_mm, 190 / spacing_mm)) if len(shown) == 2 else 0.0
+    places = (columns / 2 - apart / 2, columns / 2 + apart / 2)[: len(shown)] if len(shown) == 2 else (columns / 2,)
+    scene = Scene(
+        rows, columns, spacing_mm, posed,
+        poses=tuple(Pose(x + jitter[i], rows / 2 + jitter[2 + i]) for i, x in enumerate(places)),
+        legs=tuple(Leg() for _ in shown),
+        exposure=Exposure(noise=noise),
+        lead=marks.side_markers(shown, rows, columns, spacing_mm, random, mirrored=only_left) if marker else (),
+        window=marks.Window.about(rows, columns, random) if collimation else None,
+        fine=2 if spacing_mm > 0.6 else 1,
+        seed=seed,
+    )  # fmt: skip
+    film = expose(scene, np.random.default_rng([seed, 0]))
+    return _mirrored(film, shown) if only_left else film
+
+
+def expose(scene: Scene, random: np.random.Generator) -> RenderedFilm:
+    """The scene is a radiograph."""
+    rows, columns, e = scene.rows, scene.columns, scene.exposure
+    attenuation = np.zeros((rows * scene.fine, columns * scene.fine), np.float32)
+    spaces = tuple(
+        _place(scene, index, attenuation, np.random.default_rng([scene.seed, 2 + index]))
+        for index in range(len(scene.knees))
+    )
+    primary = cv2.exp(-attenuation)
+    if scene.fine > 1:
+        primary = cv2.resize(primary, (columns, rows), interpolation=cv2.INTER_AREA)
+    for mark in scene.lead:
+        primary *= cv2.exp(-2.5 * mark.cover(rows, columns))
+    arrived = _beam(primary, scene, random)
+    grey = _shown(arrived, scene)
+    for mark in scene.printed:
+        cover = mark.cover(rows, columns)
+        grey += cover * (1 - grey)
+    top = (1 << e.bits) - 1
+    pixels = np.rint(np.clip(grey, 0, 1) * top).astype(np.uint16)
+    boxes = tuple(_box(scene, knee, pose) for knee, pose in zip(scene.knees, scene.poses, strict=True))
+    return RenderedFilm(pixels, scene.spacing_mm, boxes, scene.knees, spaces, e.bits)
+
+
+def _place(scene: Scene, index: int, attenuation: Map, random: np.random.Generator) -> tuple[JointSpace, ...]:
+    """The knee's attenuation is added to the film's; its joint spaces are given back."""
+    knee, pose, leg = scene.knees[index], scene.poses[index], scene.legs[index]
+    left = knee.laterality is Laterality.LEFT
+    rows, columns = attenuation.shape
+    fine = scene.fine
+    # A left knee is built as a right one on the mirrored film.
+    x, turn = (scene.columns - pose.x, -pose.rotation_degrees) if left else (pose.x, pose.rotation_degrees)
+    frame = Frame(rows, columns, scene.spacing_mm / fine, Pose(x * fine, pose.y * fine, turn), knee.scale)
+    bones = skeleton(knee, random)
+    target = attenuation[:, ::-1] if left else attenuation
+    target += soft_attenuation(frame, leg, np.tan(np.radians(knee.tilt_degrees / 2)), max(1, min(4, rows // 200)))
+    added, part = bone_attenuation(bones, knee, frame, random)
+    if added.size:
+        target[part] += added
+    return _joint_spaces(bones, knee, frame, scene, left)
+
+
+def _joint_spaces(bones: Skeleton, knee: KneeShape, frame: Frame, scene: Scene, left: bool) -> tuple[JointSpace, ...]:
+    """The true joint spaces with their end points in pixels of the film."""
+    spaces = []
+    named = (("medial", COMPARTMENT_X_MM, knee.medial_mm), ("lateral", -COMPARTMENT_X_MM, knee.lateral_mm))
+    for (name, x, width), ends in zip(named, bones.plateau_ends, strict=True):
+        points = frame.pixels(np.array([(x, ends[0]), (x, ends[1])])) / scene.fine
+        if left:
+            points[:, 0] = scene.columns - points[:, 0]
+        femur, tibia = ((float(px), float(py)) for px, py in points)
+        spaces.append(JointSpace(name, width * knee.scale, femur, tibia))
+    return tuple(spaces)
+
+
+def _beam(primary: Map, scene: Scene, random: np.random.Generator) -> Map:
+    """What reaches the detector: collimated, blurred, with scatter and quantum noise."""
+    rows, columns, e = scene.rows, scene.columns, scene.exposure
+    blur = e.blur_mm / scene.spacing_mm
+    if blur > 0.25:
+        primary = cv2.GaussianBlur(primary, (0, 0), blur)
+    # The heel effect: a few percent less towards the anode.
+    primary *= np.linspace(1.04, 0.96, rows, dtype=np.float32)[:, None]
+    if scene.window is not None:
+        penumbra = cv2.GaussianBlur(scene.window.open(rows, columns), (0, 0), max(0.5 / scene.spacing_mm, 0.3))
+        primary *= penumbra * np.float32(0.998 / 255) + np.float32(0.002)
+    coarse = max(1, round(3 / scene.spacing_mm))
+    small = cv2.resize(primary, (max(columns // coarse, 8), max(rows // coarse, 8)), interpolation=cv2.INTER_AREA)
+    source = -small * np.log(np.maximum(small, 1e-4)) * (small > 0.003)
+    haze = cv2.GaussianBlur(source, (0, 0), 20 / (scene.spacing_mm * coarse), borderType=cv2.BORDER_REPLICATE)
+    arrived = primary + cv2.resize(haze * np.float32(0.22 * e.scatter), (columns, rows))
+    if e.noise > 0:
+        quanta = e.photons * (scene.spacing_mm / 0.15) ** 2
+        arrived += (
+            cv2.sqrt(arrived / np.float32(quanta))
+            * random.standard_normal(arrived.shape, np.float32)
+            * np.float32(e.noise)
+        )
+    return np.asarray(arrived, np.float32)
+
+
+def _shown(arrived: Map, scene: Scene) -> Map:
+    """The grey picture, 0 to 1: logarithm, edge enhancement, window and shutter, as a console does."""
+    e = scene.exposure
+    rows, columns = arrived.shape
+    dense = -cv2.log(cv2.max(arrived, 1e-4))
+    if e.edges > 0:
+        wide = cv2.resize(arrived, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+        wide = cv2.GaussianBlur(-cv2.log(cv2.max(wide, 1e-4)), (0, 0), max(2.5 / (4 * scene.spacing_mm), 0.5))
+        dense += np.float32(e.edges) * (dense - cv2.resize(wide, (columns, rows), interpolation=cv2.INTER_LINEAR))
+    step = max(1, rows // 200)
+    sample = dense[::step, ::step]
+    if scene.window is not None:
+        opened = scene.window.open(rows, columns)
+        sample = sample[opened[::step, ::step] == 255]
+    high = float(np.percentile(sample, 99.7)) + 0.15
+    low = min(0.9, high - 1.0)
+    grey = (dense - np.float32(low)) * np.float32(1 / (high - low))
+    if e.contrast != 1 or e.brightness != 0:
+        grey = (grey - np.float32(0.5)) * np.float32(e.contrast) + np.float32(0.5 + e.brightness)
+    grey = np.clip(grey, 0, 1)
+    if e.gamma != 1:
+        grey = cv2.pow(grey, e.gamma)
+    if scene.window is not None and scene.window.shutter is not None:
+        grey[opened < 128] = scene.window.shutter
+    return np.asarray(grey, np.float32)
+
+
+def _box(scene: Scene, knee: KneeShape, pose: Pose) -> Box:
+    """The joint box of the knee as it lies on the film."""
+    width = PLATEAU_WIDTH_MM * knee.scale / scene.spacing_mm
+    return joint_box(knee.laterality, middle_x=pose.x, joint_line_y=pose.y + JOINT_LINE_MM * knee.scale / scene.spacing_mm,
+                     plateau_width=width)  # fmt: skip
+
+
+def _mirrored(film: RenderedFilm, knees: tuple[KneeShape, ...]) -> RenderedFilm:
+    """The film seen from behind: right knees are left ones."""
+    columns = film.pixels.shape[1]
+    boxes = tuple(Box(columns - box.x1, box.y0, columns - box.x0, box.y1) for box in film.boxes)
+    spaces = tuple(
+        tuple(
+            replace(s, femur=(columns - s.femur[0], s.femur[1]), tibia=(columns - s.tibia[0], s.tibia[1])) for s in pair
+        )
+        for pair in film.joint_spaces
+    )
+    pixels = np.ascontiguousarray(film.pixels[:, ::-1])
+    return replace(film, pixels=pixels, boxes=boxes, knees=knees, joint_spaces=spaces)

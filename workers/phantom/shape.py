@@ -1,0 +1,58 @@
+"""What a rendered film shows: the knees, where they lie, and the joint space that is true of them."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from node.finding import Laterality
+from workers.prepare import Box
+
+
+@dataclass(frozen=True)
+class KneeShape:
+    """One knee. `tilt_degrees` is its varus (+) or valgus (-); `osteophytes` goes from 0, none, to 1, large."""
+
+    laterality: Laterality
+    medial_mm: float = 5.0
+    lateral_mm: float = 5.5
+    osteophytes: float = 0.0
+    tilt_degrees: float = 0.0
+    scale: float = 1.0
+
+    def right(self) -> "KneeShape":
+        """The same knee as a right one: left knees are rendered as right ones and mirrored."""
+        return replace(self, laterality=Laterality.RIGHT)
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where a knee's plateau has its middle on the film (edge coordinates, pixels), and how it is turned (clockwise)."""
+
+    x: float
+    y: float
+    rotation_degrees: float = 0.0
+
+
+@dataclass(frozen=True)
+class JointSpace:
+    """The true width of one compartment's joint space and the two points (x, y, pixels) between which it lies."""
+
+    compartment: str
+    mm: float
+    femur: tuple[float, float]
+    tibia: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class RenderedFilm:
+    """A rendered radiograph, MONOCHROME2 (bone bright), with what is true of it."""
+
+    pixels: npt.NDArray[np.uint16]
+    spacing_mm: float
+    boxes: tuple[Box, ...] = ()
+    """Framed by `framing.joint_box`, in the order of `knees`; a box may reach beyond a film that cuts the knee."""
+    knees: tuple[KneeShape, ...] = ()
+    joint_spaces: tuple[tuple[JointSpace, ...], ...] = ()
+    """For each knee its medial and its lateral compartment."""
+    bits: int = 12
