@@ -1,0 +1,33 @@
+"""The ledger knows every radiograph, its state, its results and where they still have to go. It is the truth."""
+
+from node.ledger.book import Ledger
+from node.ledger.states import MOVES, State, check_move
+from node.ledger.words import (
+    Answer,
+    Beat,
+    Conflict,
+    Delivery,
+    Entry,
+    JournalLine,
+    Kept,
+    ModelUse,
+    ResultObject,
+    Waiting,
+)
+
+__all__ = [
+    "MOVES",
+    "Answer",
+    "Beat",
+    "Conflict",
+    "Delivery",
+    "Entry",
+    "JournalLine",
+    "Kept",
+    "Ledger",
+    "ModelUse",
+    "ResultObject",
+    "State",
+    "Waiting",
+    "check_move",
+]

@@ -1,0 +1,120 @@
+"""A worker's claim on a radiograph, from the first attempt to its end."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, RowMapping
+
+from node.ledger import deliveries, tables
+from node.ledger.rows import hold, move, note, now
+from node.ledger.states import State
+from node.ledger.words import ResultObject
+from node.reasons import reason
+
+
+def claim(connection: Connection, uid: str, worker: str, *, lease_seconds: float, attempts: int) -> bool:
+    """Whether the radiograph is now the worker's, until the lease ends. Used-up attempts end it as FAILED."""
+    row = hold(connection, uid)
+    if row is None or not _free(row, now()):
+        return False
+    if row["attempts"] >= attempts:
+        why = reason("ATTEMPTS_EXHAUSTED").code
+        told = f"{row['attempts']} attempts; the last: {row['detail'] or 'broke off without a word'}"
+        ended = {"reason": why, "detail": told}
+        move(connection, row, State.FAILED, what="failed", by=worker, detail=f"{why}: {told}", values=ended)
+        return False
+    took_over = f", taken over from {row['worker']}" if row["worker"] else ""
+    move(
+        connection,
+        row,
+        State.GRADING,
+        what="claimed",
+        by=worker,
+        detail=f"attempt {row['attempts'] + 1}{took_over}",
+        values={
+            "worker": worker,
+            "attempts": row["attempts"] + 1,
+            "lease_until": now() + timedelta(seconds=lease_seconds),
+        },
+    )
+    return True
+
+
+def _free(row: RowMapping, moment: datetime) -> bool:
+    if row["state"] == State.RECEIVED:
+        return True
+    return row["state"] == State.GRADING and row["lease_until"] <= moment
+
+
+def renew(connection: Connection, uid: str, worker: str, lease_seconds: float) -> bool:
+    """Whether the worker still has the radiograph; if so, for so long from now. The journal says nothing of it."""
+    kept = connection.execute(
+        sa.update(tables.radiograph)
+        .where(
+            tables.radiograph.c.sop_instance_uid == uid,
+            tables.radiograph.c.state == State.GRADING.value,
+            tables.radiograph.c.worker == worker,
+        )
+        .values(lease_until=now() + timedelta(seconds=lease_seconds))
+    )
+    return bool(kept.rowcount)
+
+
+def held_by(connection: Connection, uid: str, worker: str) -> RowMapping | None:
+    """The row, held, if the worker's claim on it stands (a lease that ran out stands until someone takes over)."""
+    row = hold(connection, uid)
+    if row is None or row["state"] != State.GRADING or row["worker"] != worker:
+        return None
+    return row
+
+
+def answer(
+    connection: Connection,
+    row: RowMapping,
+    state: State,
+    *,
+    reading: Mapping[str, Any],
+    objects: Sequence[ResultObject],
+    destinations: Mapping[str, Sequence[str]],
+    reason_code: str | None = None,
+    detail: str = "",
+) -> None:
+    """The reading stands, its objects wait for their destinations, and the radiograph is in `state`."""
+    uid, worker, model = row["sop_instance_uid"], row["worker"], reading.get("model") or {}
+    answer_id = connection.execute(
+        sa.insert(tables.answer)
+        .values(
+            source_uid=uid,
+            at=now(),
+            state=state.value,
+            reason=reason_code,
+            model_name=model.get("name"),
+            model_version=model.get("version"),
+            model_sha256=model.get("sha256"),
+            reading=json.dumps(reading, allow_nan=False, separators=(",", ":")),
+        )
+        .returning(tables.answer.c.id)
+    ).scalar_one()
+    values = {"answer_id": answer_id, "reason": reason_code, "detail": detail}
+    what = "reported" if state is State.REPORTED else "not analysed"
+    told = f"{reason_code}: {detail}" if reason_code else " ".join(str(model.get(key, "")) for key in ("name", "version"))
+    move(connection, row, state, what=what, by=worker, detail=told.strip(), values=values)
+    deliveries.ask(connection, uid, answer_id, objects=objects, destinations=destinations, by=worker)
+
+
+def ask_again(connection: Connection, uid: str, by: str) -> bool:
+    """Whether there was something to do again: the grading, or the deliveries that were given up."""
+    row = hold(connection, uid)
+    if row is None or row["reason"] == "OWN_OBJECT":  # never graded, or a loop would begin
+        return False
+    if State(row["state"]) in (State.FAILED, State.NOT_ANALYSED):
+        told = f"was {row['state']}: {row['reason']}"
+        move(connection, row, State.RECEIVED, what="asked again", by=by, detail=told, values={"attempts": 0})
+        return True
+    count = deliveries.revive(connection, uid)
+    if count:
+        note(connection, uid, "delivery asked again", detail=f"{count} objects", by=by)
+    return count > 0

@@ -1,0 +1,136 @@
+"""The database under the ledger: SQLite beside the vault, or PostgreSQL when the parts stand on several hosts."""
+
+import contextlib
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.util.exc import CommandError
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine, make_url
+
+from node.errors import SettingsError, Transient
+
+BUSY_SECONDS = 15
+"""How long a transaction waits for another's lock before it gives up; a sender waits 30 s or more."""
+
+_UPGRADE_LOCK = 0x47454E55
+"""Key of the PostgreSQL advisory lock under which the tables are changed."""
+
+_MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+
+
+class Database:
+    """
+    Transactions, each whole or not at all, and on the disk when they end.
+
+    SQLite: write-ahead log, synchronous=FULL, and a writer says so when it begins (BEGIN IMMEDIATE), since a
+    reader that turns writer later is refused with SQLITE_BUSY at once. Writers of one process queue for a lock
+    of our own first: SQLite's waiting is sleeping and is not fair.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            parsed = make_url(url)
+            self._sqlite = parsed.get_backend_name() == "sqlite"
+            if not self._sqlite and parsed.get_backend_name() != "postgresql":
+                raise SettingsError(
+                    f"the ledger cannot live in {parsed.get_backend_name()}", hint="use sqlite or postgresql"
+                )
+            if self._sqlite:
+                if not parsed.database or parsed.database == ":memory:":
+                    raise SettingsError("the ledger needs a file", hint="sqlite:////folder/ledger.sqlite")
+                Path(parsed.database).absolute().parent.mkdir(parents=True, exist_ok=True)
+            self._engine = _sqlite(url) if self._sqlite else sa.create_engine(url, pool_pre_ping=True)
+        except (sa.exc.ArgumentError, ImportError) as error:
+            raise SettingsError(f"the database URL cannot be used: {error}") from error
+        self._turn: contextlib.AbstractContextManager[Any] = (
+            threading.Lock() if self._sqlite else contextlib.nullcontext()
+        )
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction that may change rows. Raises Transient when the database does not answer or is full."""
+        with _told(), self._turn, self._engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One transaction that only reads, and sees one moment of the ledger."""
+        with _told(), self._engine.connect().execution_options(genu_reads=True) as connection, connection.begin():
+            yield connection
+
+    def upgrade(self) -> None:
+        """
+        The tables are those of the newest revision.
+
+        All of it is one transaction under one lock, so that several processes may start at once: the first
+        makes the tables, the others find them made.
+        """
+        config = Config()
+        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+        config.set_main_option("path_separator", "os")
+        with self.write() as connection:
+            if not self._sqlite:
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
+            config.attributes["connection"] = connection
+            try:
+                command.upgrade(config, "head")
+            except CommandError as error:
+                raise SettingsError(
+                    f"the ledger's tables cannot be upgraded: {error}",
+                    hint="was this ledger written by a newer Genu? Install that version",
+                ) from error
+
+    def close(self) -> None:
+        """No connection is left."""
+        self._engine.dispose()
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+        # Only the driver's words: SQLAlchemy's own message repeats the statement with its values.
+        cause = getattr(error, "orig", None) or error
+        raise Transient(
+            f"the ledger did not take it: {cause}", hint="look at the disk, the database, and run `genu check`"
+        ) from error
+
+
+def _sqlite(url: str) -> Engine:
+    engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: sqlite3.Connection, record: object) -> None:
+        connection.isolation_level = None  # the driver must not begin transactions by its own lights
+        _set_wal(connection)
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        reads = connection.get_execution_options().get("genu_reads")
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _set_wal(connection: sqlite3.Connection) -> None:
+    """The file is in WAL mode. SQLite does not wait for locks here, so several first openers have to."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)

@@ -1,0 +1,144 @@
+"""What the ledger says: plain data. All times are UTC and know it; nothing here is about a patient."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal, NamedTuple
+
+from node.ledger.states import State
+
+DeliveryState = Literal["WAITING", "SENT", "GIVEN_UP"]
+
+CONFLICT_FLAG = "CONFLICT"
+"""On a radiograph whose UID also came with other bytes."""
+
+
+class Kept(StrEnum):
+    """What an arriving object turned out to be."""
+
+    NEW = "NEW"
+    KNOWN = "KNOWN"
+    """The same UID with the same bytes: acknowledged again, not graded again."""
+    CONFLICT = "CONFLICT"
+    """A known UID with other bytes: kept beside the first, flagged, never graded."""
+    OWN = "OWN"
+    """One of Genu's own results, routed back."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A radiograph as the ledger knows it."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    sha256: str
+    size: int
+    calling_ae_title: str
+    calling_host: str
+    received_at: datetime
+    state: State
+    reason: str | None
+    """Code of node.reasons."""
+    detail: str
+    attempts: int
+    lease_until: datetime | None
+    worker: str | None
+    changed_at: datetime
+    flags: tuple[str, ...]
+    reading: dict[str, Any] | None
+    """What was last said of it: Reading.as_json()."""
+
+
+@dataclass(frozen=True)
+class ResultObject:
+    """A DICOM object that Genu made; its bytes are `file` in the vault's results of the source."""
+
+    kind: Literal["SC", "SR"]
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One object that one destination shall get."""
+
+    id: int
+    source_uid: str
+    destination: str
+    object: ResultObject
+    attempts: int
+    due_at: datetime
+    state: DeliveryState
+    last_error: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was once said of a radiograph, and which model said it. Answers are added, never changed."""
+
+    at: datetime
+    state: State
+    reason: str | None
+    model_name: str | None
+    model_version: str | None
+    model_sha256: str | None
+    reading: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ModelUse:
+    """How many answers one model gave, and from when to when."""
+
+    name: str
+    version: str
+    sha256: str
+    answers: int
+    first_at: datetime
+    last_at: datetime
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Other bytes under a UID that was taken."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    sha256: str
+    size: int
+    calling_ae_title: str
+    calling_host: str
+    received_at: datetime
+
+
+@dataclass(frozen=True)
+class JournalLine:
+    """Something that happened to a radiograph."""
+
+    at: datetime
+    what: str
+    detail: str
+    by: str
+
+
+@dataclass(frozen=True)
+class Beat:
+    """A part of the node that lived at `seen_at`."""
+
+    part: str
+    name: str
+    seen_at: datetime
+    detail: dict[str, Any]
+
+
+class Waiting(NamedTuple):
+    """What one destination has still to get."""
+
+    destination: str
+    count: int
+    oldest_at: datetime
+    last_error: str
