@@ -1,0 +1,158 @@
+"""The Celery application and the bell that asks workers to look at a radiograph."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import structlog
+from celery import Celery
+from kombu import Connection, Queue
+from kombu.exceptions import KombuError
+
+TASK = "workers.grade"
+QUEUE = "grade"
+
+VISIBILITY_SECONDS = 900
+"""Longer than the longest task. A message unacknowledged for so long is given out again; the claim stops a double."""
+
+_PATIENCE_SECONDS = 1.0
+_QUIET_SECONDS = 2.0
+_CONNECTIONS = 10
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+
+def application(url: str) -> Celery:
+    """
+    The Celery application on the broker at `url`: JSON, one UID in a message, no results.
+
+    The settings are those that were found to matter (Celery's page on Redis, issues 8030 and 10205): nothing here
+    is relied on to bring a lost message back, only to keep a worker consuming and a publisher from hanging.
+    """
+    app = Celery("genu", broker=url, set_as_current=False)
+    app.conf.update(
+        # What a message is: one UID, which Celery prints nowhere a patient could be.
+        task_serializer="json",
+        accept_content=["json"],
+        task_queues=[Queue(QUEUE)],
+        task_default_queue=QUEUE,
+        task_default_exchange=QUEUE,
+        task_default_routing_key=QUEUE,
+        task_create_missing_queues=False,
+        # No result backend: the ledger is the truth.
+        task_ignore_result=True,
+        result_backend=None,
+        # Acknowledged when done. A message whose worker died is left to the sweep and the ledger's attempt count:
+        # task_reject_on_worker_lost would bring a deadly image back for ever.
+        task_acks_late=True,
+        task_reject_on_worker_lost=False,
+        worker_prefetch_multiplier=1,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        # Celery's page on Redis names three places for it.
+        visibility_timeout=VISIBILITY_SECONDS,
+        result_backend_transport_options={"visibility_timeout": VISIBILITY_SECONDS},
+        broker_transport_options={
+            "visibility_timeout": VISIBILITY_SECONDS,
+            # By default the look for unacknowledged messages comes only every interval x throttle = 100 s.
+            "unacked_restore_interval": 10,
+            "unacked_restore_throttle": 1,
+            # Of several applications on one Redis the shortest visibility timeout wins, but for a prefix.
+            "global_keyprefix": "genu:",
+            "socket_connect_timeout": 2,
+            "socket_timeout": 5,  # more than the 1 s of a BRPOP
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+        },
+        # A worker waits for the broker as long as it takes; a publisher does not wait (Bell).
+        broker_connection_retry=True,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_connection_timeout=2,
+        task_publish_retry=True,
+        task_publish_retry_policy={"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2},
+        # The ledger's heartbeats say who lives; a worker without remote control has one connection less to lose.
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_soft_shutdown_timeout=10,
+        enable_utc=True,
+    )
+    return app
+
+
+class Bell:
+    """Asks the workers to look at a radiograph. May be shared by threads, not across a fork."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._pool = app.connection_for_write(
+            connect_timeout=_PATIENCE_SECONDS,
+            transport_options={
+                "socket_connect_timeout": _PATIENCE_SECONDS,
+                "socket_timeout": _PATIENCE_SECONDS,
+                "max_retries": 0,  # of a connection; without it kombu keeps trying with growing pauses
+            },
+        ).Pool(_CONNECTIONS)
+        self._away = tuple(
+            {KombuError, OSError, *self._pool.connection.connection_errors, *self._pool.connection.channel_errors}
+        )
+        self._quiet_until = 0.0
+
+    def ring(self, uid: str) -> bool:
+        """
+        A message with the UID waits for a worker. False, and logged, within two seconds if the broker is away.
+
+        For two seconds after such a failure it is not tried at all, so that a burst of C-STOREs does not
+        wait for a dead broker one by one. The sweep rings again.
+        """
+        if time.monotonic() < self._quiet_until:
+            return False
+        try:
+            self._reach(lambda connection: self._send(connection, uid))
+        except self._away as error:
+            self._quiet_until = time.monotonic() + _QUIET_SECONDS
+            log.warning("bell_not_rung", sop_instance_uid=uid, error=type(error).__name__)
+            return False
+        return True
+
+    def queued(self) -> int | None:
+        """How many messages wait for a worker; None if the broker is away."""
+        try:
+            return self._reach(_count)
+        except self._away:
+            return None
+
+    def ping(self) -> bool:
+        """Whether the broker answers now."""
+        return self.queued() is not None
+
+    def close(self) -> None:
+        """No connection is left."""
+        self._pool.force_close_all()
+
+    def _send(self, connection: Connection, uid: str) -> None:
+        with self._app.amqp.Producer(connection, auto_declare=False) as producer:
+            self._app.send_task(TASK, args=[uid], queue=QUEUE, producer=producer, retry=False)
+
+    def _reach(self, errand: Callable[[Connection], T]) -> T:
+        """The errand is done; a connection that died since it was last used is replaced once."""
+        with self._pool.acquire(block=True, timeout=_PATIENCE_SECONDS) as connection:
+            fresh = not connection.connected
+            try:
+                return errand(connection)
+            except self._away:
+                connection.collect()
+                if fresh:
+                    raise
+            try:
+                return errand(connection)
+            except self._away:
+                connection.collect()
+                raise
+
+
+def _count(connection: Connection) -> int:
+    return int(connection.default_channel.queue_declare(queue=QUEUE).message_count)
