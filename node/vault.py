@@ -21,6 +21,7 @@ from node.reasons import reason
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
+_STRAY = "stray-"
 _SHARDS = tuple(f"{number:02x}" for number in range(256))
 
 
@@ -55,13 +56,13 @@ class Vault:
         still the caller's, when the disk does not take it.
         """
         path = self._radiograph(sha256)
-        with open(spooled, "rb") as file:
+        with spooled.open("rb") as file:
             os.fsync(file.fileno())
         try:
             # Young again, so that `discard_stray` does not take it for a left-over of an hour ago.
             os.utime(path)
         except FileNotFoundError:
-            os.replace(spooled, path)
+            spooled.replace(path)
             _sync_folder(path.parent)
         else:
             # The first writer's fsync of the folder may not have happened yet.
@@ -98,16 +99,15 @@ class Vault:
         It is taken out first and looked at afterwards: a `keep` of the same content in between either finds
         nothing and puts its own there, or has made this file young, and then it goes back.
         """
-        path, aside = self._radiograph(sha256), self.spool / f"stray-{sha256}"
+        path, aside = self._radiograph(sha256), self.spool / f"{_STRAY}{sha256}"
         try:
-            os.rename(path, aside)
+            path.rename(aside)
         except FileNotFoundError:
             return False
         if aside.stat().st_mtime >= time.time() - older_than_seconds:
-            os.rename(aside, path)
-            _sync_folder(path.parent)
+            self._put_back(aside)
             return False
-        aside.unlink()
+        aside.unlink(missing_ok=True)
         return True
 
     def results(self, sop_instance_uid: str) -> Path:
@@ -122,18 +122,17 @@ class Vault:
         Raises OSError, and leaves nothing behind, when the disk does not take it.
         """
         path = self._result(sop_instance_uid, name)
-        handle, temporary = tempfile.mkstemp(dir=self.spool, prefix="result-")
-        try:
-            with open(handle, "wb") as file:
+        with tempfile.NamedTemporaryFile(dir=self.spool, prefix="result-", delete=False) as file:
+            temporary = Path(file.name)
+            try:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
+                path.parent.mkdir(mode=0o700, exist_ok=True)
+                temporary.replace(path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
         _sync_folder(path.parent)
         _sync_folder(path.parent.parent)
         return path
@@ -149,13 +148,20 @@ class Vault:
     def sweep_spool(self, older_than_seconds: float) -> int:
         """The left-overs of broken-off writes are gone: files that nobody has written to for so long. Their count."""
         limit, count = time.time() - older_than_seconds, 0
-        with os.scandir(self.spool) as entries:
-            for entry in entries:
-                with contextlib.suppress(FileNotFoundError):
-                    if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mtime < limit:
-                        os.unlink(entry.path)
-                        count += 1
+        for path in list(self.spool.iterdir()):
+            with contextlib.suppress(FileNotFoundError):
+                if path.name.startswith(_STRAY):
+                    self._put_back(path)
+                elif path.is_file() and path.stat(follow_symlinks=False).st_mtime < limit:
+                    path.unlink()
+                    count += 1
         return count
+
+    def _put_back(self, aside: Path) -> None:
+        """What was taken for a stray, by us or by a sweep that died over it, is a kept radiograph again."""
+        path = self._radiograph(aside.name.removeprefix(_STRAY))
+        aside.rename(path)
+        _sync_folder(path.parent)
 
     def _radiograph(self, sha256: str) -> Path:
         if not _SHA256.fullmatch(sha256):

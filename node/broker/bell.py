@@ -6,7 +6,8 @@ from typing import TypeVar
 
 import structlog
 from celery import Celery
-from kombu import Connection, Queue
+from kombu.connection import Connection
+from kombu.entity import Queue
 from kombu.exceptions import KombuError
 
 TASK = "workers.grade"
@@ -36,7 +37,7 @@ def application(url: str) -> Celery:
         # What a message is: one UID, which Celery prints nowhere a patient could be.
         task_serializer="json",
         accept_content=["json"],
-        task_queues=[Queue(QUEUE)],
+        task_queues=[Queue(QUEUE)],  # type: ignore[no-untyped-call]
         task_default_queue=QUEUE,
         task_default_exchange=QUEUE,
         task_default_routing_key=QUEUE,
@@ -155,4 +156,4 @@ class Bell:
 
 
 def _count(connection: Connection) -> int:
-    return int(connection.default_channel.queue_declare(queue=QUEUE).message_count)
+    return int(connection.default_channel.queue_declare(queue=QUEUE).message_count)  # type: ignore[no-untyped-call]

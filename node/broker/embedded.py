@@ -68,19 +68,23 @@ class EmbeddedBroker:
 
     def stop(self) -> None:
         """The server has written everything and is gone. May be called twice."""
-        if self._keeper is not None:
-            assert self._keeper.stdin is not None
-            with contextlib.suppress(BrokenPipeError):
-                self._keeper.stdin.close()
-            try:
-                self._keeper.wait(keeper.END_SECONDS + 5)
-            except subprocess.TimeoutExpired:
-                self._keeper.kill()  # and the server with it: PR_SET_PDEATHSIG
-                self._keeper.wait()
-            self._keeper = None
+        self._end_keeper()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    def _end_keeper(self) -> None:
+        ending, self._keeper = self._keeper, None
+        if ending is None:
+            return
+        assert ending.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            ending.stdin.close()
+        try:
+            ending.wait(keeper.END_SECONDS + 5)
+        except subprocess.TimeoutExpired:
+            ending.kill()  # and the server with it: PR_SET_PDEATHSIG
+            ending.wait()
 
     def __enter__(self) -> "EmbeddedBroker":
         self.start()
@@ -107,16 +111,11 @@ class EmbeddedBroker:
             start_new_session=True,  # Ctrl-C is for us: the broker goes last
             pass_fds=() if self._lock is None else (self._lock.fileno(),),
         )
-        assert self._keeper.stdin is not None
-        self._keeper.stdin.write(json.dumps(order).encode() + b"\n")
-        self._keeper.stdin.flush()
+        _tell(self._keeper, json.dumps(order))
         if not _answers(self._keeper, port, password):
-            self._keeper.stdin.close()
-            self._keeper.wait()
-            self._keeper = None
+            self._end_keeper()
             return False
-        self._keeper.stdin.write(b"serve\n")
-        self._keeper.stdin.flush()
+        _tell(self._keeper, "serve")
         self.url = f"redis://:{password}@127.0.0.1:{port}/0"
         return True
 
@@ -161,13 +160,20 @@ def _settings(folder: Path, port: int, password: str) -> str:
 def _answers(process: "subprocess.Popen[bytes]", port: int, password: str) -> bool:
     """Whether the server answers PING to our password; False when it ended instead."""
     deadline = time.monotonic() + _START_SECONDS
-    with redis.Redis(host="127.0.0.1", port=port, password=password, socket_timeout=1, retry=None) as client:
+    with redis.Redis(host="127.0.0.1", port=port, password=password, socket_timeout=1) as client:
         while process.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(redis.RedisError, OSError):
                 if client.ping():
                     return True
             time.sleep(0.02)
     return False
+
+
+def _tell(process: "subprocess.Popen[bytes]", line: str) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):  # it ended: _answers finds out
+        process.stdin.write(line.encode() + b"\n")
+        process.stdin.flush()
 
 
 def _free_port() -> int:
@@ -182,7 +188,7 @@ def _lock(folder: Path) -> IO[str]:
 
     Raises SettingsError when it stays another's: two servers would spoil one append-only file.
     """
-    file = open(folder / "lock", "w")  # noqa: SIM115 - it stays open as long as the broker runs
+    file = (folder / "lock").open("w")
     deadline = time.monotonic() + _LOCK_SECONDS
     while True:
         try:

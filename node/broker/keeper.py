@@ -10,12 +10,13 @@ server. When the pipe ends, because the parent closed it or died of whatever cau
 import contextlib
 import ctypes
 import json
-import os
 import selectors
 import signal
 import subprocess
 import sys
 import time
+from io import RawIOBase
+from pathlib import Path
 
 QUICK_SECONDS = 5.0
 """A server that lives no longer than this cannot use what it finds on the disk."""
@@ -27,14 +28,19 @@ PR_SET_PDEATHSIG = 1
 
 def main() -> int:
     """The keeper's life. Returns the exit code."""
-    order = json.loads(sys.stdin.buffer.raw.readline())  # type: ignore[attr-defined]
+    with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as pipe:
+        return keep(json.loads(pipe.readline()), pipe)
+
+
+def keep(order: dict[str, str], pipe: RawIOBase) -> int:
+    """The server has run until the pipe ended. Returns the exit code."""
     server, serving, quick = start(order), False, 0
     began = time.monotonic()
     with selectors.DefaultSelector() as selector:
-        selector.register(sys.stdin.buffer, selectors.EVENT_READ)
+        selector.register(pipe, selectors.EVENT_READ)
         while True:
             for _ in selector.select(PAUSE_SECONDS):
-                if not os.read(sys.stdin.fileno(), 4096):
+                if not pipe.read(4096):
                     return end(server)
                 serving = True
             if server.poll() is None:
@@ -51,7 +57,7 @@ def main() -> int:
 
 def start(order: dict[str, str]) -> "subprocess.Popen[bytes]":
     """The server runs; its settings reach it through a pipe, so that no password stands on a command line."""
-    with open(order["log"], "ab") as log:
+    with Path(order["log"]).open("ab") as log:
         server = subprocess.Popen(
             [order["program"], "-"],
             stdin=subprocess.PIPE,
@@ -80,9 +86,9 @@ def end(server: "subprocess.Popen[bytes]") -> int:
 
 def set_aside(folder: str) -> None:
     """What the server could not use is out of its way; the sweep rings again for everything that was in it."""
-    data = os.path.join(folder, "appendonlydir")
+    data = Path(folder, "appendonlydir")
     with contextlib.suppress(FileNotFoundError):
-        os.rename(data, f"{data}.unusable-{time.time_ns()}")
+        data.rename(data.with_suffix(f".unusable-{time.time_ns()}"))
 
 
 def _die_with_parent() -> None:

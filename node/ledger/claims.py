@@ -46,7 +46,7 @@ def claim(connection: Connection, uid: str, worker: str, *, lease_seconds: float
 def _free(row: RowMapping, moment: datetime) -> bool:
     if row["state"] == State.RECEIVED:
         return True
-    return row["state"] == State.GRADING and row["lease_until"] <= moment
+    return bool(row["state"] == State.GRADING and row["lease_until"] <= moment)
 
 
 def renew(connection: Connection, uid: str, worker: str, lease_seconds: float) -> bool:
@@ -100,8 +100,8 @@ def answer(
     ).scalar_one()
     values = {"answer_id": answer_id, "reason": reason_code, "detail": detail}
     what = "reported" if state is State.REPORTED else "not analysed"
-    told = f"{reason_code}: {detail}" if reason_code else " ".join(str(model.get(key, "")) for key in ("name", "version"))
-    move(connection, row, state, what=what, by=worker, detail=told.strip(), values=values)
+    told = f"{reason_code}: {detail}" if reason_code else f"{model.get('name')} {model.get('version')}"
+    move(connection, row, state, what=what, by=worker, detail=told, values=values)
     deliveries.ask(connection, uid, answer_id, objects=objects, destinations=destinations, by=worker)
 
 

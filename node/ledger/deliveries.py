@@ -81,9 +81,7 @@ def _owe(connection: Connection, uid: str, made: ResultObject, destination: str,
         **fresh,
     )
     again = sa.true() if anew else _D.state == "GIVEN_UP"
-    connection.execute(
-        row.on_conflict_do_update(index_elements=["object_uid", "destination"], set_=fresh, where=again)
-    )
+    connection.execute(row.on_conflict_do_update(index_elements=["object_uid", "destination"], set_=fresh, where=again))
 
 
 def due(connection: Connection, destination: str, moment: datetime, limit: int) -> list[Delivery]:

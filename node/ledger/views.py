@@ -53,7 +53,7 @@ def unfinished(connection: Connection, moment: datetime) -> list[str]:
 
 def counts(connection: Connection) -> dict[State, int]:
     found = connection.execute(sa.select(_R.state, sa.func.count()).group_by(_R.state)).all()
-    return {state: 0 for state in State} | {State(state): count for state, count in found}
+    return dict.fromkeys(State, 0) | {State(state): count for state, count in found}
 
 
 def oldest(connection: Connection) -> dict[State, datetime]:

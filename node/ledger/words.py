@@ -139,6 +139,6 @@ class Waiting(NamedTuple):
     """What one destination has still to get."""
 
     destination: str
-    count: int
+    count: int  # type: ignore[assignment]  # it hides tuple.count, which nobody wants
     oldest_at: datetime
     last_error: str

@@ -1,4 +1,4 @@
-"""Alembic runs this: the revisions are applied on the connection, and in the transaction, that the ledger hands over."""
+"""Alembic runs this: the revisions are applied on the ledger's connection, inside the ledger's transaction."""
 
 from alembic import context
 
