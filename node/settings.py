@@ -83,6 +83,7 @@ class Deliver(Section):
     longest_pause_seconds: float = Field(900, gt=0, description="It never grows beyond this, and never ends.")
     connect_seconds: float = Field(10, gt=0, description="Time for a destination to answer the connection.")
     response_seconds: float = Field(60, gt=0, description="Time for a destination to answer one object.")
+    failures_until_down: int = Field(3, ge=1, description="After so many in a row a destination is shown as down.")
 
 
 class Admin(Section):

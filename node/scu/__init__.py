@@ -1,0 +1,24 @@
+"""The DICOM client: associations, what is sent over them, and what destinations answer, in sentences."""
+
+from node.scu.complaints import STORED, Declined, Lost, Unreachable, Unsendable
+from node.scu.link import Link, linked
+from node.scu.parcel import VERIFICATION, Context, Parcel, parcel
+from node.scu.send import Sent, echo, peer, send
+
+__all__ = [
+    "STORED",
+    "VERIFICATION",
+    "Context",
+    "Declined",
+    "Link",
+    "Lost",
+    "Parcel",
+    "Sent",
+    "Unreachable",
+    "Unsendable",
+    "echo",
+    "linked",
+    "parcel",
+    "peer",
+    "send",
+]
