@@ -20,23 +20,23 @@ Curve = npt.NDArray[np.float64]
 COMPARTMENT_X_MM = 26.6
 """Where the joint space is set and measured: the middle of each compartment, this far from the middle."""
 
-FAR_MM = 450.0
+FAR_MM = 700.0
 """How far the shafts run: beyond any film."""
 
 JOINT_LINE_MM = 1.0
 """Height of the plateaus' middles."""
 
 # Lateral to medial: the tibial plateau with both spines, and the femoral condyles with the notch between.
-PLATEAU = ((-39.0, 1.8), (-26.6, 0.9), (-14.7, -1.6), (-6.2, -9.2), (-0.5, -6.8), (6.2, -10.4), (12.6, -2.2),
+PLATEAU = ((-39.0, 1.8), (-26.6, 0.9), (-14.7, -1.6), (-6.2, -9.2), (-0.5, -7.5), (6.2, -10.6), (12.6, -2.2),
            (19.0, 0.9), (26.6, 1.1), (39.0, -0.2))  # fmt: skip
-CONDYLES = ((-38.2, -7.8), (-33.0, -1.4), (-26.6, 0.0), (-19.0, -1.2), (-12.0, -6.4), (-6.0, -15.0), (0.0, -18.4),
-            (6.2, -15.2), (12.4, -7.0), (19.0, -1.2), (26.6, 0.0), (34.0, -0.9), (39.6, -7.0))  # fmt: skip
+CONDYLES = ((-39.6, -9.0), (-35.0, -2.2), (-26.6, 0.0), (-19.5, -1.2), (-13.1, -4.6), (-7.5, -11.6), (-0.2, -15.2),
+            (7.5, -11.8), (13.4, -5.2), (19.5, -1.2), (26.6, 0.0), (35.5, -1.6), (41.0, -8.4))  # fmt: skip
 """Heights relative to the lowest point of each condyle, which the joint space sets above the plateau."""
 
 FEMUR_MEDIAL = ((42.6, -15.0), (43.0, -24.0), (45.2, -34.0), (44.0, -43.0), (38.5, -52.0), (32.5, -64.0),
                 (26.5, -80.0), (21.0, -104.0), (18.0, -140.0), (17.0, -200.0), (17.0, -FAR_MM))  # fmt: skip
 FEMUR_LATERAL = ((-17.0, -FAR_MM), (-17.0, -200.0), (-17.5, -140.0), (-20.0, -104.0), (-25.0, -80.0), (-31.0, -64.0),
-                 (-37.5, -50.0), (-42.0, -40.0), (-42.6, -31.0), (-40.0, -22.5), (-41.2, -15.0))  # fmt: skip
+                 (-37.5, -50.0), (-42.0, -40.0), (-42.6, -31.0), (-40.6, -22.5), (-41.0, -15.5))  # fmt: skip
 TIBIA_MEDIAL = ((40.0, 4.5), (39.0, 11.0), (36.4, 21.0), (31.5, 35.0), (25.0, 52.0), (19.5, 74.0), (16.0, 108.0),
                 (14.5, 160.0), (14.0, FAR_MM))  # fmt: skip
 TIBIA_LATERAL = ((-13.5, FAR_MM), (-13.5, 160.0), (-15.0, 108.0), (-18.0, 76.0), (-23.5, 52.0), (-30.0, 35.0),
@@ -58,7 +58,10 @@ CONDYLE_BACKS = (
 LINES = (
     (0.75, ((-34.0, 18.0), (-22.0, 15.0), (-8.0, 17.5), (6.0, 18.5), (20.0, 15.5), (34.0, 17.0))),
     (0.55, ((-36.0, -41.0), (-22.0, -37.5), (-8.0, -39.0), (6.0, -38.0), (22.0, -37.0), (38.0, -43.0))),
-    (0.65, ((-9.5, -24.0), (-6.0, -31.0), (0.0, -33.5), (6.0, -31.5), (10.0, -24.0))),
+    (0.80, ((-11.5, -12.0), (-10.5, -22.0), (-8.0, -29.0), (0.0, -32.5), (7.5, -30.0), (11.0, -22.0), (12.0, -12.0))),
+    (0.60, ((-10.5, -20.0), (-9.5, -34.0), (-11.0, -46.0))),
+    (0.70, ((11.3, -18.0), (11.0, -36.0), (13.5, -48.0))),
+    (0.45, ((-41.0, -22.0), (-35.0, -26.0), (-31.0, -34.0), (-30.0, -44.0))),
     (0.60, ((-37.0, 4.6), (-26.6, 4.2), (-15.0, 3.0), (-7.0, 0.5))),
     (0.45, ((36.0, 3.2), (26.6, 4.4), (16.0, 3.6), (9.0, 1.0))),
     (0.40, ((-8.0, 2.0), (-4.0, -1.5), (1.0, 0.5), (5.0, -2.5), (9.0, 1.5))),
@@ -96,7 +99,7 @@ def skeleton(knee: KneeShape, random: np.random.Generator) -> Skeleton:
         fibula=_bent(smooth(_varied(FIBULA, random, 0.5) + random.normal(0, (1.2, 1.8))), knee),
         patella=smooth(kneecap),
         condyle_backs=(backs[0], backs[1]),
-        lines=tuple((bright * random.uniform(0.4, 1.1), _bent(smooth(_varied(line, random, 0.5), closed=False), knee))
+        lines=tuple((bright * random.uniform(0.4, 1.1), _bent(smooth(_varied(line, random, 0.9), closed=False), knee))
                     for bright, line in LINES),
         plateau_ends=(medial, lateral),
     )  # fmt: skip
@@ -105,7 +108,7 @@ def skeleton(knee: KneeShape, random: np.random.Generator) -> Skeleton:
 def _plateau(random: np.random.Generator, spread: npt.NDArray[np.float64], osteophytes: float) -> Curve:
     """The joint surface of the tibia; osteophytes draw its margins out and sharpen its spines."""
     plateau = np.array(PLATEAU)
-    plateau[3:6, 1] += random.normal(0, 0.6, 3) - 1.8 * osteophytes
+    plateau[3:6, 1] += 0.8 + random.normal(0, 1.0) + random.normal(0, 0.6, 3) - 1.8 * osteophytes
     plateau[(0, 9), 0] += (-4.5 * spread[0], 4.5 * spread[1])
     plateau[(0, 9), 1] -= 2.2 * spread[:2]
     return plateau
@@ -117,7 +120,7 @@ def _condyles(knee: KneeShape, plateau: Curve, random: np.random.Generator, spre
     lateral, medial = plateau[1, 1] - knee.lateral_mm, plateau[8, 1] - knee.medial_mm
     lowest = np.interp(condyles[:, 0], (-COMPARTMENT_X_MM, COMPARTMENT_X_MM), (lateral, medial))
     condyles[:, 1] += lowest
-    condyles[5:8, 1] += random.normal(0, 0.8)
+    condyles[5:8, 1] += random.normal(0, 2.0) * np.array([0.7, 1.0, 0.7])
     condyles[(0, 12), 0] += (-3.5 * spread[2], 3.5 * spread[3])
     condyles[(0, 12), 1] += 3.0 * spread[2:]
     return condyles

@@ -19,19 +19,21 @@ from workers.prepare import Box
 class Exposure:
     """How the picture was taken and shown."""
 
-    photons: float = 1.6e5
+    photons: float = 4e4
     """Quanta a square of 0.15 mm counts in the open beam; noise follows from it."""
     noise: float = 1.0
     scatter: float = 0.45
     """Scattered over primary radiation behind the thick of the leg (a grid leaves about half of it)."""
-    blur_mm: float = 0.11
+    blur_mm: float = 0.12
     """Detector and focal spot together."""
-    contrast: float = 1.0
+    contrast: float = 1.05
     """Above 1 steeper: the window is narrower."""
-    brightness: float = 0.0
-    gamma: float = 1.0
+    brightness: float = 0.02
+    gamma: float = 0.8
     edges: float = 0.35
     """Edge enhancement, as every console applies some."""
+    evenness: float = 0.3
+    """How much of the slow changes over the film the console takes out (dynamic range compression)."""
     bits: int = 12
 
 
@@ -80,7 +82,7 @@ def render(
     posed = tuple(knee.right() for knee in shown) if only_left else shown
     jitter = random.normal(0, 1.5, 4) / spacing_mm
     apart = float(np.clip(0.52 * columns, 130 / spacing_mm, 190 / spacing_mm)) if len(shown) == 2 else 0.0
-    places = (columns / 2 - apart / 2, columns / 2 + apart / 2)[: len(shown)] if len(shown) == 2 else (columns / 2,)
+    places = (columns / 2 - apart / 2, columns / 2 + apart / 2)[: len(shown)]
     scene = Scene(
         rows, columns, spacing_mm, posed,
         poses=tuple(Pose(x + jitter[i], rows / 2 + jitter[2 + i]) for i, x in enumerate(places)),
@@ -103,11 +105,11 @@ def expose(scene: Scene, random: np.random.Generator) -> RenderedFilm:
         _place(scene, index, attenuation, np.random.default_rng([scene.seed, 2 + index]))
         for index in range(len(scene.knees))
     )
-    primary = cv2.exp(-attenuation)
+    primary = np.exp(-attenuation)
     if scene.fine > 1:
-        primary = cv2.resize(primary, (columns, rows), interpolation=cv2.INTER_AREA)
+        primary = np.asarray(cv2.resize(primary, (columns, rows), interpolation=cv2.INTER_AREA), np.float32)
     for mark in scene.lead:
-        primary *= cv2.exp(-2.5 * mark.cover(rows, columns))
+        primary *= np.exp(np.float32(-2.5) * mark.cover(rows, columns))
     arrived = _beam(primary, scene, random)
     grey = _shown(arrived, scene)
     for mark in scene.printed:
@@ -116,7 +118,8 @@ def expose(scene: Scene, random: np.random.Generator) -> RenderedFilm:
     top = (1 << e.bits) - 1
     pixels = np.rint(np.clip(grey, 0, 1) * top).astype(np.uint16)
     boxes = tuple(_box(scene, knee, pose) for knee, pose in zip(scene.knees, scene.poses, strict=True))
-    return RenderedFilm(pixels, scene.spacing_mm, boxes, scene.knees, spaces, e.bits)
+    opening = scene.window.upright(rows, columns) if scene.window else None
+    return RenderedFilm(pixels, scene.spacing_mm, boxes, scene.knees, spaces, opening, e.bits)
 
 
 def _place(scene: Scene, index: int, attenuation: Map, random: np.random.Generator) -> tuple[JointSpace, ...]:
@@ -155,7 +158,7 @@ def _beam(primary: Map, scene: Scene, random: np.random.Generator) -> Map:
     rows, columns, e = scene.rows, scene.columns, scene.exposure
     blur = e.blur_mm / scene.spacing_mm
     if blur > 0.25:
-        primary = cv2.GaussianBlur(primary, (0, 0), blur)
+        primary = np.asarray(cv2.GaussianBlur(primary, (0, 0), blur), np.float32)
     # The heel effect: a few percent less towards the anode.
     primary *= np.linspace(1.04, 0.96, rows, dtype=np.float32)[:, None]
     if scene.window is not None:
@@ -180,11 +183,14 @@ def _shown(arrived: Map, scene: Scene) -> Map:
     """The grey picture, 0 to 1: logarithm, edge enhancement, window and shutter, as a console does."""
     e = scene.exposure
     rows, columns = arrived.shape
-    dense = -cv2.log(cv2.max(arrived, 1e-4))
-    if e.edges > 0:
-        wide = cv2.resize(arrived, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
-        wide = cv2.GaussianBlur(-cv2.log(cv2.max(wide, 1e-4)), (0, 0), max(2.5 / (4 * scene.spacing_mm), 0.5))
-        dense += np.float32(e.edges) * (dense - cv2.resize(wide, (columns, rows), interpolation=cv2.INTER_LINEAR))
+    dense = -np.log(np.maximum(arrived, np.float32(1e-4)))
+    small = cv2.resize(dense, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+    near = cv2.GaussianBlur(small, (0, 0), max(2.5 / (4 * scene.spacing_mm), 0.5))
+    far = cv2.resize(small, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+    far = cv2.GaussianBlur(np.minimum(far, 5.0), (0, 0), max(22 / (16 * scene.spacing_mm), 0.5))
+    slow = np.float32(e.edges) * near + np.float32(e.evenness) * (cv2.resize(far, small.shape[::-1]) - far.mean())
+    dense *= np.float32(1 + e.edges)
+    dense -= np.asarray(cv2.resize(slow, (columns, rows), interpolation=cv2.INTER_LINEAR), np.float32)
     step = max(1, rows // 200)
     sample = dense[::step, ::step]
     if scene.window is not None:
@@ -197,7 +203,7 @@ def _shown(arrived: Map, scene: Scene) -> Map:
         grey = (grey - np.float32(0.5)) * np.float32(e.contrast) + np.float32(0.5 + e.brightness)
     grey = np.clip(grey, 0, 1)
     if e.gamma != 1:
-        grey = cv2.pow(grey, e.gamma)
+        grey = np.power(grey, np.float32(e.gamma))
     if scene.window is not None and scene.window.shutter is not None:
         grey[opened < 128] = scene.window.shutter
     return np.asarray(grey, np.float32)
@@ -205,20 +211,29 @@ def _shown(arrived: Map, scene: Scene) -> Map:
 
 def _box(scene: Scene, knee: KneeShape, pose: Pose) -> Box:
     """The joint box of the knee as it lies on the film."""
-    width = PLATEAU_WIDTH_MM * knee.scale / scene.spacing_mm
-    return joint_box(knee.laterality, middle_x=pose.x, joint_line_y=pose.y + JOINT_LINE_MM * knee.scale / scene.spacing_mm,
-                     plateau_width=width)  # fmt: skip
+    mm = knee.scale / scene.spacing_mm
+    line = float(pose.y + JOINT_LINE_MM * mm)
+    return joint_box(knee.laterality, middle_x=float(pose.x), joint_line_y=line, plateau_width=PLATEAU_WIDTH_MM * mm)
 
 
 def _mirrored(film: RenderedFilm, knees: tuple[KneeShape, ...]) -> RenderedFilm:
     """The film seen from behind: right knees are left ones."""
     columns = film.pixels.shape[1]
-    boxes = tuple(Box(columns - box.x1, box.y0, columns - box.x0, box.y1) for box in film.boxes)
+
+    def behind(box: Box) -> Box:
+        return Box(columns - box.x1, box.y0, columns - box.x0, box.y1)
+
     spaces = tuple(
         tuple(
             replace(s, femur=(columns - s.femur[0], s.femur[1]), tibia=(columns - s.tibia[0], s.tibia[1])) for s in pair
         )
         for pair in film.joint_spaces
     )
-    pixels = np.ascontiguousarray(film.pixels[:, ::-1])
-    return replace(film, pixels=pixels, boxes=boxes, knees=knees, joint_spaces=spaces)
+    return replace(
+        film,
+        pixels=np.ascontiguousarray(film.pixels[:, ::-1]),
+        boxes=tuple(behind(box) for box in film.boxes),
+        knees=knees,
+        joint_spaces=spaces,
+        opening=behind(film.opening) if film.opening else None,
+    )

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from node.finding import Laterality
 from workers.phantom.shape import KneeShape
+from workers.prepare import Box
 
 Map = npt.NDArray[np.float32]
 
@@ -29,29 +30,32 @@ class Mark:
     def cover(self, rows: int, columns: int) -> Map:
         """How far the mark covers each pixel of a film, 0 to 1."""
         drawn = np.zeros((rows, columns), np.uint8)
-        tall = 64
-        (wide, high), _ = cv2.getTextSize(self.text, cv2.FONT_HERSHEY_SIMPLEX, 3.0, 9)
-        patch = np.zeros((high + tall, wide + tall), np.uint8)
-        cv2.putText(patch, self.text, (tall // 2, high + tall // 2), cv2.FONT_HERSHEY_SIMPLEX, 3.0, 255, 9, cv2.LINE_AA)
-        if self.frame:
-            cv2.rectangle(patch, (6, 6), (patch.shape[1] - 7, patch.shape[0] - 7), 255, 7)
-        if self.mirrored:
-            patch = np.ascontiguousarray(patch[:, ::-1])
-        factor = self.height / high
-        if factor < 0.5:
-            patch = cv2.resize(patch, None, fx=factor * 2, fy=factor * 2, interpolation=cv2.INTER_AREA)
-            factor = 0.5
-        angle = -self.degrees if self.mirrored else self.degrees
-        move = cv2.getRotationMatrix2D((patch.shape[1] / 2, patch.shape[0] / 2), angle, factor)
-        move[:, 2] += (self.x - patch.shape[1] / 2, self.y - patch.shape[0] / 2)
-        reach = int(np.hypot(*patch.shape) * factor / 2) + 2
+        patch = self._patch()
+        high, wide = patch.shape
+        factor = self.height / (high - 64)
+        reach = int(np.hypot(high, wide) * factor / 2) + 2
         left, top = max(0, int(self.x) - reach), max(0, int(self.y) - reach)
         right, bottom = min(columns, int(self.x) + reach), min(rows, int(self.y) + reach)
         if right <= left or bottom <= top:
             return drawn.astype(np.float32)
-        move[:, 2] -= (left, top)
+        # Shrunk with averaging first, or thin strokes break up.
+        shrink = min(1.0, 2 * factor)
+        patch = np.asarray(cv2.resize(patch, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA), np.uint8)
+        middle = (patch.shape[1] / 2, patch.shape[0] / 2)
+        angle = -self.degrees if self.mirrored else self.degrees
+        move = np.asarray(cv2.getRotationMatrix2D(middle, angle, factor / shrink), np.float64)
+        move[:, 2] += np.array([self.x - left, self.y - top]) - middle
         drawn[top:bottom, left:right] = cv2.warpAffine(patch, move, (right - left, bottom - top))
         return np.asarray(drawn * np.float32(1 / 255))
+
+    def _patch(self) -> npt.NDArray[np.uint8]:
+        """The text, large, with a border of 32 pixels."""
+        (wide, high), _ = cv2.getTextSize(self.text, cv2.FONT_HERSHEY_SIMPLEX, 3.0, 9)
+        patch = np.zeros((high + 64, wide + 64), np.uint8)
+        cv2.putText(patch, self.text, (32, high + 32), cv2.FONT_HERSHEY_SIMPLEX, 3.0, 255, 9, cv2.LINE_AA)
+        if self.frame:
+            cv2.rectangle(patch, (6, 6), (patch.shape[1] - 7, patch.shape[0] - 7), 255, 7)
+        return np.ascontiguousarray(patch[:, ::-1]) if self.mirrored else patch
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,12 @@ class Window:
         mask = np.zeros((rows, columns), np.uint8)
         cv2.fillConvexPoly(mask, np.round(corners * 16).astype(np.int32), 255, cv2.LINE_AA, shift=4)
         return mask
+
+    def upright(self, rows: int, columns: int) -> Box:
+        """A rectangle along the film's edges that lies within the opening."""
+        lean = abs(np.sin(np.radians(self.degrees)))
+        x, y = lean * (self.y1 - self.y0) / 2, lean * (self.x1 - self.x0) / 2
+        return Box(max(self.x0 + x, 0), max(self.y0 + y, 0), min(self.x1 - x, columns), min(self.y1 - y, rows))
 
 
 def side_markers(

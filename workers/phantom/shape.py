@@ -27,7 +27,7 @@ class KneeShape:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a knee's plateau has its middle on the film (edge coordinates, pixels), and how it is turned (clockwise)."""
+    """Where a knee's plateau has its middle on the film (pixels, edge coordinates), and how far it is turned."""
 
     x: float
     y: float
@@ -55,4 +55,6 @@ class RenderedFilm:
     knees: tuple[KneeShape, ...] = ()
     joint_spaces: tuple[tuple[JointSpace, ...], ...] = ()
     """For each knee its medial and its lateral compartment."""
+    opening: Box | None = None
+    """The largest upright rectangle within the collimator's opening; None: the whole detector was exposed."""
     bits: int = 12

@@ -61,19 +61,21 @@ class Profile:
     depth: tuple[float, ...]
     rounding: tuple[float, ...]
     cortex: tuple[float, ...]
+    flat: bool = False
+    """True for a body that thins out towards its edge, as the kneecap does, instead of ending steeply."""
 
 
 FEMUR = Profile(
-    (-200, -110, -75, -50, -30, -10, -4), (30, 30, 32, 36, 38, 36, 34), (16, 16, 16, 14, 13, 13, 12),
-    (5.5, 4.0, 1.9, 1.0, 0.75, 0.75, 0.95),
+    (-200, -110, -75, -50, -30, -16, -8, -3), (30, 30, 32, 36, 38, 38, 36, 34), (16, 16, 16, 14, 13, 13, 13, 12),
+    (5.5, 4.0, 1.7, 0.7, 0.4, 0.4, 0.6, 0.75),
 )  # fmt: skip
 TIBIA = Profile(
-    (-8, 1, 4, 8, 20, 50, 80, 120, 200), (26, 40, 42, 42, 40, 36, 32, 29, 27), (7, 9, 10, 12, 14, 15, 15, 14, 13),
-    (0.7, 1.25, 1.1, 0.6, 0.7, 1.5, 3.6, 4.8, 5.0),
+    (-10, -5, 0, 3, 6, 20, 50, 80, 120, 200), (18, 30, 40, 42, 42, 40, 36, 32, 29, 27),
+    (9, 9, 9, 10, 12, 14, 15, 15, 14, 13), (0.35, 0.5, 1.0, 0.9, 0.4, 0.45, 1.3, 3.6, 4.8, 5.0),
 )  # fmt: skip
 FIBULA = Profile((10, 20, 40, 70, 200), (16, 20, 16, 12, 12), (8, 9, 7, 5, 5), (0.5, 0.6, 0.9, 2.2, 2.6))
-PATELLA = Profile((-65, -20), (15, 15), (14, 14), (0.6, 0.6))
-BACKS = Profile((-50, 0), (24, 24), (12, 12), (0.45, 0.45))
+PATELLA = Profile((-65, -20), (19, 19), (10, 10), (0.6, 0.6), flat=True)
+BACKS = Profile((-50, 0), (22, 22), (18, 18), (0, 0), flat=True)
 
 
 def bone_attenuation(
@@ -95,9 +97,15 @@ def bone_attenuation(
     for outline, profile, denser in solids:
         _add_solid(frame.pixels(outline), profile, denser, frame, part, cortex, sponge)
     sponge *= _trabeculae(sponge.shape, frame, random)
+    # Shafts have an even cortex and a canal of marrow; near the joint both kinds of bone vary.
+    heights = frame.heights_mm(part[0].start, part[0].stop)
+    joint = np.interp(heights, (-80, -35, 15, 55), (0, 1, 1, 0)).astype(np.float32)
+    cortex *= 1 + joint * (_uneven(cortex.shape, frame, random, patch_mm=5.0, spread=0.25) - 1)
+    sponge *= np.float32(0.25) + np.float32(0.75) * joint
     added = CORTEX_ADDS_PER_MM * cortex + SPONGE_ADDS_PER_MM * sponge
     if bones.lines:
-        added += _lines(bones.lines, frame, part) * np.minimum(sponge / 20, 1)
+        broken = _uneven(sponge.shape, frame, random, patch_mm=4.0, spread=0.45)
+        added += _lines(bones.lines, frame, part) * np.minimum(sponge / 30, 1) * broken
     return np.asarray(added * frame.scale, np.float32), part
 
 
@@ -125,9 +133,9 @@ def _add_solid(
     corners = np.round((outline - 0.5 - (columns.start, rows.start)) * 16).astype(np.int32)
     cv2.fillPoly(mask, [corners], 1, shift=4)
     # Half a pixel in: the outline runs between the last pixel inside and the first outside.
-    inwards = np.maximum(cv2.distanceTransform(mask, cv2.DIST_L2, 5) - 0.5, 0) * np.float32(
-        frame.spacing_mm / frame.scale
-    )
+    # Smoothed, or the mask's stairs show in the rim.
+    inside = cv2.GaussianBlur(cv2.distanceTransform(mask, cv2.DIST_L2, 5), (3, 3), 0.8) - np.float32(0.5)
+    inwards = np.maximum(inside, 0) * np.float32(frame.spacing_mm / frame.scale)
     heights = frame.heights_mm(rows.start, rows.stop)
     depth, rounding, shell = (
         np.interp(heights, profile.heights, of).astype(np.float32)
@@ -137,16 +145,17 @@ def _add_solid(
             slice(columns.start - part[1].start, columns.stop - part[1].start))  # fmt: skip
     if denser is not None:
         shell = shell * (1 + denser[here])
-    whole = _rounded(inwards, depth, rounding)
-    core = _rounded(inwards - shell, depth - 2 * shell, np.maximum(rounding - shell, 1))
+    whole = _rounded(inwards, depth, rounding, profile.flat)
+    core = _rounded(inwards - shell, depth - 2 * shell, np.maximum(rounding - shell, 1), profile.flat)
     cortex[here] += whole - core
     sponge[here] += core
 
 
-def _rounded(inwards: Map, depth: Map, rounding: Map) -> Map:
+def _rounded(inwards: Map, depth: Map, rounding: Map, flat: bool) -> Map:
     """Thickness of a solid that deep whose edge is rounded over that many millimetres."""
     part = np.maximum(np.minimum(inwards / rounding, 1), 0)
-    return np.asarray(depth * cv2.sqrt(part * (2 - part)), np.float32)
+    part *= 2 - part
+    return np.asarray(depth * (part if flat else cv2.sqrt(part)), np.float32)
 
 
 def _sclerosis(knee: KneeShape, frame: Frame, part: tuple[slice, slice]) -> Map:
@@ -161,29 +170,39 @@ def _sclerosis(knee: KneeShape, frame: Frame, part: tuple[slice, slice]) -> Map:
 
 
 def _trabeculae(shape: tuple[int, ...], frame: Frame, random: np.random.Generator) -> Map:
-    """Spongy bone is uneven: upright struts, finer cross struts and slow changes; 1 on average."""
-    coarse = random.standard_normal((shape[0] // 24 + 2, shape[1] // 24 + 2), np.float32)
-    texture = 1 + 0.06 * cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC)
+    """Spongy bone is uneven: upright struts, finer grains and slow changes; 1 on average."""
+    texture = _uneven(shape, frame, random, patch_mm=9.0, spread=0.08)
     pixel = frame.spacing_mm / frame.scale
-    if pixel < 0.6:
+    if pixel < 0.5:
+        texture *= _uneven(shape, frame, random, patch_mm=2.5, spread=0.05)
         white = random.standard_normal(shape, np.float32)
-        upright = cv2.GaussianBlur(white, (0, 0), sigmaX=max(0.22 / pixel, 0.3), sigmaY=2.2 / pixel)
-        even = cv2.GaussianBlur(white, (0, 0), max(0.3 / pixel, 0.3))
-        texture += 0.055 * (upright / upright.std()) + 0.05 * (even / even.std())
-    return np.asarray(texture, np.float32)
+        upright = cv2.GaussianBlur(white, (0, 0), sigmaX=max(0.18 / pixel, 0.3), sigmaY=1.2 / pixel)
+        even = cv2.GaussianBlur(white, (0, 0), max(0.17 / pixel, 0.3))
+        texture += np.float32(0.06 / upright.std()) * upright + np.float32(0.10 / even.std()) * even
+    return texture
+
+
+def _uneven(
+    shape: tuple[int, ...], frame: Frame, random: np.random.Generator, *, patch_mm: float, spread: float
+) -> Map:
+    """A field about 1 that changes slowly, over patches of that size."""
+    step = max(2, round(patch_mm * frame.scale / frame.spacing_mm))
+    coarse = random.standard_normal((shape[0] // step + 3, shape[1] // step + 3), np.float32)
+    field = cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC)
+    return np.asarray(np.maximum(1 + np.float32(spread) * field, 0.2), np.float32)
 
 
 def _lines(lines: Sequence[tuple[float, Curve]], frame: Frame, part: tuple[slice, slice]) -> Map:
     """Faint bright lines within the bones: scars of the growth plates, the notch's roof, rims of the plateau."""
     drawn = np.zeros((part[0].stop - part[0].start, part[1].stop - part[1].start), np.uint8)
     pixel = frame.spacing_mm / frame.scale
-    width = max(1, round(0.8 / pixel))
+    width = max(1, round(0.6 / pixel))
     for bright, line in lines:
         points = np.round((frame.pixels(line) - 0.5 - (part[1].start, part[0].start)) * 16).astype(np.int32)
         layer = round(255 * min(bright, 1.0))
         cv2.polylines(drawn, [points], False, layer, width, cv2.LINE_AA, shift=4)
-    soft = cv2.GaussianBlur(drawn, (0, 0), max(0.45 / pixel, 0.4))
-    return np.asarray(soft * np.float32(0.16 / 255), np.float32)
+    soft = cv2.GaussianBlur(drawn, (0, 0), max(0.35 / pixel, 0.4))
+    return np.asarray(soft * np.float32(0.26 / 255), np.float32)
 
 
 @dataclass(frozen=True)
