@@ -112,10 +112,52 @@ def densenet121() -> Grader:
     return Grader(nn.Sequential(torchvision_densenet121(weights=None).features, nn.ReLU()), 1024)
 
 
-ARCHITECTURES: Mapping[str, Callable[[], Grader]] = {
+class JointFinder(nn.Module):
+    """
+    Where on a whole film the knee joints are: a heat map of centres, and at each centre a size and a shift.
+
+    (n, 1, 256, 256) to (n, 4, 32, 32): logit of a centre, log of the box's side in cells, and how far the
+    centre lies right of and below the middle of its cell (Zhou et al. 2019, "Objects as Points").
+    """
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            convolution(1, 16, 3, 2), convolution(16, 32, 3, 2), convolution(32, 32, 3), convolution(32, width, 3, 2)
+        )
+        # Growing dilation lets every cell see the whole film: a knee is told from a look-alike by its leg.
+        self.blocks = nn.ModuleList(DilatedBlock(width, dilation) for dilation in (1, 2, 4, 8, 2, 1))
+        self.head = nn.Conv2d(width, 4, 1)
+        nn.init.constant_(self.head.bias, 0.0)
+        with torch.no_grad():
+            self.head.bias[0] = -4.0  # centres are rare
+
+    def forward(self, films: Tensor) -> tuple[Tensor]:
+        out = self.stem(films)
+        for block in self.blocks:
+            out = block(out)
+        return (self.head(out),)
+
+
+class DilatedBlock(nn.Module):
+    """A residual 3 x 3 convolution whose taps lie `dilation` cells apart, with the film's mean mixed in."""
+
+    def __init__(self, width: int, dilation: int) -> None:
+        super().__init__()
+        self.filter = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+        self.whole = nn.Linear(width, width)
+
+    def forward(self, images: Tensor) -> Tensor:
+        whole = self.whole(images.mean((2, 3)))[:, :, None, None]
+        return images + functional.relu(self.norm(self.filter(images)) + whole)
+
+
+GRADERS: Mapping[str, Callable[[], Grader]] = {
     "efficientnet_lite0": efficientnet_lite0,
     "densenet121": densenet121,
 }
+ARCHITECTURES: Mapping[str, Callable[[], nn.Module]] = {**GRADERS, "joint_finder": JointFinder}
 
 
 def start_from_imagenet(network: Grader, state: Path) -> None:

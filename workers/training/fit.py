@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from workers.networks import ARCHITECTURES, Grader, start_from_imagenet
+from workers.networks import GRADERS, Grader, start_from_imagenet
 from workers.prepare import Grey, prepare
 from workers.training.augment import augment
 from workers.training.knees import LabelledKnee
@@ -83,7 +83,7 @@ def fit(
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    network = ARCHITECTURES[recipe.architecture]()
+    network = GRADERS[recipe.architecture]()
     if imagenet:
         start_from_imagenet(network, imagenet)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

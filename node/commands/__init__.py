@@ -1,0 +1,1 @@
+"""The commands of `genu` that need no model: they wire the parts and start them."""

@@ -1,0 +1,157 @@
+"""`genu check`, `genu status` and `genu retry`: is the node well, what does it do, try that again."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from importlib.metadata import entry_points
+
+import click
+
+from node.broker import Bell, application
+from node.commands.parts import open_memory
+from node.errors import GenuError
+from node.ledger import Ledger, State
+from node.scu import echo
+from node.settings import Settings
+
+
+@click.command()
+@click.pass_obj
+def check(settings: Settings) -> None:
+    """
+    Examine settings, disk, ledger, broker, model and every destination; end with 1 if anything is wrong.
+
+    Run it after installing and after every change of the settings.
+    """
+    wrong = 0
+    for name, examine in _examinations(settings):
+        try:
+            click.echo(f"ok     {name}: {examine()}")
+        except Exception as error:  # noqa: BLE001 - a doctor reports every illness and goes on
+            wrong += 1
+            click.echo(f"WRONG  {name}: {error}")
+    if wrong:
+        raise SystemExit(1)
+
+
+def _examinations(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
+    yield "settings", lambda: f"receive as {settings.receive.ae_title} on port {settings.receive.port}"
+    yield "storage", lambda: _storage(settings)
+    yield "ledger", lambda: _ledger(settings)
+    yield "broker", lambda: _broker(settings)
+    for entry in entry_points(group="genu.checks"):
+        yield entry.name, lambda entry=entry: str(entry.load()(settings))  # type: ignore[misc]
+    if not settings.destination:
+        yield "destinations", _no_destination
+    for each in settings.destination:
+        yield f"destination {each.name}", lambda each=each: _destination(settings, each)  # type: ignore[misc]
+
+
+def _storage(settings: Settings) -> str:
+    vault, ledger = open_memory(settings)
+    ledger.close()
+    free = vault.free_mb()
+    if free < settings.storage.min_free_mb:
+        raise GenuError(f"{free:.0f} MB free, less than min_free_mb", hint="free some space; nothing is accepted now")
+    return f"{settings.storage.folder} is writable, {free / 1024:.1f} GB free"
+
+
+def _ledger(settings: Settings) -> str:
+    ledger = Ledger(settings.database_url)
+    counts = ledger.counts()
+    ledger.close()
+    return f"{sum(counts.values())} radiographs"
+
+
+def _broker(settings: Settings) -> str:
+    if not settings.broker.url:
+        return "embedded, started by `genu run`"
+    if not Bell(application(settings.broker.url)).ping():
+        raise GenuError("it does not answer", hint="check [broker] url, and that Redis or Valkey runs there")
+    return "answers"
+
+
+def _destination(settings: Settings, destination: object) -> str:
+    echo(destination, settings.deliver)  # type: ignore[arg-type]
+    return "answers"
+
+
+def _no_destination() -> str:
+    raise GenuError("none in the settings: results would go nowhere", hint="add a [[destination]]")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print it as one JSON object.")
+@click.pass_obj
+def status(settings: Settings, as_json: bool) -> None:
+    """Show how many radiographs are in which state, what waits for which destination, and which parts live."""
+    _, ledger = open_memory(settings)
+    told = _status(ledger)
+    ledger.close()
+    if as_json:
+        click.echo(json.dumps(told))
+        return
+    for state, counted in told["radiographs"].items():
+        click.echo(f"{state.replace('_', ' '):14} {counted['count']:6}" + _since(counted["oldest"]))
+    for line in told["waiting"]:
+        error = f"; last error: {line['last_error']}" if line["last_error"] else ""
+        click.echo(f"{line['count']} objects wait for {line['destination']}{_since(line['oldest'])}{error}")
+    for part in told["parts"]:
+        click.echo(f"{part['part']} {part['name']}: seen {part['seconds_ago']:.0f} s ago")
+
+
+def _status(ledger: Ledger) -> dict[str, list[dict[str, object]] | dict[str, dict[str, object]]]:  # type: ignore[type-arg]
+    counts, oldest, now = ledger.counts(), ledger.oldest(), datetime.now(UTC)
+    return {
+        "radiographs": {
+            state.value: {"count": counts.get(state, 0), "oldest": _iso(oldest.get(state))} for state in State
+        },
+        "waiting": [
+            {"destination": name, "count": count, "oldest": _iso(since), "last_error": error}
+            for name, count, since, error in ledger.waiting()
+        ],
+        "parts": [
+            {"part": beat.part, "name": beat.name, "seconds_ago": (now - beat.seen_at).total_seconds()}
+            for beat in ledger.parts()
+        ],
+    }
+
+
+def _iso(at: datetime | None) -> str | None:
+    return at.isoformat(timespec="seconds") if at else None
+
+
+def _since(at: object) -> str:
+    return f"   oldest since {at}" if at else ""
+
+
+@click.command()
+@click.argument("uids", nargs=-1)
+@click.option("--failed", is_flag=True, help="Every radiograph that is FAILED.")
+@click.option("--reason", default="", help="Every radiograph with this reason code.")
+@click.pass_obj
+def retry(settings: Settings, uids: tuple[str, ...], failed: bool, reason: str) -> None:
+    """
+    Ask again for radiographs that FAILED or were NOT_ANALYSED: by SOP Instance UID, or many at once.
+
+    \b
+    Example: genu retry --failed
+             genu retry --reason DECODER_LIMIT
+    """
+    if not (uids or failed or reason):
+        raise click.UsageError("name radiographs by UID, or use --failed or --reason")
+    _, ledger = open_memory(settings)
+    chosen = [*uids, *(_chosen(ledger, failed=failed, reason=reason) if failed or reason else [])]
+    asked = [uid for uid in chosen if ledger.ask_again(uid, "command line")]
+    ledger.close()
+    click.echo(f"{len(asked)} of {len(chosen)} will be tried again within {settings.broker.sweep_seconds:.0f} s")
+    if len(asked) < len(uids):
+        raise GenuError("some were not asked for again", hint="only FAILED and NOT_ANALYSED radiographs can be")
+
+
+def _chosen(ledger: Ledger, *, failed: bool, reason: str) -> list[str]:
+    entries = ledger.listing(state=State.FAILED if failed else None, reason=reason or None, limit=100_000)
+    return [entry.sop_instance_uid for entry in entries]
+
+
+COMMANDS = (check, status, retry)

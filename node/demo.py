@@ -1,0 +1,59 @@
+"""A PACS for trying Genu out: it takes every result and keeps it as a file that any viewer opens."""
+
+import hashlib
+import threading
+from pathlib import Path
+from types import TracebackType
+
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import Verification
+
+from node.radiograph import STORAGE_CLASSES, TRANSFER_SYNTAXES
+
+STORED, OUT_OF_RESOURCES = 0x0000, 0xA700
+
+
+class DemoPacs:
+    """A Storage SCP on loopback, on a free port. Use it as a context manager; `results` counts what came."""
+
+    ae_title = "DEMOPACS"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._ae = AE(ae_title=self.ae_title)
+        for sop_class in STORAGE_CLASSES:
+            self._ae.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
+        self._ae.add_supported_context(Verification)
+        self._came: set[str] = set()
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> "DemoPacs":
+        handlers = [(evt.EVT_C_STORE, self._keep)]
+        self._server = self._ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._server.shutdown()
+
+    @property
+    def port(self) -> int:
+        return int(self._server.server_address[1])
+
+    @property
+    def results(self) -> int:
+        """How many different objects came."""
+        with self._lock:
+            return len(self._came)
+
+    def _keep(self, event: evt.Event) -> int:
+        uid = str(event.request.AffectedSOPInstanceUID)
+        kind = "sr" if "SR" in event.context.abstract_syntax.name else "sc"
+        name = f"{kind}-{hashlib.sha256(uid.encode()).hexdigest()[:12]}.dcm"  # a UID is no path
+        try:
+            (self.folder / name).write_bytes(event.encoded_dataset())
+        except OSError:
+            return OUT_OF_RESOURCES
+        with self._lock:
+            self._came.add(uid)
+        return STORED

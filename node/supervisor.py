@@ -1,0 +1,103 @@
+"""All parts of the node in one go: each a process of its own, started again when it ends, stopped together."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import structlog
+
+log = structlog.get_logger()
+
+STOP_SECONDS = 20.0
+"""A part that has not ended so long after SIGTERM is killed; nothing is lost by it."""
+
+LONGEST_PAUSE = 15.0
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass
+class Part:
+    """One process of the node: the words after `genu`, and how it fares."""
+
+    words: tuple[str, ...]
+    process: "subprocess.Popen[bytes] | None" = None
+    started_at: float = 0.0
+    pause: float = 0.5
+    due_at: float = field(default=0.0)
+
+
+class Supervisor:
+    """Keeps the parts running until it is told to stop."""
+
+    def __init__(self, parts: list[tuple[str, ...]], environment: Mapping[str, str]) -> None:
+        self._parts = [Part(words) for words in parts]
+        self._environment = {**os.environ, **environment}
+
+    def run(self, stop: threading.Event) -> None:
+        """Start every part, start again what ends, and on `stop` end them all."""
+        try:
+            while not stop.is_set():
+                for part in self._parts:
+                    self._tend(part)
+                stop.wait(0.2)
+        finally:
+            self._end()
+
+    def pids(self) -> dict[str, int]:
+        """The process id of every part that runs, by its words."""
+        return {" ".join(part.words): part.process.pid for part in self._parts if part.process}
+
+    def _tend(self, part: Part) -> None:
+        now = time.monotonic()
+        if part.process is None:
+            if now >= part.due_at:
+                self._start(part, now)
+            return
+        code = part.process.poll()
+        if code is None:
+            return
+        if now - part.started_at > 60:
+            part.pause = 0.5
+        log.warning("part_ended", ended=part.words[0], code=code, again_in_seconds=part.pause)
+        part.process, part.due_at, part.pause = None, now + part.pause, min(part.pause * 2, LONGEST_PAUSE)
+
+    def _start(self, part: Part, now: float) -> None:
+        part.process = subprocess.Popen(
+            [sys.executable, "-m", "node", *part.words],
+            env=self._environment,
+            start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the parts in order
+            preexec_fn=_die_with_parent,
+        )
+        part.started_at = now
+
+    def _end(self) -> None:
+        running = [part.process for part in self._parts if part.process and part.process.poll() is None]
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        for process in running:
+            try:
+                process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _die_with_parent() -> None:
+    """A supervisor that is killed leaves no part behind to hold its ports (Linux; elsewhere a no-op)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGINT and SIGTERM set."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop

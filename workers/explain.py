@@ -1,0 +1,43 @@
+"""
+The heat map of a grade, from the same forward pass that gave the grade.
+
+For a linear head on a global average pool the gradient of logit c with respect to channel k of the map
+is w_ck / cells everywhere, so Grad-CAM (Selvaraju et al. 2017) is exactly relu(map_c) / cells, where
+map_c = sum over k of w_ck times channel k. No hooks, no backward pass.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from workers.grade import Graded
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """
+    Grad-CAM of one grade over the knee's box.
+
+    `values` (rows, columns) are Grad-CAM's own; `strength` is the same on the model's fixed scale, 0 to
+    1, so that two films' maps can be compared and a faint one looks faint. `empty`: no cell speaks for
+    the grade, the grade was what the others left over, and there is nothing to show.
+    """
+
+    values: Array
+    strength: Array
+    empty: bool
+
+
+def explain(graded: Graded, heat_scale: float) -> HeatMap:
+    """The heat map of the grade that was given; `heat_scale` is the card's map value drawn at full strength."""
+    values = grad_cam(graded.maps)[int(graded.grade)]
+    cells = values.size
+    return HeatMap(values, np.clip(values * cells / heat_scale, 0, 1).astype(np.float32), not bool(values.any()))
+
+
+def grad_cam(maps: Array) -> Array:
+    """Grad-CAM of every grade at once, (5, rows, columns), from the signed maps."""
+    return (np.maximum(maps, 0) / (maps.shape[-1] * maps.shape[-2])).astype(np.float32)

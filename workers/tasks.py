@@ -1,0 +1,109 @@
+"""The journey of one radiograph: claim it, read it, find and grade its knees, report, hand over to delivery."""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import structlog
+
+from node.errors import Permanent, Transient, Ungradable
+from node.finding import Outcome
+from node.ledger import Entry, Ledger
+from node.reasons import reason
+from node.settings import Settings
+from node.vault import Vault
+from workers.analysis import Analysis, analyse, refused
+from workers.outbox import fill_outbox
+from workers.read import Film, Reader
+from workers.registry import Model
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a worker works with: its name, the node's memory, a reader and the models."""
+
+    name: str
+    settings: Settings
+    vault: Vault
+    ledger: Ledger
+    reader: Reader
+    finder: Model
+    grader: Model
+
+
+def grade(uid: str, bench: Bench) -> None:
+    """Bring one kept radiograph to its end: REPORTED, NOT_ANALYSED or FAILED. Safe to run twice, at the same time."""
+    work = bench.settings.work
+    entry = bench.ledger.claim(uid, bench.name, lease_seconds=work.lease_seconds, attempts=work.attempts)
+    if entry is None:  # the broker rang twice, or another worker has it
+        return
+    with leased(bench, uid), faults_recorded(bench, uid):
+        film, analysis = read_and_analyse(entry, bench)
+        objects = fill_outbox(entry, film, analysis, bench.vault, bench.grader.card.identity, work)
+        destinations = {each.name: each.objects for each in bench.settings.destination}
+        reading = analysis.reading
+        if reading.outcome is Outcome.GRADED:
+            bench.ledger.report(uid, bench.name, reading.as_json(), objects, destinations)
+        elif reading.reason is not None:
+            bench.ledger.set_aside(
+                uid, bench.name, reading.reason.code, reading.detail, reading.as_json(), objects, destinations
+            )
+        log.info("analysed", sop_instance_uid=uid, outcome=reading.outcome.value, attempts=entry.attempts)
+
+
+def read_and_analyse(entry: Entry, bench: Bench) -> tuple[Film | None, Analysis]:
+    """The film and what is said of it; no film where it cannot be read as one."""
+    uid = entry.sop_instance_uid
+    try:
+        films = bench.reader.read(bench.vault.radiograph(entry.sha256))
+        if len(films) != 1:
+            raise Ungradable(reason("MANY_FRAMES"), f"{len(films)} frames")
+    except Ungradable as refusal:
+        return None, refused(uid, refusal)
+    return films[0], analyse(uid, films[0], finder=bench.finder, grader=bench.grader)
+
+
+@contextmanager
+def leased(bench: Bench, uid: str) -> Iterator[None]:
+    """Keep the claim while the work goes on; a worker that dies stops renewing, and another may take over."""
+    done = threading.Event()
+    lease = bench.settings.work.lease_seconds
+
+    def renew() -> None:
+        while not done.wait(lease / 3):
+            bench.ledger.renew(uid, bench.name, lease)
+
+    keeper = threading.Thread(target=renew, daemon=True)
+    keeper.start()
+    try:
+        yield
+    finally:
+        done.set()
+        keeper.join()
+
+
+@contextmanager
+def faults_recorded(bench: Bench, uid: str) -> Iterator[None]:
+    """The one place where an exception of the journey becomes a state that someone can see."""
+    try:
+        yield
+    except Permanent as fault:
+        bench.ledger.fail(uid, bench.name, fault.reason.code, fault.detail)
+        log.error("failed", sop_instance_uid=uid, reason=fault.reason.code)
+    except (Transient, OSError) as fault:
+        # A full disk or a database that is away: the sweep asks again, as often as `attempts` allows.
+        bench.ledger.release(uid, bench.name, f"{type(fault).__name__}: {fault}")
+        log.warning("released", sop_instance_uid=uid, fault=type(fault).__name__)
+    except Exception as fault:
+        bench.ledger.fail(uid, bench.name, "INTERNAL", type(fault).__name__)
+        log.exception("failed", sop_instance_uid=uid, reason="INTERNAL")
+
+
+def worker_name() -> str:
+    """Unique among all workers of a ledger."""
+    return f"{socket.gethostname()}-{os.getpid()}"

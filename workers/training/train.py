@@ -1,0 +1,116 @@
+"""`genu train`: from a folder of labelled knees to weights, a graph and a finished card, by the card's own recipe."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from tomlkit import dump, parse
+
+from node.errors import SettingsError
+from workers.engines import OpenVinoEngine
+from workers.grade import softmax
+from workers.networks import Grader
+from workers.prepare import PREPARATION
+from workers.registry import CARDS, Model, read_card
+from workers.training import fit_finder
+from workers.training.calibrate import heat_scale, temperature
+from workers.training.evaluate import answers
+from workers.training.export import export
+from workers.training.figures import with_intervals
+from workers.training.fit import Progress as Standing
+from workers.training.fit import Recipe, fit
+from workers.training.knees import LabelledKnee, grade_counts, read_labels
+
+console = Console(stderr=True)
+
+
+def train(card: str, data: Path, out: Path) -> None:
+    """Run the recipe of `card`; afterwards `out` holds NAME.safetensors, NAME.onnx and NAME.toml."""
+    told = parse((CARDS / f"{card}.toml").read_text(encoding="utf-8"))
+    train_part, val_part = read_labels(data, "train"), read_labels(data, "val")
+    console.print(f"train: {len(train_part)} knees, KL 0 to 4: {grade_counts(train_part)}; val: {len(val_part)}")
+    if told["kind"] == "finder":
+        _finder(card, told, train_part, val_part, out)
+    else:
+        _grader(card, told, train_part, val_part, out)
+    with (out / f"{card}.toml").open("w", encoding="utf-8") as file:
+        dump(told, file)
+    console.print(f"{out / card}.toml, .safetensors and .onnx are ready; copy them into workers/cards and weights")
+
+
+def _grader(name: str, told: Any, train: list[LabelledKnee], val: list[LabelledKnee], out: Path) -> None:
+    given = {key: value for key, value in told["training"].unwrap().items() if key != "command"}
+    start = given.pop("start", "")
+    given["sizes"] = tuple(tuple(each) for each in given["sizes"])
+    recipe = Recipe(architecture=str(told["architecture"]), **given)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with _bar() as bar:
+        task = bar.add_task("training", total=1.0)
+
+        def watch(at: Standing) -> None:
+            part = (at.epoch + at.step / at.steps) / at.epochs
+            left = f"about {at.seconds_left / 60:.0f} min left"
+            bar.update(task, completed=part, description=f"epoch {at.epoch + 1}/{at.epochs} loss {at.loss:.3f} {left}")
+
+        network = fit(recipe, train, val, out, imagenet=imagenet(start), watch=watch, device=device)
+    finish(name, told, network, val, out)
+
+
+def imagenet(package: str) -> Path | None:
+    """The state dict that a training starts from, carried by a wheel of that name; None for no name."""
+    if not package:
+        return None
+    try:
+        folder = Path(str(importlib.import_module(package).__file__)).parent
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"the recipe starts from {package}", hint="pip install 'genu[worker]'") from error
+    return next(folder.rglob("*.pth"))
+
+
+def finish(name: str, told: Any, network: Grader, val: list[LabelledKnee], out: Path) -> None:
+    """Export a trained grader, calibrate it on val, and write hashes, calibration and figures into its card."""
+    size = int(told["input_size"])
+    written = export(network, torch.zeros(1, 3, size, size), out, name)
+    told["preparation"] = PREPARATION
+    told["weights"], told["graph"] = written["weights"], written["graph"]
+    # The registry reads finished cards only, so the model is put together here.
+    told["temperature"], told["heat_scale"] = 1.0, 1.0
+    _dump(told, out / f"{name}.toml")
+    model = Model(read_card(name, out), OpenVinoEngine(out / written["graph"]["file"]))
+    logits, heights = answers(model, val)
+    truth = np.array([knee.kl for knee in val])
+    told["temperature"] = round(temperature(logits, truth), 4)
+    told["heat_scale"] = round(heat_scale(heights), 3)
+    found = softmax(logits).argmax(1)
+    told["metrics"] = {"val": with_intervals(truth, found, [knee.patient for knee in val])}
+
+
+def _finder(name: str, told: Any, train: list[LabelledKnee], val: list[LabelledKnee], out: Path) -> None:
+    recipe = fit_finder.FinderRecipe(**told["training"])
+    with _bar() as bar:
+        task = bar.add_task("training", total=recipe.steps)
+
+        def watch(step: int, loss: float, figures: dict[str, float]) -> None:
+            bar.update(task, completed=step, description=f"step {step}/{recipe.steps} loss {loss:.3f}")
+            if figures:
+                console.print(f"step {step}: {figures}")
+
+        network = fit_finder.fit_finder(recipe, train, val, out, watch=watch)
+    size = int(told["input_size"])
+    written = export(network, torch.zeros(1, 1, size, size), out, name)
+    told["weights"], told["graph"] = written["weights"], written["graph"]
+    told["preparation"] = PREPARATION
+
+
+def _dump(told: Any, path: Path) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        dump(told, file)
+
+
+def _bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console)

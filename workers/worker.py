@@ -1,0 +1,72 @@
+"""One worker process: warm models, a warm decoder, and Celery taking one UID at a time from the queue."""
+
+import signal
+import threading
+from types import FrameType
+
+import structlog
+
+from node import broker
+from node.ledger import Ledger
+from node.settings import Settings
+from node.vault import Vault
+from workers.read import Reader
+from workers.registry import FINDER, load
+from workers.tasks import Bench, grade, worker_name
+
+log = structlog.get_logger()
+
+BEAT_SECONDS = 5.0
+QUIET = ("--loglevel=WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat")
+"""Workers need not know of each other: the ledger's claims and heartbeats are enough."""
+
+
+def run(settings: Settings, name: str = "") -> None:
+    """Take radiographs from the queue until SIGTERM or SIGINT; the one in hand is finished first."""
+    bench = set_up(settings, name or worker_name())
+    app = broker.application(settings.broker.url)
+    app.task(name=broker.TASK)(lambda uid: grade(uid, bench))
+    done = threading.Event()
+    threading.Thread(target=_beat, args=(bench, done), daemon=True).start()
+    signal.signal(signal.SIGINT, _as_terminate)
+    try:
+        # One process, one radiograph at a time: a GPU cannot be shared by forks, and a film is short work.
+        app.worker_main(["worker", "--pool=solo", f"--queues={broker.QUEUE}", f"--hostname={bench.name}@genu", *QUIET])
+    finally:
+        done.set()
+        bench.reader.close()
+        bench.ledger.close()
+
+
+def set_up(settings: Settings, name: str) -> Bench:
+    """Load and check the models, warm the decoder, open the memory: everything that can fail, fails here."""
+    work = settings.work
+    bench = Bench(
+        name=name,
+        settings=settings,
+        vault=Vault(settings.storage.folder),
+        ledger=Ledger(settings.database_url),
+        reader=Reader(
+            seconds=work.decode_seconds,
+            memory_mb=work.decode_memory_mb,
+            max_megapixels=work.max_megapixels,
+            for_processing=work.grade_for_processing,
+        ),
+        finder=load(FINDER, threads=work.threads),
+        grader=load(work.model, threads=work.threads),
+    )
+    bench.ledger.upgrade()
+    return bench
+
+
+def _beat(bench: Bench, done: threading.Event) -> None:
+    card = bench.grader.card
+    told = {"model": card.name, "version": card.version, "engine": bench.grader.run.name}
+    while True:
+        bench.ledger.beat("work", bench.name, told)
+        if done.wait(BEAT_SECONDS):
+            return
+
+
+def _as_terminate(number: int, frame: FrameType | None) -> None:
+    signal.raise_signal(signal.SIGTERM)
