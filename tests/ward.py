@@ -1,0 +1,174 @@
+"""A node's memory as a busy day leaves it: radiographs in every state, with a patient that must not get out."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import cv2
+import numpy as np
+from pydicom import uid as dicom
+
+from node.finding import Finding, KLGrade, Laterality, ModelIdentity, Outcome, Reading
+from node.ledger import Ledger, ResultObject
+from node.radiograph import Radiograph
+from node.reasons import reason
+from node.settings import Settings
+from node.vault import Vault
+
+MARKUP = "<img src=x onerror=alert(1)>'\"&{{7*7}}"
+PASSWORD = "korrekt-Pferd-Batterie"
+PATIENT = {
+    "name": "Kanarienvogel^Zoë<b>^^Dr",
+    "id": "CANARY-4711<i>",
+    "birth_date": "19570304",
+    "study_date": "20261101",
+    "description": f"Knie beidseits {MARKUP}",
+}
+SECRETS = ("Kanarienvogel", "Zoë", "CANARY-4711", "19570304", "1957-03-04", "Knie beidseits")
+MODEL = ModelIdentity("kl-lite0", "1.0.0", "ab" * 32)
+DESTINATIONS = {"pacs": ("SC", "SR"), "archive": ("SR",)}
+WORKER = "work@here:1"
+
+
+@dataclass(frozen=True)
+class Ward:
+    """The parts that doors share, and the UID of a radiograph for each thing that can have become of it."""
+
+    settings: Settings
+    vault: Vault
+    ledger: Ledger
+    uids: dict[str, str]
+
+
+def settings_of(folder: Path, **admin: object) -> Settings:
+    return Settings(
+        storage={"folder": folder, "min_free_mb": 1},
+        admin={"password": PASSWORD, **admin},
+        destination=[
+            {"name": "pacs", "ae_title": "ORTHANC", "host": "127.0.0.1", "port": 4242},
+            {"name": "archive", "ae_title": "ARCHIVE", "host": "127.0.0.1", "port": 4243, "objects": ["SR"]},
+        ],
+    )
+
+
+def empty(settings: Settings) -> Ward:
+    vault, ledger = Vault(settings.storage.folder), Ledger(settings.database_url)
+    ledger.upgrade()
+    return Ward(settings, vault, ledger, {})
+
+
+def busy(settings: Settings) -> Ward:
+    """One radiograph of every kind, the parts alive, and a destination that is away."""
+    ward = empty(settings)
+    for name in ("received", "grading", "reported", "delivered", "refused", "failed", "hostile"):
+        ward.uids[name] = arrive(ward, name)
+    for name in ("reported", "delivered", "hostile"):
+        answer(ward, ward.uids[name])
+    ward.ledger.claim(ward.uids["grading"], WORKER, lease_seconds=600, attempts=3)
+    refuse(ward, ward.uids["refused"])
+    ward.ledger.claim(ward.uids["failed"], WORKER, lease_seconds=600, attempts=3)
+    ward.ledger.fail(ward.uids["failed"], WORKER, "DECODER_LIMIT", f"stopped after 30 s {MARKUP}")
+    for delivery in ward.ledger.deliveries(ward.uids["delivered"]):
+        ward.ledger.sent(delivery.id, 0)
+    now = datetime.now(UTC)
+    late = [one for uid in ("reported", "hostile") for one in ward.ledger.deliveries(ward.uids[uid])]
+    away = [one.id for one in late if one.destination == "pacs"]
+    ward.ledger.postpone(away, now + timedelta(minutes=5), f"connection refused {MARKUP}")
+    # The same UID with other bytes.
+    arrive(ward, "hostile", content="other bytes")
+    ward.ledger.flag(ward.uids["hostile"], f"odd{MARKUP}"[:60])
+    alive(ward)
+    return ward
+
+
+def alive(ward: Ward) -> None:
+    """Every part has just been heard of."""
+    received = {
+        "received": {"NEW": 7, "KNOWN": 1},
+        "received_bytes": 70_000_000,
+        "statuses": {"0000": 8, "A700": 1},
+        "echoes": 2,
+        "associations_accepted": 9,
+        "associations_refused": {"called AE title": 1},
+        "associations_broken": {},
+    }
+    ward.ledger.beat("receive", "receive@here:1", received)
+    ward.ledger.beat("work", WORKER, {"model": "kl-lite0"})
+    ward.ledger.beat("deliver", "pacs", {"state": "down", "since": datetime.now(UTC).isoformat(), "next_try": None})
+    ward.ledger.beat("deliver", "archive", {"state": "up", "since": datetime.now(UTC).isoformat()})
+    ward.ledger.beat("sweep", "sweep@here:1", {})
+
+
+def arrive(ward: Ward, name: str, *, content: str = "") -> str:
+    """A radiograph comes in. Its sender's AE title and host are markup when it is the hostile one."""
+    uid = dicom.generate_uid(entropy_srcs=[name])
+    hostile = name == "hostile"
+    ward.ledger.keep(
+        Radiograph(
+            sop_instance_uid=uid,
+            sop_class_uid=dicom.DigitalXRayImageStorageForPresentation,
+            transfer_syntax_uid=dicom.JPEG2000Lossless,
+            sha256=(name + content).encode().hex().ljust(64, "0")[:64],
+            size=9_876_543,
+            calling_ae_title="<script>x()</a>" if hostile else "XRAY_ROOM_2",
+            calling_host=f"10.0.0.7{MARKUP}" if hostile else "10.20.0.7",
+            received_at=datetime.now(UTC) - timedelta(minutes=3),
+        )
+    )
+    return uid
+
+
+def answer(ward: Ward, uid: str) -> None:
+    """A worker grades the radiograph: both knees, a film, heat maps, patient facts, two objects."""
+    ward.ledger.claim(uid, WORKER, lease_seconds=600, attempts=3)
+    knees = (
+        Finding(
+            Laterality.RIGHT,
+            "position",
+            (40.0, 60.0, 360.0, 380.0),
+            KLGrade.KL3,
+            (0.01, 0.04, 0.17, 0.71, 0.07),
+        ),
+        Finding(
+            Laterality.LEFT,
+            f"ImageLaterality{MARKUP}",
+            (440.0, 60.0, 760.0, 380.0),
+            KLGrade.KL0,
+            (0.83, 0.12, 0.04, 0.01, 0.0),
+            empty_map=True,
+        ),
+    )
+    reading = Reading(uid, Outcome.GRADED, MODEL, knees, notes=(f"polarity put right {MARKUP}",))
+    ward.vault.write_result(uid, "film.png", film())
+    ward.vault.write_result(uid, "heat-1.png", heat())
+    ward.vault.write_result(uid, "patient.json", json.dumps(PATIENT).encode())
+    objects = [
+        ResultObject("SC", dicom.SecondaryCaptureImageStorage, dicom.generate_uid(), "1.2.840.10008.1.2.1", "sc.dcm", "1" * 64),
+        ResultObject("SR", dicom.ComprehensiveSRStorage, dicom.generate_uid(), "1.2.840.10008.1.2.1", "sr.dcm", "2" * 64),
+    ]  # fmt: skip
+    assert ward.ledger.report(uid, WORKER, reading.as_json(), objects, DESTINATIONS)
+
+
+def refuse(ward: Ward, uid: str) -> None:
+    """A worker finds no knee on the radiograph."""
+    ward.ledger.claim(uid, WORKER, lease_seconds=600, attempts=3)
+    told = Reading(uid, Outcome.NOT_ANALYSED, MODEL, reason=reason("NOT_A_KNEE"))
+    assert ward.ledger.set_aside(uid, WORKER, "NOT_A_KNEE", "no joint above the threshold", told.as_json())
+
+
+def film() -> bytes:
+    """A grey picture with two bright columns that are each broken by a gap, as bones are by a joint."""
+    rows, columns = np.mgrid[0:480, 0:800]
+    bones = sum(np.exp(-(((columns - centre) / 90) ** 4)) for centre in (200, 600))
+    grey = 20 + 190 * bones * (1 - 0.8 * np.exp(-(((rows - 240) / 12) ** 2)))
+    return bytes(cv2.imencode(".png", grey.clip(0, 255).astype(np.uint8))[1])
+
+
+def heat() -> bytes:
+    """A red spot on the first joint, clear elsewhere."""
+    rows, columns = np.mgrid[0:480, 0:800]
+    spot = np.exp(-(((columns - 160) / 60) ** 2) - (((rows - 240) / 50) ** 2))
+    picture = np.zeros((480, 800, 4), np.uint8)
+    picture[..., 2], picture[..., 1], picture[..., 3] = 255, (120 * spot), (220 * spot)
+    return bytes(cv2.imencode(".png", picture)[1])
