@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from node.ledger import claims, deliveries, keeping, views
+from node.ledger import claims, deliveries, keeping, tallies, views
 from node.ledger.database import Database
 from node.ledger.rows import hold, move, note
 from node.ledger.states import State
+from node.ledger.tallies import Tally
 from node.ledger.words import (
     Answer,
     Beat,
@@ -47,7 +48,7 @@ class Ledger:
     # Taking in
 
     def keep(self, radiograph: Radiograph, *, put_aside: str | None = None) -> Kept:
-        """A new radiograph is RECEIVED, or NOT_ANALYSED for the reason `put_aside`; any other is known as what it is."""
+        """A new radiograph is RECEIVED, or NOT_ANALYSED because of `put_aside`; any other is told for what it is."""
         with self._database.write() as connection:
             return keeping.keep(connection, radiograph, put_aside)
 
@@ -90,9 +91,7 @@ class Ledger:
             row = claims.held_by(connection, uid, worker)
             if row is None:
                 return False
-            claims.answer(
-                connection, row, State.REPORTED, reading=reading, objects=objects, destinations=destinations
-            )
+            claims.answer(connection, row, State.REPORTED, reading=reading, objects=objects, destinations=destinations)
             return True
 
     def set_aside(
@@ -125,11 +124,14 @@ class Ledger:
     def fail(self, uid: str, worker: str, reason_code: str, detail: str) -> bool:
         """FAILED, because; a person can ask again. False: the claim was lost."""
         values = {"reason": reason(reason_code).code, "detail": detail}
-        return self._let_go(uid, worker, State.FAILED, "failed", f"{reason_code}: {detail}", values)
+        return self._let_go(
+            uid, worker, state=State.FAILED, what="failed", told=f"{reason_code}: {detail}", values=values
+        )
 
     def release(self, uid: str, worker: str, detail: str) -> bool:
         """RECEIVED again after a fault that may pass; the attempt stays counted. False: the claim was lost."""
-        return self._let_go(uid, worker, State.RECEIVED, "released", detail, {"detail": detail})
+        values = {"detail": detail}
+        return self._let_go(uid, worker, state=State.RECEIVED, what="released", told=detail, values=values)
 
     def ask_again(self, uid: str, by: str) -> bool:
         """FAILED or NOT_ANALYSED is RECEIVED again with no attempt counted; given-up deliveries wait again."""
@@ -213,6 +215,16 @@ class Ledger:
         with self._database.read() as connection:
             return views.oldest(connection)
 
+    def reasons(self) -> dict[tuple[State, str], int]:
+        """How many radiographs are in which state for which reason."""
+        with self._database.read() as connection:
+            return tallies.reasons(connection)
+
+    def tally(self, since: Tally | None = None) -> Tally:
+        """How often what has happened, ever; an earlier tally saves counting its part again."""
+        with self._database.read() as connection:
+            return tallies.tally(connection, since)
+
     def objects(self, uid: str, *, superseded: bool = False) -> list[ResultObject]:
         """What was made of a radiograph: of the answer that stands, or with `superseded` of all."""
         with self._database.read() as connection:
@@ -255,9 +267,7 @@ class Ledger:
         with self._database.read() as connection:
             return views.parts(connection)
 
-    def _let_go(
-        self, uid: str, worker: str, state: State, what: str, told: str, values: Mapping[str, Any]
-    ) -> bool:
+    def _let_go(self, uid: str, worker: str, *, state: State, what: str, told: str, values: Mapping[str, Any]) -> bool:
         with self._database.write() as connection:
             row = claims.held_by(connection, uid, worker)
             if row is None:

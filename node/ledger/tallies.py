@@ -1,0 +1,83 @@
+"""How often what happened, for the metrics: counted once, and then only what has been added."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from node.ledger import tables
+from node.ledger.rows import now
+from node.ledger.states import State
+
+_SETTLED_AFTER = timedelta(minutes=1)
+"""Numbers are given out before transactions end, so a younger line may appear before an older one; not for so long."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What has happened since the ledger began."""
+
+    events: Counter[str]
+    """The journal's `what` -> how often."""
+    grades: Counter[tuple[str, str, int]]
+    """(model, its version, grade) -> knees that were given it."""
+    settled: "Tally | None" = field(default=None, repr=False)
+    journal_id: int = 0
+    answer_id: int = 0
+
+
+def tally(connection: Connection, since: Tally | None) -> Tally:
+    """All that has happened; what `since` had counted for good is not counted again."""
+    base = (since.settled if since else None) or Tally(Counter(), Counter())
+    limit = now() - _SETTLED_AFTER
+    journal_id = _last_before(connection, tables.journal, limit, base.journal_id)
+    answer_id = _last_before(connection, tables.answer, limit, base.answer_id)
+    settled = Tally(
+        base.events + _events(connection, base.journal_id, journal_id),
+        base.grades + _grades(connection, base.answer_id, answer_id),
+        journal_id=journal_id,
+        answer_id=answer_id,
+    )
+    return Tally(
+        settled.events + _events(connection, journal_id, None),
+        settled.grades + _grades(connection, answer_id, None),
+        settled=settled,
+    )
+
+
+def reasons(connection: Connection) -> dict[tuple[State, str], int]:
+    """How many radiographs stand where they do for which reason."""
+    row = tables.radiograph.c
+    wanted = sa.select(row.state, row.reason, sa.func.count()).where(row.reason.is_not(None))
+    found = connection.execute(wanted.group_by(row.state, row.reason))
+    return {(State(state), code): count for state, code, count in found}
+
+
+def _last_before(connection: Connection, table: sa.Table, limit: datetime, at_least: int) -> int:
+    wanted = sa.select(table.c.id).where(table.c.at < limit, table.c.id > at_least)
+    return connection.execute(wanted.order_by(table.c.id.desc()).limit(1)).scalar() or at_least
+
+
+def _events(connection: Connection, after: int, until: int | None) -> Counter[str]:
+    line = tables.journal.c
+    wanted = sa.select(line.what, sa.func.count()).where(line.id > after).group_by(line.what)
+    if until is not None:
+        wanted = wanted.where(line.id <= until)
+    return Counter({row.what: row[1] for row in connection.execute(wanted)})
+
+
+def _grades(connection: Connection, after: int, until: int | None) -> Counter[tuple[str, str, int]]:
+    row = tables.answer.c
+    wanted = sa.select(row.model_name, row.model_version, row.reading)
+    wanted = wanted.where(row.id > after, row.model_name.is_not(None))
+    if until is not None:
+        wanted = wanted.where(row.id <= until)
+    counted: Counter[tuple[str, str, int]] = Counter()
+    for name, version, reading in connection.execute(wanted.execution_options(yield_per=500)):
+        for knee in json.loads(reading).get("knees", ()):
+            if knee.get("grade") is not None:
+                counted[(name, version or "", int(knee["grade"]))] += 1
+    return counted
