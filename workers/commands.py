@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from node.settings import Settings
-from workers.registry import cards
+from workers.registry import names
 
 
 @click.command()
@@ -76,7 +76,7 @@ def evaluate(settings: Settings, data: Path, split: str, model: str, engine: str
 
 
 @click.command()
-@click.argument("card", type=click.Choice(sorted(cards())))
+@click.argument("card", type=click.Choice(names()))
 @click.option(
     "--data",
     required=True,

@@ -112,7 +112,8 @@ def say(told: dict[str, Any]) -> str:
     if told["outcome"] != Outcome.GRADED.value:
         why = told["reason"]
         detail = f" ({why['detail']})" if why.get("detail") else ""
-        return f"{told['file']}: {told['outcome'].replace('_', ' ')}: {why['code']}: {why['text']}{detail}. {why['advice']}"
+        outcome = told["outcome"].replace("_", " ")
+        return f"{told['file']}: {outcome}: {why['code']}: {why['text']}{detail}. {why['advice']}"
     sides = {"R": "right", "L": "left", "U": "side unknown"}
     knees = [
         f"{sides[knee['laterality']]} KL {knee['grade']} ({100 * knee['probabilities'][knee['grade']]:.0f} %)"

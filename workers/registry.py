@@ -57,9 +57,9 @@ class Model:
     run: Engine
 
 
-def cards(folder: Path = CARDS) -> dict[str, Card]:
-    """Every card in `folder`, by its name."""
-    return {path.stem: read_card(path.stem, folder) for path in sorted(folder.glob("*.toml"))}
+def names(folder: Path = CARDS) -> list[str]:
+    """The names of all cards."""
+    return sorted(path.stem for path in folder.glob("*.toml"))
 
 
 def read_card(name: str, folder: Path = CARDS) -> Card:
@@ -69,11 +69,11 @@ def read_card(name: str, folder: Path = CARDS) -> Card:
     Raises
     ------
     SettingsError
-        If there is none, or it lacks something, or its models expects its knees prepared otherwise.
+        If there is none, or it lacks something, or its model expects its knees prepared otherwise.
     """
     path = folder / f"{name}.toml"
     if not path.is_file():
-        known = ", ".join(sorted(card.stem for card in folder.glob("*.toml"))) or "none"
+        known = ", ".join(names(folder)) or "none"
         raise SettingsError(f"there is no model card {name!r}; there are: {known}", hint="set [work] model")
     told = tomllib.loads(path.read_text(encoding="utf-8"))
     try:

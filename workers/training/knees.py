@@ -8,11 +8,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from node.errors import GenuError
 from workers.prepare import Grey
 
 
-class BadData(Exception):
-    """The folder cannot be used; the message says which line and why."""
+class LabelsError(GenuError):
+    """A folder of labelled knees cannot be used; the message says which line and why."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class LabelledKnee:
         """The knee as a right one with bright bones, (rows, columns), 0 to 1."""
         stored = cv2.imread(str(self.path), cv2.IMREAD_GRAYSCALE)
         if stored is None:
-            raise BadData(f"{self.path} is not an image that can be read")
+            raise LabelsError(f"{self.path} is not an image that can be read")
         return upright(stored.astype(np.float32) / 255, inverted=self.inverted, left=self.side == "L")
 
 
@@ -46,19 +47,19 @@ def read_labels(folder: Path, split: str | None = None) -> list[LabelledKnee]:
 
     Raises
     ------
-    BadData
+    LabelsError
         If it is absent, a line cannot be read, or one patient stands in two splits: the two knees of a
         patient resemble each other, so a model judged on one after training on the other is flattered.
     """
     table = folder / "labels.csv"
     if not table.is_file():
-        raise BadData(f"{table} does not exist; name a folder that holds labels.csv and the images it lists")
+        raise LabelsError(f"{table} does not exist; name a folder that holds labels.csv and the images it lists")
     with table.open(newline="", encoding="utf-8") as rows:
         knees = [_knee(folder, line, row) for line, row in enumerate(csv.DictReader(rows), start=2)]
     refuse_split_patients(knees)
     chosen = [knee for knee in knees if split in (None, knee.split)]
     if not chosen:
-        raise BadData(f"{table} lists no knee of split {split!r}; it has {sorted({knee.split for knee in knees})}")
+        raise LabelsError(f"{table} lists no knee of split {split!r}; it has {sorted({knee.split for knee in knees})}")
     return chosen
 
 
@@ -70,17 +71,17 @@ def _knee(folder: Path, line: int, row: dict[str, str]) -> LabelledKnee:
         inverted = row.get("inverted", "0").strip() == "1"
         return LabelledKnee(folder / row["path"], row["patient"], side, kl, row["split"], inverted)
     except (KeyError, ValueError, AttributeError) as error:
-        raise BadData(f"{folder / 'labels.csv'}, line {line}: {error}") from error
+        raise LabelsError(f"{folder / 'labels.csv'}, line {line}: {error}") from error
 
 
 def refuse_split_patients(knees: Iterable[LabelledKnee]) -> None:
-    """Raise BadData if the knees of one patient lie in more than one split."""
+    """Raise LabelsError if the knees of one patient lie in more than one split."""
     splits: dict[str, set[str]] = {}
     for knee in knees:
         splits.setdefault(knee.patient, set()).add(knee.split)
     torn = sorted(patient for patient, found in splits.items() if len(found) > 1)
     if torn:
-        raise BadData(f"{len(torn)} patients stand in more than one split (first: {torn[0]}); split by patient")
+        raise LabelsError(f"{len(torn)} patients stand in more than one split (first: {torn[0]}); split by patient")
 
 
 def grade_counts(knees: Sequence[LabelledKnee]) -> list[int]:
