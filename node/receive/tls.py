@@ -1,0 +1,37 @@
+"""DICOM over TLS as PS3.15 B.12 has it (BCP 195): TLS 1.2 or newer, forward secrecy, both sides known."""
+
+import ssl
+
+from node.errors import SettingsError
+from node.settings import Tls
+
+_TLS_1_2_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+
+def server_context(tls: Tls) -> ssl.SSLContext:
+    """What the listening side of a connection needs. Raises SettingsError for files that do not serve."""
+    if tls.require_peer_certificate and tls.ca is None:
+        raise SettingsError(
+            "[receive.tls] asks for a peer's certificate but names no `ca` to check it with",
+            hint="set ca, or require_peer_certificate = false",
+        )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_TLS_1_2_CIPHERS)
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    try:
+        context.load_cert_chain(tls.certificate, tls.key, password=_no_passphrase)
+        if tls.ca is not None:
+            context.load_verify_locations(tls.ca)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise SettingsError(
+            f"[receive.tls] cannot be used: {error}", hint="PEM files, key without passphrase"
+        ) from error
+    if tls.require_peer_certificate:
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _no_passphrase() -> str:
+    # Without this OpenSSL would ask the terminal, and a service would hang.
+    raise ValueError("the key has a passphrase")
