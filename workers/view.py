@@ -1,0 +1,121 @@
+"""What is seen of a film: a knee cut out of it, and its heat map laid over it, at the film's own sharpness."""
+
+from typing import Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from workers.colours import Bytes, Strength, heat_alpha, heat_colour
+from workers.prepare import Box, Grey
+from workers.read import Film
+
+LONGEST_SIDE = 1600
+"""Of the film as the admin page shows it; the heat maps lie on the same grid."""
+CONTOUR, CONTOUR_ALPHA = 245, 0.6
+
+
+class Heat(Protocol):
+    """What drawing needs of a heat map (workers.explain.HeatMap is one)."""
+
+    @property
+    def strength(self) -> Strength: ...
+    @property
+    def empty(self) -> bool: ...
+
+
+def cut(film: Film, box: Box, width: int, height: int) -> Bytes:
+    """
+    The grey picture of `box`, (height, width), stretched between its 0.5th and 99.5th percentile.
+
+    What lies beyond the film or the exposed field is black and has no say in the stretch.
+    """
+    rows, columns = film.pixels.shape
+    left, top = max(int(box.x0), 0), max(int(box.y0), 0)
+    right, bottom = min(int(np.ceil(box.x1)), columns), min(int(np.ceil(box.y1)), rows)
+    if right <= left or bottom <= top:
+        return np.zeros((height, width), np.uint8)
+    part, exposed = film.pixels[top:bottom, left:right], film.field[top:bottom, left:right]
+    seen = part[exposed]
+    low, high = np.percentile(seen[:: max(seen.size // 40_000, 1)], (0.5, 99.5)) if seen.size else (0.0, 1.0)
+    even = np.clip((part - low) / max(float(high - low), 1e-3), 0, 1).astype(np.float32)
+    return (_warp(even, Box(box.x0 - left, box.y0 - top, box.x1 - left, box.y1 - top), width, height) * 255).astype(
+        np.uint8
+    )
+
+
+def _warp(image: Grey, box: Box, width: int, height: int) -> Grey:
+    """`box` of `image` on a grid of (height, width); black beyond the image."""
+    scale_x, scale_y = width / box.width, height / box.height
+    shrink = min(scale_x, scale_y)
+    if shrink < 1:  # averaged first, so that trabeculae do not turn into moiré
+        size = (max(round(image.shape[1] * scale_x), 1), max(round(image.shape[0] * scale_y), 1))
+        fit_x, fit_y = size[0] / image.shape[1], size[1] / image.shape[0]
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
+        box = Box(box.x0 * fit_x, box.y0 * fit_y, box.x1 * fit_x, box.y1 * fit_y)
+        scale_x, scale_y = width / box.width, height / box.height
+    move = np.array(
+        [[scale_x, 0, -box.x0 * scale_x + scale_x / 2 - 0.5], [0, scale_y, -box.y0 * scale_y + scale_y / 2 - 0.5]]
+    )
+    return np.clip(cv2.warpAffine(image, move, (width, height), flags=cv2.INTER_CUBIC, borderValue=0), 0, 1)
+
+
+def spread(heat_map: Heat, width: int, height: int) -> Strength:
+    """The strengths on a finer grid, smoothly; cells keep their places and nothing exceeds the scale."""
+    fine = cv2.resize(heat_map.strength, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.clip(fine, 0, 1).astype(np.float32)
+
+
+def under_heat(grey: Bytes, strength: Strength) -> Bytes:
+    """An RGB picture of `grey` under the colours of `strength`."""
+    alpha = heat_alpha(strength)[..., None]
+    mixed = grey[..., None] * (1 - alpha) + heat_colour(strength) * alpha
+    return np.asarray(mixed.round(), dtype=np.uint8)
+
+
+def with_contours(rgb: Bytes, strength: Strength, levels: tuple[float, ...]) -> Bytes:
+    """`rgb` with a fine light line along each level: on a grey-level monitor, colour alone would not show."""
+    steepness = np.hypot(*np.gradient(strength)) + 1e-6
+    line = np.zeros_like(strength)
+    for level in levels:
+        # Distance to the level in pixels, to first order: smooth lines without tracing any.
+        line = np.maximum(line, np.clip(1.4 - np.abs(strength - level) / steepness, 0, 1))
+    alpha = CONTOUR_ALPHA * line[..., None]
+    return np.asarray((rgb * (1 - alpha) + CONTOUR * alpha).round(), dtype=np.uint8)
+
+
+def film_png(film: Film) -> bytes:
+    """The film as an 8-bit grey PNG, its longer side at most LONGEST_SIDE."""
+    width, height, _ = shown_size(film)
+    grey = (np.clip(film.pixels, 0, 1) * 255).round().astype(np.uint8)
+    if grey.shape != (height, width):
+        grey = np.asarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return _png(grey)
+
+
+def overlay_png(film: Film, box: Box, heat_map: Heat) -> bytes:
+    """The heat map of `box` as an RGBA PNG on the grid of `film_png`, transparent elsewhere."""
+    width, height, scale = shown_size(film)
+    x0, y0, x1, y1 = (round(edge * scale) for edge in (box.x0, box.y0, box.x1, box.y1))
+    strength = spread(heat_map, max(x1 - x0, 1), max(y1 - y0, 1))
+    inside = strength[max(-y0, 0) : height - y0, max(-x0, 0) : width - x0]
+    overlay: npt.NDArray[np.uint8] = np.zeros((height, width, 4), np.uint8)
+    top, left = max(y0, 0), max(x0, 0)
+    place = overlay[top : top + inside.shape[0], left : left + inside.shape[1]]
+    place[..., :3] = heat_colour(inside)[..., ::-1]  # OpenCV writes BGRA
+    place[..., 3] = (heat_alpha(inside) * 255).round()
+    return _png(overlay)
+
+
+def shown_size(film: Film) -> tuple[int, int, float]:
+    """Width and height of `film_png`, and its pixels per pixel of the film."""
+    rows, columns = film.pixels.shape
+    scale = min(LONGEST_SIDE / max(rows, columns), 1.0)
+    return max(round(columns * scale), 1), max(round(rows * scale), 1), scale
+
+
+def _png(image: Bytes) -> bytes:
+    written, content = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    if not written:
+        raise ValueError("OpenCV could not write the PNG")
+    return content.tobytes()
