@@ -149,7 +149,7 @@ def _joint_spaces(bones: Skeleton, knee: KneeShape, frame: Frame, scene: Scene, 
         if left:
             points[:, 0] = scene.columns - points[:, 0]
         femur, tibia = ((float(px), float(py)) for px, py in points)
-        spaces.append(JointSpace(name, width * knee.scale, femur, tibia))
+        spaces.append(JointSpace(name, width, femur, tibia))
     return tuple(spaces)
 
 

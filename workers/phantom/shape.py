@@ -11,7 +11,11 @@ from workers.prepare import Box
 
 @dataclass(frozen=True)
 class KneeShape:
-    """One knee. `tilt_degrees` is its varus (+) or valgus (-); `osteophytes` goes from 0, none, to 1, large."""
+    """
+    One knee. The joint spaces are millimetres on the film, whatever `scale` makes of the bones.
+
+    `tilt_degrees` is its varus (+) or valgus (-); `osteophytes` goes from 0, none, to 1, large.
+    """
 
     laterality: Laterality
     medial_mm: float = 5.0
