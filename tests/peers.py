@@ -175,7 +175,7 @@ class Orthanc(Peer):
 
 def _start(folder: Path, ae_title: str, command: Sequence[str]) -> "subprocess.Popen[bytes]":
     environment = {**os.environ, "TCP_NODELAY": "1"}  # DCMTK leaves Nagle on otherwise: 21 images a second
-    with open(folder / f"{ae_title}.log", "ab") as log:
+    with (folder / f"{ae_title}.log").open("ab") as log:
         return subprocess.Popen(
             command, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=folder, start_new_session=True
         )
@@ -266,12 +266,12 @@ def certificates(folder: Path, name: str = "genu") -> Certificates:
         folder / f"{name}-{part}" for part in ("ca.pem", "ca-key.pem", "cert.pem", "key.pem", "request.pem", "more.txt")
     )
     more.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\nextendedKeyUsage=serverAuth,clientAuth\n")
+    signed = ["-out", certificate, "-days", "2", "-extfile", more]
     new = ["-newkey", "rsa:2048", "-nodes"]
     for command in (
         ["req", "-x509", *new, "-keyout", ca_key, "-out", ca, "-days", "2", "-subj", f"/CN={name} test authority"],
         ["req", *new, "-keyout", key, "-out", request, "-subj", f"/CN={name}"],
-        ["x509", "-req", "-in", request, "-CA", ca, "-CAkey", ca_key, "-CAcreateserial", "-out", certificate]
-        + ["-days", "2", "-extfile", more],
+        ["x509", "-req", "-in", request, "-CA", ca, "-CAkey", ca_key, "-CAcreateserial", *signed],
     ):
         subprocess.run([program, *map(str, command)], check=True, capture_output=True, timeout=60)
     return Certificates(ca, certificate, key)

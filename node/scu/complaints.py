@@ -85,8 +85,10 @@ def no_connection(destination: Destination, error: OSError, seconds: float) -> U
         case ssl.SSLCertVerificationError():
             what = f"shows a certificate that is not trusted: {error.verify_message}"
             hint = "check [[destination]] tls.ca"
+        case ConnectionResetError() | BrokenPipeError() | ssl.SSLEOFError():
+            what, hint = "breaks the connection off", "does this port speak TLS? check [[destination]] tls and port"
         case ssl.SSLError():
-            what = f"does not agree on TLS: {error.reason or error}"
+            what = f"does not agree on TLS: {getattr(error, 'reason', None) or error}"
             hint = "does this port speak TLS? check [[destination]] tls and port, and the certificates of both sides"
         case ConnectionRefusedError():
             what, hint = "refuses the connection", "nothing listens there: start it, or check [[destination]] port"
@@ -95,8 +97,6 @@ def no_connection(destination: Destination, error: OSError, seconds: float) -> U
             hint = "check [[destination]] host and port, and the firewall between"
         case socket.gaierror():
             what, hint = f"has an unknown host name: {error.strerror}", "check [[destination]] host, and the DNS"
-        case ConnectionResetError() | BrokenPipeError() | ssl.SSLEOFError():
-            what, hint = "breaks the connection off", "does this port speak TLS? check [[destination]] tls and port"
         case _:
             pass
     return Unreachable(f"{told(destination)} {what}", hint=hint)
@@ -105,9 +105,8 @@ def no_connection(destination: Destination, error: OSError, seconds: float) -> U
 def rejected(destination: Destination, result: int, source: int, diagnostic: int) -> Unreachable:
     """Say why the association was rejected."""
     meaning, hint = _REJECTIONS.get((source, diagnostic), ("reserved reason", _LOOK_THERE))
-    kind = "for good" if result == 1 else "for now"
-    who = {1: "user", 2: "provider, association control", 3: "provider, presentation"}.get(source, "unknown source")
-    what = f"rejected the association: {meaning} ({kind}; {who}: {result}/{source}/{diagnostic})"
+    kind = "permanent" if result == 1 else "transient"
+    what = f"rejected the association: {meaning} ({kind}; result {result}, source {source}, reason {diagnostic})"
     return Unreachable(f"{told(destination)} {what}", hint=hint.format(calling=destination.calling_ae_title))
 
 
