@@ -27,8 +27,9 @@ def keep(connection: Connection, came: Radiograph, put_aside: str | None) -> Kep
             changed_at=came.received_at,
         )
         .on_conflict_do_nothing(index_elements=["sop_instance_uid"])
-    )
-    if made.rowcount:
+        .returning(tables.radiograph.c.sop_instance_uid)
+    ).first()
+    if made is not None:
         told = f"{came.size} bytes from {came.calling_ae_title} at {came.calling_host}"
         note(connection, came.sop_instance_uid, "received", detail=told, by="receive", at=came.received_at)
         if aside:
@@ -76,10 +77,8 @@ def is_result(connection: Connection, uid: str) -> bool:
 
 def raise_flag(connection: Connection, uid: str, flag: str) -> bool:
     """The radiograph has the flag. Returns whether it had not had it before."""
-    made = connection.execute(
-        insert(connection, tables.flag).values(sop_instance_uid=uid, flag=flag).on_conflict_do_nothing()
-    )
-    return bool(made.rowcount)
+    made = insert(connection, tables.flag).values(sop_instance_uid=uid, flag=flag).on_conflict_do_nothing()
+    return connection.execute(made.returning(tables.flag.c.flag)).first() is not None
 
 
 def beat(connection: Connection, part: str, name: str, detail: str) -> None:

@@ -115,7 +115,7 @@ result_object = Table(
     metadata,
     Column("sop_instance_uid", String(64), primary_key=True),
     Column("source_uid", ForeignKey("radiograph.sop_instance_uid"), nullable=False),
-    Column("answer_id", ForeignKey("answer.id"), nullable=False),
+    Column("answer_id", BigInteger, ForeignKey("answer.id"), nullable=False),
     Column("kind", String(16), nullable=False),
     Column("sop_class_uid", String(64), nullable=False),
     Column("transfer_syntax_uid", String(64), nullable=False),
