@@ -1,0 +1,244 @@
+"""The picture: what is on it, what never is, and the Secondary Capture around it."""
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pydicom
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from node.finding import Finding, KLGrade, Laterality
+from node.reasons import REASONS
+from tests.peers import needs
+from tests.sources import (
+    CARD,
+    CUT_OFF,
+    EMPTY,
+    LEFT,
+    MADE_AT,
+    READINGS,
+    RIGHT,
+    SHARES,
+    UNKNOWN,
+    dciodvfy,
+    film,
+    header,
+    heat,
+    made_of,
+    reading,
+)
+from workers import draw
+from workers.colours import TABLE, Bytes, heat_alpha, heat_colour
+from workers.draw import Row, picture
+from workers.prepare import Box
+from workers.report import film_png, overlay_png
+from workers.view import cut
+
+GRADED = [name for name, what in READINGS.items() if any(knee.grade is not None for knee in what.knees)]
+
+
+def drawn(*rows: Row) -> Bytes:
+    return picture(film(header()), rows, CARD, MADE_AT)
+
+
+def panels(shown: Bytes, number: int, count: int) -> tuple[Bytes, Bytes]:
+    """The knee of row `number` (from 0) and the same under its map, without their frames."""
+    side = draw.SINGLE if count == 1 else draw.PAIR
+    top = draw.HEAD + number * (side + draw.CAPTION + draw.GAP)
+    left, right = draw.MARGIN, draw.MARGIN + side + draw.GAP
+    inside = slice(top + 1, top + side - 1)
+    return shown[inside, left + 1 : left + side - 1], shown[inside, right + 1 : right + side - 1]
+
+
+def is_grey(shown: Bytes) -> bool:
+    return bool((shown.max(-1) == shown.min(-1)).all())
+
+
+@needs("dciodvfy")
+@pytest.mark.parametrize("name", GRADED)
+def test_dciodvfy_finds_nothing(name: str, tmp_path: Path) -> None:
+    """One knee, two, one of them refused, side unknown, an empty map."""
+    assert dciodvfy(made_of(header(), READINGS[name])["SC"], tmp_path) == []
+
+
+@pytest.mark.parametrize("name", GRADED)
+def test_it_is_a_single_rgb_frame_of_bounded_size_without_a_pixel_spacing(name: str) -> None:
+    """Every PACS takes the single frame; on a picture that is not on the film's grid no one may measure."""
+    made = pydicom.dcmread(io.BytesIO(made_of(header(PixelSpacing=["0.2", "0.2"]), READINGS[name])["SC"].encode()))
+    assert made.SOPClassUID == "1.2.840.10008.5.1.4.1.1.7"
+    assert max(made.Rows, made.Columns) <= draw.LONGEST_SIDE
+    assert made.pixel_array.shape == (made.Rows, made.Columns, 3)
+    assert len(made.PixelData) <= 8 << 20
+    assert not any(keyword in made for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"))
+    assert made.SourceImageSequence[0].ReferencedSOPInstanceUID == header().SOPInstanceUID
+    assert made.SourceImageSequence[0].SpatialLocationsPreserved == "NO"
+    assert made.BurnedInAnnotation == "YES"
+    assert made.ImageType[:2] == ["DERIVED", "SECONDARY"]
+
+
+def test_the_image_has_a_side_only_if_it_shows_one_knee_of_known_side() -> None:
+    """A side at image level would be wrong for one of two knees, and a guess for an unknown one."""
+    sides = {name: made_of(header(Laterality="L"), READINGS[name])["SC"].dataset.get("Laterality") for name in GRADED}
+    assert sides == {"graded": "R", "two knees": None, "mixed": None, "side unknown": None, "empty map": "R"}
+
+
+def test_a_film_once_compressed_with_loss_stays_one() -> None:
+    """Loss cannot be undone by drawing on the film, so the mark stays with its ratio and method."""
+    lossy = header(
+        LossyImageCompression="01", LossyImageCompressionRatio="12.5", LossyImageCompressionMethod="ISO_10918_1"
+    )
+    made = made_of(lossy, READINGS["graded"])["SC"].dataset
+    assert (made.LossyImageCompression, made.LossyImageCompressionRatio) == ("01", 12.5)
+    assert made.LossyImageCompressionMethod == "ISO_10918_1"
+    assert made_of(header(), READINGS["graded"])["SC"].dataset.LossyImageCompression == "00"
+    unsaid = header()
+    unsaid.file_meta.TransferSyntaxUID = pydicom.uid.JPEGBaseline8Bit
+    assert made_of(unsaid, READINGS["graded"])["SC"].dataset.LossyImageCompression == "01"
+
+
+def test_nothing_is_written_on_the_joint() -> None:
+    """The first panel is the film's own pixels and nothing else."""
+    shown, _ = panels(drawn(Row(RIGHT, heat())), 0, 1)
+    expected = cut(film(header()), Box(*RIGHT.box), draw.SINGLE, draw.SINGLE)[1:-1, 1:-1]
+    assert np.array_equal(shown, np.repeat(expected[..., None], 3, axis=2))
+
+
+def test_the_map_is_coloured_where_it_speaks_and_bone_shows_through() -> None:
+    """Colour at the peak, none where there is no evidence, and under the colour still the film's own pattern."""
+    plain, mapped = panels(drawn(Row(RIGHT, heat())), 0, 1)
+    side = mapped.shape[0]
+    peak = mapped[int(side * 0.45) : int(side * 0.55), int(side * 0.25) : int(side * 0.4)]
+    assert (peak.max(-1).astype(int) - peak.min(-1)).mean() > 60
+    assert is_grey(mapped[: side // 8, -side // 8 :])
+    # The joint line crosses the peak, and still stands out from the bone beside it.
+    across, middle = int(side * 0.34), side // 2
+    for beside in (middle - 20, middle + 20):
+        before = int(plain[middle, across].sum()) - int(plain[beside, across].sum())
+        after = int(mapped[middle, across].sum()) - int(mapped[beside, across].sum())
+        assert abs(before) > 100
+        assert after / before > 0.2
+
+
+def test_an_empty_map_shows_no_colour() -> None:
+    """No positive evidence is said in words; the picture under it stays grey."""
+    _, mapped = panels(drawn(Row(EMPTY, heat(empty=True))), 0, 1)
+    assert is_grey(mapped)
+    assert mapped.any()
+
+
+def test_a_refused_knee_beside_a_graded_one_shows_the_film_and_no_map() -> None:
+    """The refused knee keeps its row, its film and its reason; where a map would be, there is nothing."""
+    shown = drawn(Row(RIGHT, heat()), Row(CUT_OFF, None))
+    film_part, map_part = panels(shown, 1, 2)
+    assert film_part.any()
+    assert not map_part.any()
+
+
+def test_the_right_knee_comes_first_whatever_order_they_are_told_in() -> None:
+    """As a film hangs: the patient's right first."""
+    one, other = Row(RIGHT, heat()), Row(LEFT, heat(empty=True))
+    assert np.array_equal(drawn(one, other), drawn(other, one))
+    assert not is_grey(panels(drawn(other, one), 0, 2)[1])
+
+
+def test_the_scale_is_the_same_on_every_film() -> None:
+    """The colour bar does not change with the map, and a weak map looks weak."""
+    strong = heat()
+    weak = type(strong)(strong.values / 4, strong.strength / 4, False)
+    bar = slice(draw.MARGIN + 2 * (draw.SINGLE + draw.GAP), draw.MARGIN + 2 * (draw.SINGLE + draw.GAP) + draw.BAR_WIDTH)
+    shown = [drawn(Row(RIGHT, each)) for each in (strong, weak)]
+    assert np.array_equal(shown[0][:, bar], shown[1][:, bar])
+    colourful = [int((np.ptp(panels(each, 0, 1)[1], axis=-1).astype(int)).sum()) for each in shown]
+    assert colourful[1] < colourful[0] / 2
+
+
+def test_on_a_grey_monitor_stronger_is_lighter_and_opacity_only_rises() -> None:
+    """Lightness rises from end to end of the table, and even at full strength the film shows through."""
+    light = TABLE @ np.array([0.299, 0.587, 0.114])
+    assert (np.diff(light) > -0.5).all()
+    assert light[-1] - light[0] > 120
+    alpha = heat_alpha(np.linspace(0, 1, 101, dtype=np.float32))
+    assert (np.diff(alpha) >= 0).all()
+    assert alpha[0] == 0
+    assert alpha[-1] < 0.7
+    assert np.array_equal(heat_colour(np.array([1.5], np.float32)), TABLE[-1:])
+
+
+def test_side_grade_and_source_change_the_words() -> None:
+    """What is written differs with what is said: side, its source, grade, emptiness, model, reason."""
+    told = [
+        Row(RIGHT, heat()),
+        Row(LEFT, heat()),
+        Row(UNKNOWN, heat()),
+        Row(Finding(Laterality.RIGHT, "ImageLaterality", RIGHT.box, KLGrade.KL3, SHARES), heat()),
+        Row(Finding(Laterality.RIGHT, "position", RIGHT.box, KLGrade.KL2, SHARES), heat()),
+        Row(CUT_OFF, None),
+    ]
+    words = [drawn(row)[:, 1180:] for row in told]
+    for at, one in enumerate(words):
+        assert not any(np.array_equal(one, other) for other in words[at + 1 :])
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    grade=st.sampled_from([*KLGrade, None]),
+    why=st.sampled_from(sorted(REASONS)),
+    side=st.sampled_from(list(Laterality)),
+    source=st.sampled_from([*draw.SIDE_SOURCES, "a very long name of some attribute that no one has heard of yet"]),
+    count=st.integers(1, 4),
+)
+def test_words_keep_to_their_column(grade: KLGrade | None, why: str, side: Laterality, source: str, count: int) -> None:
+    """No line runs over the margin or off the sheet, for any grade, reason, side or number of knees."""
+    shares = SHARES if grade is not None else None
+    finding = Finding(side, source, RIGHT.box, grade, shares, None if grade is not None else REASONS[why])
+    row = Row(finding, heat() if grade is not None else None)
+    shown = drawn(*[row] * count)
+    assert max(shown.shape) <= draw.LONGEST_SIDE
+    assert not shown[:, -draw.MARGIN + 2 :].any()
+    assert not shown[:, : draw.MARGIN - 2].any()
+    assert not shown[-12:].any()
+
+
+@pytest.mark.parametrize("box", [(0, 0, 1200, 1000), (-80, -40, 400, 440), (900, 700, 1300, 1100), (5, 5, 205, 405)])
+def test_a_box_of_any_place_and_shape_is_drawn(box: tuple[float, float, float, float]) -> None:
+    """A box over the film's edge, a tall one, a whole film: beyond the film it is black, and nothing is stretched."""
+    shown, _ = panels(drawn(Row(Finding(Laterality.RIGHT, "position", box, KLGrade.KL3, SHARES), heat())), 0, 1)
+    assert shown.any()
+    if box[0] < 0:
+        assert not shown[:, : int(80 / 480 * draw.SINGLE) - 4].any()
+    if box == (5, 5, 205, 405):
+        assert not shown[:, : draw.SINGLE // 4 - 2].any()
+
+
+def test_overlays_lie_on_the_grid_of_the_shown_film() -> None:
+    """Same size, transparent outside the box, strongest where the map is, for a box over the edge too."""
+    big = film(header(), rows=2400, columns=3200)
+    shown = cv2.imdecode(np.frombuffer(film_png(big), np.uint8), cv2.IMREAD_UNCHANGED)
+    assert shown.shape == (1200, 1600)
+    for box in (Box(1600, 800, 2400, 1600), Box(2800, -200, 3600, 600)):
+        laid = cv2.imdecode(np.frombuffer(overlay_png(big, box, heat()), np.uint8), cv2.IMREAD_UNCHANGED)
+        assert laid.shape == (1200, 1600, 4)
+        rows, columns = np.nonzero(laid[..., 3])
+        assert columns.min() >= box.x0 / 2 - 1
+        assert columns.max() <= box.x1 / 2
+        assert rows.max() <= box.y1 / 2
+        y, x = np.unravel_index(laid[..., 3].argmax(), laid.shape[:2])
+        assert abs(x - (box.x0 + 0.36 * box.width) / 2) < 0.1 * box.width
+        assert abs(y - (box.y0 + 0.56 * box.height) / 2) < 0.1 * box.height
+        blue, _, red, _ = laid[y, x].astype(int)
+        assert red > blue  # hot is yellow, not light blue: the channels are in order
+
+
+def test_the_model_and_the_warning_are_on_every_picture() -> None:
+    """Another model changes the foot of the picture; the warning stands at its head, in every reading."""
+    one = picture(film(header()), [Row(RIGHT, heat())], CARD, MADE_AT)
+    other = picture(film(header()), [Row(RIGHT, heat())], type(CARD)(CARD.name, "2.0.0", "a" * 64), MADE_AT)
+    assert not np.array_equal(one[-draw.FOOT :], other[-draw.FOOT :])
+    assert np.array_equal(one[: -draw.FOOT], other[: -draw.FOOT])
+    heads = [drawn(Row(RIGHT, heat()))[:66], drawn(Row(CUT_OFF, None), Row(LEFT, heat()))[:66]]
+    assert np.array_equal(*heads)
+    assert heads[0][:, 900:].any()
+    assert made_of(header(), reading(RIGHT))["SC"].dataset.ImageComments == draw.WARNING
