@@ -1,15 +1,31 @@
 """The settings: one genu.toml and GENU__SECTION__KEY variables, read once; every key has a default and a reason."""
 
+import json
+import os
+import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableVariable
 
 from node.errors import SettingsError
+from node.places import line_of
 
-AETitle = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")]
+PREFIX = "GENU__"
+
+
+def _ae_title(text: str) -> str:
+    """Spaces around it do not count, and only ASCII without controls and backslash may be in it (PS3.5 6.2, VR AE)."""
+    if not re.fullmatch(r"[ -\[\]-~]{1,16}", title := text.strip(" ")):
+        raise ValueError("an AE title has 1 to 16 ASCII characters, is not only spaces and has no backslash")
+    return title
+
+
+AETitle = Annotated[str, AfterValidator(_ae_title)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 ObjectKind = Literal["SC", "SR"]
 
@@ -106,7 +122,7 @@ class Settings(BaseSettings):
     """All settings. Build it with `load`; hand it, or the part that is needed, to constructors."""
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix="GENU__", env_nested_delimiter="__", case_sensitive=False
+        frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter="__", case_sensitive=False
     )
 
     storage: Storage = Storage()
@@ -118,6 +134,16 @@ class Settings(BaseSettings):
     admin: Admin = Admin()
     broker: Broker = Broker()
     database: Database = Database()
+
+    @field_validator("source", "destination")
+    @classmethod
+    def _names_differ(cls, peers: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What waits for a destination is kept under its name."""
+        names = [peer.name for peer in peers]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{names.count(name)} of them are called {name!r}; give each a name of its own")
+        return peers
 
     @classmethod
     def settings_customise_sources(
@@ -143,47 +169,99 @@ def load(path: Path | None = None) -> Settings:
     Raises
     ------
     SettingsError
-        For a file that is absent or no TOML, and for every unknown key and wrong value, with its line.
+        For a file that is absent or no TOML, and for every unknown key and wrong value, with its line or variable.
     """
     if path is None and Path("genu.toml").is_file():
         path = Path("genu.toml")
-    text = ""
-    if path is not None:
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise SettingsError(f"the settings file {path} cannot be read: {error.strerror}") from error
+    text = "" if path is None else _read(path)
+    hint = "`genu check --help` lists every setting"
+    unknown = [name for name in sorted(os.environ) if _is_unknown(name)]
+    if unknown:
+        raise SettingsError("\n".join(f"variable {name}: there is no such section" for name in unknown), hint=hint)
     try:
         return Settings(**tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path} is not TOML: {error}") from error
+    except UnreadableVariable as error:
+        # Its text is: error parsing value for field "destination" from source "EnvSettingsSource".
+        name = PREFIX + str(error).split('"')[1].upper()
+        what = f"variable {name}: a whole table is to be JSON, and here or in a variable that begins so it is not"
+        raise SettingsError(what, hint=hint) from error
     except ValidationError as error:
         told = [_explain(problem, path, text) for problem in error.errors(include_url=False)]
-        raise SettingsError("\n".join(told), hint="`genu check --help` lists every setting") from error
+        raise SettingsError("\n".join(told), hint=hint) from error
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")  # some editors put a byte order mark before it
+    except OSError as error:
+        raise SettingsError(f"the settings file {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"the settings file {path} is not UTF-8", hint="save it as UTF-8 text") from error
+
+
+def _is_unknown(variable: str) -> bool:
+    section = variable.upper().removeprefix(PREFIX).split("__")[0].lower()
+    return variable.upper().startswith(PREFIX) and section not in Settings.model_fields
 
 
 def _explain(problem: Any, path: Path | None, text: str) -> str:
-    keys = [str(key) for key in problem["loc"]]
-    message = "unknown setting" if problem["type"] == "extra_forbidden" else problem["msg"]
-    line = line_of(text, problem["loc"])
-    where = f"{path}, line {line}" if line else "variable GENU__" + "__".join(keys).upper()
-    return f"{where}: {'.'.join(keys)}: {message}"
+    """Where a wrong setting stands, which it is, and what is wrong with it. Its value may be secret and is not told."""
+    keys = tuple(problem["loc"])
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        message = "unknown setting"
+    variable, line = _variable_of(keys), line_of(text, keys)
+    where = f"variable {variable}" if variable else f"{path}, line {line}" if line else str(path or "settings")
+    return f"{where}: {'.'.join(str(key) for key in keys)}: {message}"
 
 
-def line_of(text: str, keys: tuple[str | int, ...]) -> int | None:
-    """The line, counted from 1, where `keys` (table, index of an array of tables, key) stand in a TOML text."""
-    if not keys:
-        return None
-    table, wanted = str(keys[0]), keys[1] if len(keys) > 1 and isinstance(keys[1], int) else None
-    name = next((str(key) for key in reversed(keys) if not isinstance(key, int)), "")
-    inside, seen, heading = False, -1, None
-    for number, line in enumerate(text.splitlines(), start=1):
-        stripped = line.split("#")[0].strip()
-        if stripped.startswith("["):
-            inside = stripped.strip("[]").split(".")[0].strip() == table
-            seen += inside and stripped.startswith("[[")
-            inside = inside and wanted in (None, seen)
-            heading = number if inside and heading is None else heading
-        elif inside and stripped.split("=")[0].strip() == name:
-            return number
-    return heading
+def _variable_of(keys: tuple[str | int, ...]) -> str | None:
+    """The variable that sets `keys`: it wins over the file, so the mistake is there."""
+    present = {name.upper(): name for name in os.environ}
+    for length in range(len(keys), 0, -1):
+        name = present.get(PREFIX + "__".join(str(key) for key in keys[:length]).upper())
+        if name and (length == len(keys) or _says(os.environ[name], keys[length])):
+            return name
+    return None
+
+
+def _says(value: str, key: str | int) -> bool:
+    """Whether a table given as JSON has the key; an item of a list comes whole from where the list comes from."""
+    told = json.loads(value)
+    return isinstance(told, list) or (isinstance(told, dict) and key in told)
+
+
+def describe() -> str:
+    """Every setting with its default and what it means: a table for people."""
+    rows = [(table, *each) for table, keys in tables() for each in keys]
+    wide, wider = (max(len(row[column]) for row in rows) for column in (1, 2))
+    told, before = [], ""
+    for table, key, default, meaning in rows:
+        told += ["", table] if table != before else []
+        told.append(f"  {key:{wide}}  {default:{wider}}  {meaning}")
+        before = table
+    return "\n".join(told[1:])
+
+
+def tables() -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
+    """Every table of genu.toml as its heading, and its keys: name, default as TOML writes it, meaning."""
+    for name, field in Settings.model_fields.items():
+        several = name in ("source", "destination")
+        kind: type[Section] = get_args(field.annotation)[0] if several else field.annotation  # type: ignore[assignment]
+        yield f"[[{name}]]" if several else f"[{name}]", list(_keys(kind))
+        if "tls" in kind.model_fields:
+            yield f"[{name}.tls]", list(_keys(Tls))
+
+
+def _keys(kind: type[Section]) -> Iterator[tuple[str, str, str]]:
+    for name, field in kind.model_fields.items():
+        if name != "tls":
+            yield name, "required" if field.is_required() else _as_toml(field.default), field.description or ""
+
+
+def _as_toml(value: Any) -> str:
+    if value is None:
+        return "absent"
+    return json.dumps(value, default=str)
