@@ -36,7 +36,10 @@ class Relay:
             self._sockets += [caller, callee]
             if callee.connect_ex((HOST, self.target)):
                 caller.close()
+                callee.close()
                 continue
+            for end in (caller, callee):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             threading.Thread(target=self._carry, args=(caller, callee, self.limit), daemon=True).start()
             threading.Thread(target=self._carry, args=(callee, caller, None), daemon=True).start()
 

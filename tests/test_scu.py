@@ -1,9 +1,11 @@
 """What `genu echo` and `genu send` do, and say: every failure is a sentence with what, where and what to do."""
 
+import gc
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pydicom
@@ -22,7 +24,7 @@ from node.scu.complaints import no_connection, not_stored, rejected
 from node.settings import Deliver, Destination, Tls
 from tests.faults import archive, relay, silence
 from tests.owed import encoded, instance
-from tests.peers import HOST, Certificates, certificates, free_port, needs, orthanc, storescp
+from tests.peers import HOST, Certificates, certificates, free_port, needs, orthanc, storescp, wait_until
 
 QUICK = Deliver(connect_seconds=2, response_seconds=2)
 
@@ -173,6 +175,15 @@ def test_a_real_peer_that_does_not_know_us(tmp_path: Path) -> None:
     assert "add GENU there" in str(raised.value)
 
 
+@needs("storescp")
+def test_a_rejection_is_never_taken_for_silence(tmp_path: Path) -> None:
+    """However quickly the peer hangs up after its no, the no is what is told."""
+    with storescp(tmp_path, "--refuse") as there:
+        for _ in range(100):
+            with pytest.raises(Unreachable, match="rejected the association"):
+                echo(peer(there.host, there.port, there.ae_title), QUICK)
+
+
 def test_the_table_of_rejections_says_what_to_do() -> None:
     """PS3.8 table 9-21: calling title, congestion, limit; and an unknown reason is no crash."""
     there = Destination(name="pacs", host="h", port=104, ae_title="PACS", calling_ae_title="KNEES")
@@ -280,6 +291,33 @@ def test_the_wire_does_not_wait_for_more_to_send() -> None:
         assert wire.gettimeout() == QUICK.response_seconds
 
 
+@needs("storescp")
+@pytest.mark.parametrize("answer", ["refused connection", "closes at once", "silence", "rejects"])
+def test_days_of_failures_leave_no_socket_and_no_thread(answer: str, files: list[Path], tmp_path: Path) -> None:
+    """A destination that is away for days is called thousands of times; each call cleans up after itself."""
+    with ExitStack() as peers:
+        port = {
+            "refused connection": free_port,
+            "closes at once": lambda: peers.enter_context(relay(free_port())).port,
+            "silence": lambda: peers.enter_context(silence()),
+            "rejects": lambda: peers.enter_context(storescp(tmp_path / "peer", "--refuse")).port,
+        }[answer]()
+        gc.collect()
+        gc.disable()  # what only the garbage collector would close counts as left open
+        try:
+            before = None
+            for _ in range(6):
+                list(send(files, peer(HOST, port, "ARCHIVE"), Deliver(connect_seconds=0.1, response_seconds=0.1)))
+                assert wait_until(lambda: before is None or _held() <= before)  # noqa: B023
+                before = before or _held()
+        finally:
+            gc.enable()
+
+
+def _held() -> tuple[int, int]:
+    return threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
+
+
 # TLS
 
 
@@ -323,6 +361,8 @@ def test_tls_failures_are_told_apart(tmp_path: Path, ours: Certificates, theirs:
             echo(secured(there.port, ours, None), QUICK)
         with pytest.raises(Unreachable, match=r"not trust Genu's certificate|certificates of both sides|speak TLS"):
             echo(secured(there.port, theirs, theirs.ca), QUICK)
+        with silence() as port, pytest.raises(Unreachable, match=r"does not answer the connection within 0.3 s"):
+            echo(secured(port, ours, theirs.ca), Deliver(connect_seconds=0.3))
         with pytest.raises(Unreachable, match=r"may want TLS"):
             echo(Destination(name="pacs", host=HOST, port=there.port, ae_title="STORESCP"), QUICK)
     with storescp(tmp_path / "b") as there, pytest.raises(Unreachable, match=r"speak TLS"):

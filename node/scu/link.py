@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext, build_context
 
 from node.scu import complaints
@@ -70,13 +71,16 @@ class Link:
         assert wire is not None
         if wire.failure is not None:
             raise complaints.no_connection(self.destination, wire.failure, seconds) from wire.failure
-        answer = association.acceptor.primitive
-        if association.is_rejected and answer is not None:
-            numbers = (answer.result or 0, answer.result_source or 0, answer.diagnostic or 0)
-            raise complaints.rejected(self.destination, *numbers)
+        # Where a rejection closes the connection quicker than pynetdicom looks, it aborts and leaves the answer unread.
+        unread = association.dul.peek_next_pdu()
+        answer = unread if isinstance(unread, A_ASSOCIATE) else association.acceptor.primitive
+        if answer is not None and answer.result:
+            raise complaints.rejected(
+                self.destination, answer.result, answer.result_source or 0, answer.diagnostic or 0
+            )
         if not association.is_established and not association.rejected_contexts:
-            # Our own abort after a silence leaves the connection in our hands; theirs does not.
-            broken_off = association.acceptor.primitive is None and not association._sent_abort
+            # An abort of our own, with nothing unread, is what follows a silence.
+            broken_off = unread is not None or not association._sent_abort
             raise complaints.no_association(self.destination, seconds, broken_off=broken_off)
 
     def store(self, sent: Parcel) -> int:

@@ -46,6 +46,13 @@ class Wire(AssociationSocket):
             self.provider_queue.put(primitive)
             self._ready.set()
 
+    def _shutdown_socket(self) -> None:
+        """As in pynetdicom, which leaves the socket open where the peer has closed its side already."""
+        if self.socket is not None:
+            with contextlib.suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RDWR)
+            self.socket.close()
+
     def cut(self) -> None:
         """Wake whoever waits on this connection, in whatever call; they find it closed."""
         if self.socket is not None:
