@@ -1,14 +1,20 @@
 """A node's memory as a busy day leaves it: radiographs in every state, with a patient that must not get out."""
 
 import json
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import cv2
+import httpx
 import numpy as np
 from pydicom import uid as dicom
+from starlette.routing import Mount, Route
+from starlette.testclient import TestClient
 
+from node.admin.app import application
 from node.finding import Finding, KLGrade, Laterality, ModelIdentity, Outcome, Reading
 from node.ledger import Ledger, ResultObject
 from node.radiograph import Radiograph
@@ -17,6 +23,7 @@ from node.settings import Settings
 from node.vault import Vault
 
 MARKUP = "<img src=x onerror=alert(1)>'\"&{{7*7}}"
+HTML = {"accept": "text/html"}
 PASSWORD = "korrekt-Pferd-Batterie"
 PATIENT = {
     "name": "Kanarienvogel^Zoë<b>^^Dr",
@@ -100,7 +107,7 @@ def alive(ward: Ward) -> None:
     ward.ledger.beat("sweep", "sweep@here:1", {})
 
 
-def arrive(ward: Ward, name: str, *, content: str = "") -> str:
+def arrive(ward: Ward, name: str, *, content: str = "", at: datetime | None = None) -> str:
     """A radiograph comes in. Its sender's AE title and host are markup when it is the hostile one."""
     uid = dicom.generate_uid(entropy_srcs=[name])
     hostile = name == "hostile"
@@ -113,7 +120,7 @@ def arrive(ward: Ward, name: str, *, content: str = "") -> str:
             size=9_876_543,
             calling_ae_title="<script>x()</a>" if hostile else "XRAY_ROOM_2",
             calling_host=f"10.0.0.7{MARKUP}" if hostile else "10.20.0.7",
-            received_at=datetime.now(UTC) - timedelta(minutes=3),
+            received_at=at or datetime.now(UTC) - timedelta(minutes=3),
         )
     )
     return uid
@@ -143,10 +150,13 @@ def answer(ward: Ward, uid: str) -> None:
     ward.vault.write_result(uid, "film.png", film())
     ward.vault.write_result(uid, "heat-1.png", heat())
     ward.vault.write_result(uid, "patient.json", json.dumps(PATIENT).encode())
+    made = (("SC", dicom.SecondaryCaptureImageStorage), ("SR", dicom.ComprehensiveSRStorage))
     objects = [
-        ResultObject("SC", dicom.SecondaryCaptureImageStorage, dicom.generate_uid(), "1.2.840.10008.1.2.1", "sc.dcm", "1" * 64),
-        ResultObject("SR", dicom.ComprehensiveSRStorage, dicom.generate_uid(), "1.2.840.10008.1.2.1", "sr.dcm", "2" * 64),
-    ]  # fmt: skip
+        ResultObject(
+            kind, sop_class, dicom.generate_uid(), dicom.ExplicitVRLittleEndian, f"{kind.lower()}.dcm", "1" * 64
+        )
+        for kind, sop_class in made
+    ]
     assert ward.ledger.report(uid, WORKER, reading.as_json(), objects, DESTINATIONS)
 
 
@@ -172,3 +182,30 @@ def heat() -> bytes:
     picture = np.zeros((480, 800, 4), np.uint8)
     picture[..., 2], picture[..., 1], picture[..., 3] = 255, (120 * spot), (220 * spot)
     return bytes(cv2.imencode(".png", picture)[1])
+
+
+def client_of(ward: Ward, ping: Callable[[], bool] = lambda: True, **kwargs: object) -> TestClient:
+    return TestClient(application(ward.settings, ward.vault, ward.ledger, ping), follow_redirects=False, **kwargs)
+
+
+def csrf_in(text: str) -> str:
+    found = re.search(r'name="csrf" value="([0-9a-f]{64})"', text)
+    assert found, text[:500]
+    return found[1]
+
+
+def sign_in(client: TestClient, password: str = PASSWORD, **fields: str) -> httpx.Response:
+    token = csrf_in(client.get("/sign-in").text)
+    return client.post("/sign-in", data={"csrf": token, "password": password, **fields})
+
+
+def addresses(client: TestClient, ward: Ward) -> list[tuple[str, str]]:
+    """Every (method, address) that the application routes, with a real UID in it."""
+    found = []
+    for route in client.app.routes:
+        if isinstance(route, Mount):
+            continue
+        assert isinstance(route, Route)
+        path = route.path.replace("{uid}", ward.uids["delivered"]).replace("{picture}", "film.png")
+        found += [(method, path) for method in (route.methods or ()) if method != "HEAD"]
+    return found

@@ -125,19 +125,7 @@ def serve(
         If the port is taken or may not be used.
     """
     listening = _listen(settings.admin.host, settings.admin.port)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            application(settings, vault, ledger, broker_ping),
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            limit_concurrency=256,
-            timeout_graceful_shutdown=3,
-        )
-    )
+    server = _server(application(settings, vault, ledger, broker_ping))
     # In a thread of its own uvicorn leaves the signals to whoever started us.
     thread = threading.Thread(target=server.run, args=([listening],), name="admin-web", daemon=True)
     thread.start()
@@ -155,6 +143,21 @@ def serve(
     log.info("admin_stopped")
     if not stop_event.is_set():
         raise GenuError("the admin page stopped by itself", hint="the log says why; start it again")
+
+
+def _server(app: Starlette) -> uvicorn.Server:
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=256,
+        timeout_graceful_shutdown=3,
+    )
+    return uvicorn.Server(config)
 
 
 def _beat(ledger: Ledger, name: str, port: int) -> None:

@@ -109,12 +109,16 @@ class Outlet:
     down_since: datetime | None
     next_try: datetime | None
     error: str
+    heard: str
+    """In front of "nothing waits": whether it answered when something was last sent."""
 
     @property
     def light(self) -> str:
         if self.down_since or self.error:
             return "bad"
-        return "warn" if self.waiting else "good"
+        if self.waiting:
+            return "warn"
+        return "good" if self.heard.startswith("answered") else ""
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,7 @@ def destinations(settings: Sequence[Destination], waiting: Sequence[Waiting], be
                 down_since=moment(detail.get("since")) if detail.get("state") == "down" else None,
                 next_try=moment(detail.get("next_try")),
                 error=waits_for_it.last_error if waits_for_it else "",
+                heard={"up": "answered last time, ", "down": ""}.get(str(detail.get("state")), "not called yet, "),
             )
         )
     return told

@@ -36,29 +36,30 @@
 
   // The live part: fetched again every few seconds, put in place without losing the focus.
   function live() {
-    const place = byId("live");
     const button = byId("live-switch");
-    if (!place || !button) return;
-    const pause = Number(place.dataset.seconds) * 1000;
+    if (!button) return;
+    const pause = Number(button.dataset.seconds) * 1000;
     let on = true;
     let timer = 0;
 
     const put = (text) => {
-      const fresh = new DOMParser().parseFromString(text, "text/html").body;
-      const pictures = fresh.querySelector("[data-pictures]");
-      if (pictures && pictures.dataset.pictures !== place.dataset.pictures) {
-        location.reload(); // the film has been read, or graded again
-        return;
+      for (const fresh of new DOMParser().parseFromString(text, "text/html").body.children) {
+        const place = byId(fresh.id);
+        if (!place) continue;
+        if (place.dataset.pictures !== fresh.dataset.pictures) {
+          location.reload(); // the film has been read, or graded again
+          return;
+        }
+        const focused = place.contains(document.activeElement) ? document.activeElement.id : "";
+        localTimes(fresh);
+        place.replaceChildren(...fresh.childNodes);
+        if (focused) byId(focused)?.focus({ preventScroll: true });
       }
-      const focused = place.contains(document.activeElement) ? document.activeElement.id : "";
-      place.replaceChildren(...fresh.childNodes);
-      localTimes(place);
-      if (focused) byId(focused)?.focus({ preventScroll: true });
     };
 
     const refresh = async () => {
       try {
-        const answer = await fetch(place.dataset.live, { headers: { Accept: "text/html-fragment" } });
+        const answer = await fetch(button.dataset.live, { headers: { Accept: "application/xhtml+xml" } });
         if (answer.status === 401) {
           location.reload();
           return;
