@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pydicom
@@ -111,6 +111,19 @@ def test_what_waits_while_a_destination_is_away_goes_out_when_it_is_back(node: N
             assert wait_until(lambda: node.status().get("state") == "up")
             assert wait_until(lambda: node.status()["waiting"] == 0)
             assert len(peer.received()) == 12
+
+
+@needs("storescp")
+def test_a_destination_that_is_back_gets_at_once_what_was_put_off_for_long(node: Node, tmp_path: Path) -> None:
+    """Long pauses grown while it was away do not outlast its return."""
+    port, late = free_port(), node.owe()
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    node.ledger.postpone([each.id for each in node.ledger.deliveries(late.source_uid)], tomorrow, "away")
+    with node.delivering(to(port, ae_title="STORESCP")):
+        assert wait_until(lambda: node.status().get("failures"))
+        assert node.delivery(late, "SC").due_at == tomorrow
+        with storescp(tmp_path, port=port):
+            assert wait_until(lambda: delivered(node.ledger, late))
 
 
 @needs("storescp")
