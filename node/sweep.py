@@ -17,8 +17,8 @@ from node.vault import Vault
 
 PART = "sweep"
 BEAT_SECONDS = 5.0
-ASK_AGAIN_SECONDS = 30.0
-"""A radiograph is not asked for again sooner: a worker may be just about to claim it."""
+LATE_SECONDS = 30.0
+"""What is unfinished is asked for again within so long, and hardly sooner: a worker may be about to claim it."""
 LEFT_OVER_SECONDS = 3600.0
 """Nobody writes that long to one file, and no row is committed that long after its file was kept."""
 TIDY_SECONDS = 600.0
@@ -68,11 +68,14 @@ class Sweep:
 
         While the broker holds as many messages as there is unfinished work, nothing is missing and nothing is
         rung, or a queue without workers would grow for days. One message less, and all are rung that were not
-        in the last 30 s; twice is harmless, since a worker claims in the ledger what it does.
+        just now; twice is harmless, since a worker claims in the ledger what it does.
         """
         unfinished, moment = self._ledger.unfinished(datetime.now(UTC)), self._clock()
-        self._asked = {uid: at for uid, at in self._asked.items() if moment - at < ASK_AGAIN_SECONDS}
-        queued = self._bell.queued() if unfinished else None
+        recent = LATE_SECONDS - self._settings.broker.sweep_seconds  # the next pass would be too late
+        self._asked = {uid: at for uid, at in self._asked.items() if moment - at < recent}
+        queued = self._bell.queued() if unfinished else 0
+        if queued is None:
+            log.warning("broker_away", unfinished=len(unfinished))
         if queued is None or queued >= len(unfinished):
             return 0
         rung = 0

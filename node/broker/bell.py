@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from celery import Celery
@@ -25,62 +25,64 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 
-def application(url: str) -> Celery:
-    """
-    The Celery application on the broker at `url`: JSON, one UID in a message, no results.
+SETTINGS: dict[str, Any] = {
+    # What a message is: one UID, which Celery prints nowhere a patient could be.
+    "task_serializer": "json",
+    "accept_content": ["json"],
+    "task_queues": [Queue(QUEUE)],  # type: ignore[no-untyped-call]
+    "task_default_queue": QUEUE,
+    "task_default_exchange": QUEUE,
+    "task_default_routing_key": QUEUE,
+    "task_create_missing_queues": False,
+    # No result backend: the ledger is the truth.
+    "task_ignore_result": True,
+    "result_backend": None,
+    # Acknowledged when done. A message whose worker died is left to the sweep and the ledger's attempt count:
+    # task_reject_on_worker_lost would bring a deadly image back for ever.
+    "task_acks_late": True,
+    "task_reject_on_worker_lost": False,
+    "worker_prefetch_multiplier": 1,
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    # Celery's page on Redis names three places for it.
+    "visibility_timeout": VISIBILITY_SECONDS,
+    "result_backend_transport_options": {"visibility_timeout": VISIBILITY_SECONDS},
+    "broker_transport_options": {
+        "visibility_timeout": VISIBILITY_SECONDS,
+        # By default the look for unacknowledged messages comes only every interval x throttle = 100 s.
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 1,
+        # Of several applications on one Redis the shortest visibility timeout wins, but for a prefix.
+        "global_keyprefix": "genu:",
+        "socket_connect_timeout": 2,
+        "socket_timeout": 5,  # more than the 1 s of a BRPOP
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+    },
+    # A worker waits for the broker as long as it takes; a publisher does not wait (Bell).
+    "broker_connection_retry": True,
+    "broker_connection_retry_on_startup": True,
+    "broker_connection_max_retries": None,
+    "broker_connection_timeout": 2,
+    "task_publish_retry": True,
+    "task_publish_retry_policy": {"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2},
+    # The ledger's heartbeats say who lives; a worker without remote control has one connection less to lose.
+    "worker_enable_remote_control": False,
+    "worker_send_task_events": False,
+    "worker_hijack_root_logger": False,
+    "worker_redirect_stdouts": False,
+    "worker_soft_shutdown_timeout": 10,
+    "enable_utc": True,
+}
+"""
+What was found to matter (Celery's page on Redis, its issues 8030 and 10205). Nothing here is relied on to bring a
+lost message back, only to keep a worker consuming and a publisher from hanging.
+"""
 
-    The settings are those that were found to matter (Celery's page on Redis, issues 8030 and 10205): nothing here
-    is relied on to bring a lost message back, only to keep a worker consuming and a publisher from hanging.
-    """
+
+def application(url: str) -> Celery:
+    """The Celery application on the broker at `url`: JSON, one UID in a message, no results."""
     app = Celery("genu", broker=url, set_as_current=False)
-    app.conf.update(
-        # What a message is: one UID, which Celery prints nowhere a patient could be.
-        task_serializer="json",
-        accept_content=["json"],
-        task_queues=[Queue(QUEUE)],  # type: ignore[no-untyped-call]
-        task_default_queue=QUEUE,
-        task_default_exchange=QUEUE,
-        task_default_routing_key=QUEUE,
-        task_create_missing_queues=False,
-        # No result backend: the ledger is the truth.
-        task_ignore_result=True,
-        result_backend=None,
-        # Acknowledged when done. A message whose worker died is left to the sweep and the ledger's attempt count:
-        # task_reject_on_worker_lost would bring a deadly image back for ever.
-        task_acks_late=True,
-        task_reject_on_worker_lost=False,
-        worker_prefetch_multiplier=1,
-        worker_cancel_long_running_tasks_on_connection_loss=False,
-        # Celery's page on Redis names three places for it.
-        visibility_timeout=VISIBILITY_SECONDS,
-        result_backend_transport_options={"visibility_timeout": VISIBILITY_SECONDS},
-        broker_transport_options={
-            "visibility_timeout": VISIBILITY_SECONDS,
-            # By default the look for unacknowledged messages comes only every interval x throttle = 100 s.
-            "unacked_restore_interval": 10,
-            "unacked_restore_throttle": 1,
-            # Of several applications on one Redis the shortest visibility timeout wins, but for a prefix.
-            "global_keyprefix": "genu:",
-            "socket_connect_timeout": 2,
-            "socket_timeout": 5,  # more than the 1 s of a BRPOP
-            "socket_keepalive": True,
-            "health_check_interval": 10,
-        },
-        # A worker waits for the broker as long as it takes; a publisher does not wait (Bell).
-        broker_connection_retry=True,
-        broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,
-        broker_connection_timeout=2,
-        task_publish_retry=True,
-        task_publish_retry_policy={"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2},
-        # The ledger's heartbeats say who lives; a worker without remote control has one connection less to lose.
-        worker_enable_remote_control=False,
-        worker_send_task_events=False,
-        worker_hijack_root_logger=False,
-        worker_redirect_stdouts=False,
-        worker_soft_shutdown_timeout=10,
-        enable_utc=True,
-    )
+    app.conf.update(SETTINGS)
     return app
 
 

@@ -15,6 +15,8 @@ from typing import IO
 
 import redis
 import structlog
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from node.broker import keeper
 from node.errors import SettingsError, Transient
@@ -160,7 +162,8 @@ def _settings(folder: Path, port: int, password: str) -> str:
 def _answers(process: "subprocess.Popen[bytes]", port: int, password: str) -> bool:
     """Whether the server answers PING to our password; False when it ended instead."""
     deadline = time.monotonic() + _START_SECONDS
-    with redis.Redis(host="127.0.0.1", port=port, password=password, socket_timeout=1) as client:
+    once = Retry(NoBackoff(), 0)
+    with redis.Redis(host="127.0.0.1", port=port, password=password, socket_timeout=1, retry=once) as client:
         while process.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(redis.RedisError, OSError):
                 if client.ping():
