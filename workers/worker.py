@@ -25,7 +25,11 @@ def run(settings: Settings, name: str = "") -> None:
     """Take radiographs from the queue until SIGTERM or SIGINT; the one in hand is finished first."""
     bench = set_up(settings, name or worker_name())
     app = broker.application(settings.broker.url)
-    app.task(name=broker.TASK)(lambda uid: grade(uid, bench))
+
+    @app.task(name=broker.TASK)  # type: ignore[untyped-decorator]
+    def graded(uid: str) -> None:
+        grade(uid, bench)
+
     done = threading.Event()
     threading.Thread(target=_beat, args=(bench, done), daemon=True).start()
     signal.signal(signal.SIGINT, _as_terminate)
@@ -52,8 +56,8 @@ def set_up(settings: Settings, name: str) -> Bench:
             max_megapixels=work.max_megapixels,
             for_processing=work.grade_for_processing,
         ),
-        finder=load(FINDER, threads=work.threads),
-        grader=load(work.model, threads=work.threads),
+        finder=load(FINDER, engine=work.engine, threads=work.threads),
+        grader=load(work.model, engine=work.engine, threads=work.threads),
     )
     bench.ledger.upgrade()
     return bench

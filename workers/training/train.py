@@ -86,7 +86,14 @@ def finish(name: str, told: Any, network: Grader, val: list[LabelledKnee], out: 
     told["temperature"] = round(temperature(logits, truth), 4)
     told["heat_scale"] = round(heat_scale(heights), 3)
     found = softmax(logits).argmax(1)
-    told["metrics"] = {"val": with_intervals(truth, found, [knee.patient for knee in val])}
+    told["metrics"] = {"val": _known(with_intervals(truth, found, [knee.patient for knee in val]))}
+
+
+def _known(figures: Any) -> Any:
+    """The same figures without those that are None, which TOML cannot say."""
+    if isinstance(figures, dict):
+        return {key: _known(value) for key, value in figures.items() if value is not None}
+    return [_known(value) for value in figures] if isinstance(figures, list) else figures
 
 
 def _finder(name: str, told: Any, train: list[LabelledKnee], val: list[LabelledKnee], out: Path) -> None:
