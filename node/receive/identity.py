@@ -5,6 +5,7 @@ SOP Class UID (0008,0016) and SOP Instance UID (0008,0018) stand at the beginnin
 ascend). Nothing here recurses, allocates by a length that a stranger wrote, or reads beyond the bytes it was given.
 """
 
+import contextlib
 from dataclasses import dataclass
 
 from pydicom import uid as dicom
@@ -65,20 +66,18 @@ def _read(head: bytes, transfer_syntax_uid: str) -> _Named | None:
     if not head:
         return None
     implicit = transfer_syntax_uid == dicom.ImplicitVRLittleEndian
-    if transfer_syntax_uid == dicom.ExplicitVRBigEndian:
-        attempts = [(False, True)]
-    else:
-        attempts = [(implicit, False), (not implicit, False)]
-    best = None
-    for is_implicit, is_big in attempts:
-        try:
-            named = _walk(head, implicit=is_implicit, big=is_big)
-        except _Unreadable:
-            continue
-        if named.whole:
-            return named
-        best = best or named
-    return best
+    big = transfer_syntax_uid == dicom.ExplicitVRBigEndian
+    try:
+        agreed = _walk(head, implicit=implicit, big=big)
+    except _Unreadable:
+        agreed = None
+    if (agreed is not None and agreed.uids) or big:
+        return agreed
+    with contextlib.suppress(_Unreadable):
+        other = _walk(head, implicit=not implicit, big=False)
+        if other.uids:
+            return other
+    return agreed
 
 
 def _walk(head: bytes, *, implicit: bool, big: bool) -> _Named:

@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+import warnings
 from datetime import UTC, datetime
 
 import structlog
@@ -262,3 +263,5 @@ def quiet_library() -> None:
     _config.LOG_HANDLER_LEVEL = "none"
     _config.LOG_REQUEST_IDENTIFIERS = _config.LOG_RESPONSE_IDENTIFIERS = False
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
+    # pydicom warns of UIDs in an association request, and Python remembers every different warning for ever.
+    warnings.filterwarnings("ignore", message="Invalid value for VR UI")

@@ -251,7 +251,16 @@ class UpperLayer(DULServiceProvider):
             self._broke_off("idle")
         return expired
 
+    def run_reactor(self) -> None:
+        """The thread runs until the connection is over, and says nothing when a stranger confuses its states."""
+        try:
+            super().run_reactor()
+        except Exception:  # noqa: BLE001 - the thread's edge; the association sees that it is gone
+            self._broke_off("confused")
+
     def _is_transport_event(self) -> bool:
+        if not self.event_queue.empty():
+            return False  # first what is known already, then what may come
         if self.state_machine.current_state == "Sta13":
             if not self.link.drain():
                 self.link.close()
