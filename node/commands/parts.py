@@ -52,7 +52,7 @@ def house(
             environment["GENU_SETTINGS"] = str(file.absolute())
         if destinations is not None:
             environment["GENU__DESTINATION"] = json.dumps([each.model_dump(mode="json") for each in destinations])
-        words = [("receive",), ("deliver",), ("sweep",), ("admin",)]
+        words: list[tuple[str, ...]] = [("receive",), ("deliver",), ("sweep",), ("admin",)]
         words += [("work", "--name", f"worker-{number}") for number in range(1, settings.work.processes + 1)]
         yield Supervisor(words, environment)
     finally:

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import entry_points
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,18 +35,22 @@ def echo(settings: Settings, name: str | None) -> None:
     chosen = [destination_named(settings, name)] if name else [*settings.destination, this_node(settings)]
     failed = 0
     for each in chosen:
+        called = "this node" if each.name == "-" else each.name
         try:
             ask_echo(each, settings.deliver)
-            click.echo(f"{each.name}: {each.ae_title} at {each.host}:{each.port} answers")
+            click.echo(f"{called}: {each.ae_title} at {each.host}:{each.port} answers")
         except GenuError as error:
             failed += 1
-            click.echo(f"{each.name}: {error}", err=True)
+            click.echo(f"{called}: {error}", err=True)
     if failed:
         raise SystemExit(1)
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("files", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--samples", is_flag=True, help="Instead of FILES the rendered knees of `genu demo`; no patient is on them."
+)
 @click.option("--to", "name", help="A destination of the settings; by default this node itself.")
 @click.option("--host", help="Or any other node: its address,")
 @click.option("--port", type=int, help="its port")
@@ -54,6 +59,7 @@ def echo(settings: Settings, name: str | None) -> None:
 def send(
     settings: Settings,
     files: tuple[Path, ...],
+    samples: bool,
     name: str | None,
     host: str | None,
     port: int | None,
@@ -65,21 +71,44 @@ def send(
     \b
     Example: genu send study/          (to this node, as a PACS would)
              genu send --to pacs sc.dcm
+             genu send --samples
     """
+    if bool(files) == samples:
+        raise click.UsageError("name FILES to send, or use --samples")
     if host and port and ae_title:
         target = peer(host, port, ae_title)
     elif host or port or ae_title:
         raise click.UsageError("--host, --port and --ae-title go together")
     else:
         target = destination_named(settings, name) if name else this_node(settings)
-    found = [
-        file for path in files for file in (sorted(path.rglob("*")) if path.is_dir() else [path]) if file.is_file()
-    ]
-    rows = list(_told(send_files(found, target, settings.deliver), len(found)))
+    with sample_files() if samples else nullcontext(_found(files)) as found:
+        rows = list(_told(send_files(found, target, settings.deliver), len(found)))
     stored = sum(row.stored for row in rows)
     click.echo(f"{stored} of {len(rows)} stored by {target.ae_title} at {target.host}:{target.port}")
     if stored < len(rows):
         raise SystemExit(1)
+
+
+def _found(files: tuple[Path, ...]) -> list[Path]:
+    """The files, and those in the folders, by name."""
+    inside = (sorted(path.rglob("*")) if path.is_dir() else [path] for path in files)
+    return [file for several in inside for file in several if file.is_file()]
+
+
+@contextmanager
+def sample_files() -> Iterator[list[Path]]:
+    """The sample radiographs as files, for as long as the block lasts. Raises GenuError where no worker is."""
+    try:
+        samples = [each for entry in entry_points(group="genu.samples") for each in entry.load()()]
+    except ModuleNotFoundError as error:
+        raise GenuError(
+            f"the samples are rendered with {error.name}, which is not installed", hint="pip install 'genu[worker-cpu]'"
+        ) from error
+    with TemporaryDirectory() as folder:
+        files = [Path(folder) / f"sample-{number}.dcm" for number in range(1, len(samples) + 1)]
+        for file, sample in zip(files, samples, strict=True):
+            sample.save_as(file, enforce_file_format=True)
+        yield files
 
 
 def _told(rows: Iterable[Sent], count: int) -> list[Sent]:
@@ -149,14 +178,11 @@ def with_destination(settings: Settings, port: int, ae_title: str) -> Settings:
 def show(settings: Settings, pacs: "DemoPacs", stop: threading.Event) -> None:
     """Send the samples, wait until every one has come to its end, and say what came of it."""
     wait_until_up(settings, stop)
-    samples = [each for entry in entry_points(group="genu.samples") for each in entry.load()()]
-    with TemporaryDirectory() as folder:
-        files = [Path(folder) / f"sample-{number}.dcm" for number in range(1, len(samples) + 1)]
-        for file, sample in zip(files, samples, strict=True):
-            sample.save_as(file, enforce_file_format=True)
+    uids = []
+    with sample_files() as files:
         for row in send_files(files, this_node(settings), settings.deliver):
             click.echo(f"sent {row.file.name}: {'kept' if row.stored else row.error}")
-    uids = [str(sample.SOPInstanceUID) for sample in samples]
+            uids.append(row.sop_instance_uid)
     for line in await_ends(settings, uids, stop):
         click.echo(line)
     click.echo(f"The demo PACS has {pacs.results} results, as DICOM files, in {pacs.folder}")
