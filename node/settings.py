@@ -80,6 +80,7 @@ class Destination(Section):
 
 class Work(Section):
     model: str = Field("kl-lite0", description="The model that answers: a card's name in workers/cards.")
+    engine: Literal["", "openvino", "torch"] = Field("", description="What computes it; empty: what its card says.")
     processes: int = Field(1, ge=0, le=64, description="Worker processes that `genu run` starts.")
     threads: int = Field(0, ge=0, description="Threads of each worker's network; 0 lets the engine choose.")
     lease_seconds: float = Field(120, gt=0, description="A worker silent for so long has lost its radiograph.")

@@ -30,8 +30,9 @@ class Desk:
         self._work = settings.work
         self._out = out
         self._side = side
-        self._finder = load(FINDER, threads=self._work.threads)
-        self._grader = load(model or self._work.model, threads=self._work.threads)
+        engine, threads = self._work.engine, self._work.threads
+        self._finder = load(FINDER, engine=engine, threads=threads)
+        self._grader = load(model or self._work.model, engine=engine, threads=threads)
         self._reader = Reader(
             seconds=self._work.decode_seconds,
             memory_mb=self._work.decode_memory_mb,

@@ -141,7 +141,8 @@ def _torch(card: Card, weights: Path, threads: int) -> Engine:
 
 def check(settings: Settings) -> str:
     """What `genu check` says of the models; raises what keeps a worker from starting."""
-    loaded = [load(name, threads=settings.work.threads) for name in (FINDER, settings.work.model)]
+    work = settings.work
+    loaded = [load(name, engine=work.engine, threads=work.threads) for name in (FINDER, work.model)]
     return ", ".join(f"{each.card.name} {each.card.version} on {each.run.name}" for each in loaded)
 
 
