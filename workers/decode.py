@@ -9,7 +9,6 @@ write files, keeps no patient data between films, logs nothing, and ends when it
 
 import json
 import os
-import resource
 import select
 import socket
 import sys
@@ -29,6 +28,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from node.errors import Permanent, Ungradable
 from node.radiograph import TRANSFER_SYNTAXES
 from node.reasons import reason
+from workers.confinement import address_space_mb, allow_cpu, confine
 from workers.decoder import Limits
 from workers.field import Mask, find_borders, told_field
 from workers.gate import admit
@@ -118,7 +118,7 @@ def answer(request: dict[str, Any], limits: Limits, channel: socket.socket) -> N
         told, parts = _refusal(Permanent(reason("FILE_LOST"), type(fault).__name__)), []
     except Exception as fault:  # noqa: BLE001 - the edge: hostile bytes make pydicom raise whatever they like
         told, parts = _refusal(Ungradable(reason("UNREADABLE"), _where(fault))), []
-    send(channel, {**told, "kept_mb": _address_space_mb()}, parts)
+    send(channel, {**told, "kept_mb": address_space_mb()}, parts)
 
 
 def _where(fault: Exception) -> str:
@@ -128,7 +128,7 @@ def _where(fault: Exception) -> str:
         for each in traceback.extract_tb(fault.__traceback__)
         if Path(each.filename).parent == Path(__file__).parent
     ]
-    return f"{type(fault).__name__} at {Path(ours[-1].filename).name}:{ours[-1].lineno}"
+    return f"its bytes make no sense ({type(fault).__name__} at {Path(ours[-1].filename).name}:{ours[-1].lineno})"
 
 
 def _described(film: Developed) -> dict[str, Any]:
@@ -164,28 +164,12 @@ def main(arguments: list[str]) -> None:
     config.settings.reading_validation_mode = config.IGNORE
     for syntax in TRANSFER_SYNTAXES:
         get_decoder(syntax)  # imports the codecs
-    base_mb = _address_space_mb()
-    _confine(base_mb + limits.memory_mb)
-    send(channel, {"ready": True, "kept_mb": base_mb})
+    confine(limits.memory_mb)
+    send(channel, {"ready": True, "kept_mb": address_space_mb()})
     with channel.makefile("rb") as requests:
         for line in requests:
-            _allow_cpu(limits.seconds)
+            allow_cpu(limits.seconds)
             answer(json.loads(line), limits, channel)
-
-
-def _confine(address_space_mb: int) -> None:
-    """No more memory than that, no files written, no core dump (it would hold a patient's film)."""
-    most = address_space_mb << 20
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _allow_cpu(seconds: float) -> None:
-    """Should the parent be gone and a codec never return, the kernel ends it: SIGXCPU."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    soft = int(used.ru_utime + used.ru_stime + seconds) + 2
-    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
 def _end_with_parent(channel: socket.socket, parent: int) -> None:
@@ -194,11 +178,6 @@ def _end_with_parent(channel: socket.socket, parent: int) -> None:
     while not poll.poll(1000) and os.getppid() == parent:
         pass
     os._exit(0)
-
-
-def _address_space_mb() -> int:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    return pages * resource.getpagesize() >> 20
 
 
 if __name__ == "__main__":

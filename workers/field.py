@@ -1,9 +1,9 @@
 """
 The exposed field: where the detector saw the patient, and not a shutter, a collimator, a frame or padding.
 
-Header first (padding, shutters, collimator), then the picture itself: along a side of the film a bright or an evenly
-black strip with a straight, sharp edge is a border, also if it is a little tilted. Air beside a leg is none: it
-is exposed, and its edge is not straight.
+Header first (padding, shutters, collimator), then the picture itself: along a side of the film a bright strip, or
+one of a single grey level, with a straight, sharp edge is a border, also if it is a little tilted. Air beside a
+leg is none: it is exposed, and its edge is not straight.
 """
 
 from collections.abc import Iterator
@@ -30,12 +30,21 @@ REACH = 4
 """An edge happens within so many pixels."""
 BRIGHT, FALL = 0.8, 0.15
 """Where little arrived the film is at least so bright, and at the edge of the field it falls by so much."""
-DARK, ONE_LEVEL, RISE = 0.05, 0.01, 0.05
-"""A border blackened by the modality is so dark, of one level within this, and at its edge it rises by so much."""
-STEEPEST = 0.36
-"""Tangent of the largest tilt, 20 degrees."""
-DEEPEST = 0.6
-"""No border takes more of the film than this part of it."""
+ONE_LEVEL, STEP = 0.01, 0.025
+"""A border painted by the modality is of one level within this, and at its edge the film differs by so much."""
+DEEPEST = 0.45
+"""No border reaches further into the film than this part of it: what lies in the middle is what was to be seen."""
+PLAIN, LINED = 0.95, 0.85
+"""Parts of a bright border, and of its outermost line, that must be bright; a femur is as bright, and not so plain."""
+
+
+@dataclass(frozen=True)
+class Edge:
+    """What counts as the edge of a border: tangent of the largest tilt, part of it on one line, within how much."""
+
+    steepest: float
+    straight: float
+    stray: float
 
 
 @dataclass(frozen=True)
@@ -136,22 +145,29 @@ def _cut_side(small: Grey, inside: Mask) -> bool:
     outermost = small[np.minimum(first + 2, height - 1), columns][inside.any(axis=0)]
     level = float(np.median(outermost)) if outermost.size else 0.5
     if level >= BRIGHT:
-        depth, straight, stray = _falls(small, first), 0.7, 1.5
-    elif level <= DARK:
-        depth, straight, stray = _rises(small, inside, level), 0.85, 1.0
+        depth, shape = _falls(small, first), Edge(steepest=0.36, straight=0.7, stray=1.5)
     else:
-        return False
+        depth, shape = _leaves(small, inside, level), Edge(steepest=0.1, straight=0.75, stray=1.0)
     ending = columns[inside.any(axis=0) & (depth < 0.95 * height)]
-    line = _line(ending, depth[ending], straight, stray) if len(ending) >= 0.15 * width else None
+    line = _line(ending, depth[ending], shape) if len(ending) >= 0.15 * width else None
     if line is None:
         return False
     edge = line[0] * columns + line[1]
-    on_line = ending[np.abs(depth[ending] - edge[ending]) <= stray]
+    on_line = ending[np.abs(depth[ending] - edge[ending]) <= shape.stray]
     if np.mean(edge[on_line] - first[on_line]) < 2 or edge.mean() > DEEPEST * height:
         return False
+    below = np.arange(height)[:, None] - edge[None, :]
+    strip = small[inside & (below < -REACH)]
+    if level >= BRIGHT and (_share(outermost >= BRIGHT) < LINED or _share(strip >= 0.5) < PLAIN):
+        return False
     # The edge itself is blurred: the field begins behind it.
-    inside &= np.arange(height)[:, None] > edge[None, :] + REACH / 2
+    inside &= below > REACH / 2
     return True
+
+
+def _share(true: Mask) -> float:
+    """The part of them that is true; all, where there are none."""
+    return float(np.mean(true)) if true.size else 1.0
 
 
 def _falls(small: Grey, first: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
@@ -166,20 +182,18 @@ def _falls(small: Grey, first: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
     return np.where(steep.any(axis=0), np.argmax(steep, axis=0) + REACH // 2, len(small))
 
 
-def _rises(small: Grey, inside: Mask, level: float) -> npt.NDArray[np.intp]:
-    """Where each column leaves the one dark level, its height if it never does or only little by little."""
+def _leaves(small: Grey, inside: Mask, level: float) -> npt.NDArray[np.intp]:
+    """Where each column leaves the one level, its height if it never does or only little by little."""
     border = (np.abs(small - level) <= ONE_LEVEL) | ~inside
     depth = np.where(border.all(axis=0), len(small), np.argmin(border, axis=0))
     beyond = small[np.minimum(depth + REACH - 1, len(small) - 1), np.arange(small.shape[1])]
-    return np.where(np.abs(beyond - level) >= RISE, depth, len(small))
+    return np.where(np.abs(beyond - level) >= STEP, depth, len(small))
 
 
-def _line(
-    x: npt.NDArray[np.intp], y: npt.NDArray[np.intp], straight: float, stray: float
-) -> tuple[float, float] | None:
-    """Slope and start of a line that the part `straight` of the points lies on, or None if there is none."""
+def _line(x: npt.NDArray[np.intp], y: npt.NDArray[np.intp], shape: Edge) -> tuple[float, float] | None:
+    """Slope and start of the line that most of the points lie on, or None if they lie on none."""
     third = max(1, len(x) // 3)
     slope = float(np.median((y[third:] - y[:-third]) / (x[third:] - x[:-third])))
     start = float(np.median(y - slope * x))
-    on_line = np.mean(np.abs(y - slope * x - start) <= stray)
-    return None if abs(slope) > STEEPEST or on_line < straight else (slope, start)
+    on_line = np.mean(np.abs(y - slope * x - start) <= shape.stray)
+    return None if abs(slope) > shape.steepest or on_line < shape.straight else (slope, start)

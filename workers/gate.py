@@ -9,7 +9,7 @@ from node.reasons import reason
 from workers.header import items, text, whole
 
 OWN_NAME = "genu"
-"""Manufacturer and model name that report.py writes."""
+"""Manufacturer and model name of our results, and the manufacturer in their Contributing Equipment Sequence."""
 
 OWN_SERIES = "Genu KL "
 """Start of the Series Description of our results. "Genu" alone is Latin for knee, and common on real films."""
@@ -50,13 +50,12 @@ def admit(header: Dataset, *, max_megapixels: float, for_processing: bool) -> No
 
 def is_own(header: Dataset) -> bool:
     """Whether Genu made the object itself; a PACS may route results back to where films go."""
-    makers = [header, *items(header, "ContributingEquipmentSequence")]
-    named = any(
-        text(maker, keyword).casefold() == OWN_NAME
-        for maker in makers
-        for keyword in ("Manufacturer", "ManufacturerModelName")
+    made = all(text(header, each).casefold() == OWN_NAME for each in ("Manufacturer", "ManufacturerModelName"))
+    # The sample films of workers/phantom have our Manufacturer too, but another model name, and no contribution.
+    had_a_hand = any(
+        text(item, "Manufacturer").casefold() == OWN_NAME for item in items(header, "ContributingEquipmentSequence")
     )
-    return named or text(header, "SeriesDescription").startswith(OWN_SERIES)
+    return made or had_a_hand or text(header, "SeriesDescription").startswith(OWN_SERIES)
 
 
 def frames(header: Dataset) -> int:
@@ -68,6 +67,8 @@ def _is_radiograph(header: Dataset, for_processing: bool) -> None:
     sop_class, modality = UID(text(header, "SOPClassUID")), text(header, "Modality").upper()
     if is_own(header):
         raise Ungradable(reason("OWN_OBJECT"))
+    if not sop_class:
+        raise Ungradable(reason("UNREADABLE"), "the header does not say what it is")
     if sop_class not in RADIOGRAPH_CLASSES and not _may_hold_pixels(sop_class, header):
         raise Ungradable(reason("NOT_AN_IMAGE"))
     if sop_class not in RADIOGRAPH_CLASSES or modality not in MODALITIES:

@@ -8,12 +8,14 @@ byte, and without the elements that pydicom cannot read. So whoever asks it for 
 import math
 from collections.abc import Iterator
 from io import BytesIO
+from struct import error as struct_error
 from struct import iter_unpack, pack
 from typing import Any
 
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.errors import BytesLengthException
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_data_element
@@ -30,7 +32,16 @@ MAX_HEADER_BYTES = 8 << 20
 
 TEXT = frozenset(("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"))
 _LEFT_OUT = frozenset({Tag(0x0088, 0x0200)})  # Icon Image Sequence: pixel data of its own
-STRANGE = (ValueError, TypeError, LookupError, AttributeError, NotImplementedError, OverflowError, ArithmeticError)
+STRANGE = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    NotImplementedError,
+    ArithmeticError,
+    BytesLengthException,
+    struct_error,
+)
 """What pydicom raises when it meets a value that its VR does not allow."""
 
 

@@ -28,7 +28,7 @@ from pydicom.uid import (
 from node.errors import Permanent, Ungradable
 from node.reasons import reason
 
-MAX_READS = 200_000
+MAX_READS = 60_000
 """pydicom reads an element in two or three steps; a radiograph's header has some hundred elements."""
 
 MAX_HEADER_BYTES = 256 << 20
@@ -74,11 +74,11 @@ class _Metered:
         self.seek, self.tell = stream.seek, stream.tell
 
     def read(self, size: int = -1) -> bytes:
-        got = self.stream.read(size)
         self.reads += 1
-        self.bytes += len(got)
-        if self.reads > MAX_READS or self.bytes > MAX_HEADER_BYTES:
+        if self.reads > MAX_READS or self.bytes + size > MAX_HEADER_BYTES:
             raise Ungradable(reason("UNREADABLE"), "the header goes on for longer than any radiograph's")
+        got = self.stream.read(size)
+        self.bytes += len(got)
         return got
 
 

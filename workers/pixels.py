@@ -29,6 +29,7 @@ from node.errors import Permanent, Ungradable
 from node.radiograph import TRANSFER_SYNTAXES
 from node.reasons import reason
 from workers.codestream import Codestream, codestream, mended
+from workers.confinement import memory_left_mb
 from workers.gate import frames
 from workers.header import text, whole
 from workers.parse import Source
@@ -38,6 +39,9 @@ Words = npt.NDArray[np.uint16]
 LOSSY = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000})
 GREY = frozenset({"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"})
 COLOUR = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
+
+NEEDED_BYTES = 12
+"""Memory that a codec takes for each sample; with less left, its failure says nothing about the file."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,7 @@ def _compressed(
     """The frame as the first decoder that can read it leaves it."""
     own = codestream(frame)
     precision = own.precision if own else layout.allocated
-    _believable(own, layout, max_megapixels)
+    _believable(own, len(frame), layout, max_megapixels)
     data, decoder, said = encapsulate([mended(frame)], has_bot=False), get_decoder(syntax), "none is left"
     for plugin in sorted(set(decoder.available_plugins) - set(avoid), key=_order(syntax).index):
         trying(plugin)
@@ -162,10 +166,15 @@ def _compressed(
             continue
         lossy = syntax in LOSSY
         return _stored(array, str(told["photometric_interpretation"]), layout, precision, lossy=lossy)
+    if memory_left_mb() < layout.rows * layout.columns * layout.samples * NEEDED_BYTES / 2**20:
+        raise Permanent(reason("DECODER_LIMIT"), "not enough memory to decode it")
     raise Ungradable(reason("UNREADABLE"), f"no decoder can read it ({said})")
 
 
-def _believable(own: Codestream | None, layout: Layout, max_megapixels: float) -> None:
+def _believable(own: Codestream | None, size: int, layout: Layout, max_megapixels: float) -> None:
+    """Ungradable where the compressed frame is no picture of the size that the header tells."""
+    if size > 2 * layout.rows * layout.columns * layout.samples * layout.allocated // 8 + 65536:
+        raise Ungradable(reason("UNREADABLE"), "the compressed frame is much larger than its picture")
     if own is None:
         return
     if own.rows * own.columns > max_megapixels * 1e6:
@@ -202,6 +211,7 @@ def _order(syntax: UID) -> tuple[str, ...]:
 def _stored(
     array: npt.NDArray[np.integer[Any]], photometric: str, layout: Layout, precision: int, *, lossy: bool
 ) -> Stored:
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)  # big endian files leave it as it lay there
     unsigned = array.view(f"u{array.dtype.itemsize}")
     if layout.samples == 3:
         # Y of full-range YBR is the luminance already (PS3.3 C.7.6.3.1.2).

@@ -84,6 +84,11 @@ class Reader:
         """The header of a file, also of one that `read` refuses; raises as `read` does if it cannot be parsed."""
         return next(each for each in self._ask(path, header_only=True) if isinstance(each, Dataset))
 
+    def process_id(self) -> int:
+        """Of the process that reads now; another one after a kill."""
+        with self._lock:
+            return self._ready().pid
+
     def close(self) -> None:
         """The process has ended. Reading again starts another."""
         with self._lock:
