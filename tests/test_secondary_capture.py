@@ -1,6 +1,7 @@
 """The picture: what is on it, what never is, and the Secondary Capture around it."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -41,7 +42,7 @@ GRADED = [name for name, what in READINGS.items() if any(knee.grade is not None 
 
 
 def drawn(*rows: Row) -> Bytes:
-    return picture(film(header()), rows, CARD, MADE_AT)
+    return picture(film(header()), rows, card=CARD, made_at=MADE_AT)
 
 
 def panels(shown: Bytes, number: int, count: int) -> tuple[Bytes, Bytes]:
@@ -51,6 +52,10 @@ def panels(shown: Bytes, number: int, count: int) -> tuple[Bytes, Bytes]:
     left, right = draw.MARGIN, draw.MARGIN + side + draw.GAP
     inside = slice(top + 1, top + side - 1)
     return shown[inside, left + 1 : left + side - 1], shown[inside, right + 1 : right + side - 1]
+
+
+def decoded(png: bytes) -> Bytes:
+    return np.asarray(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED), dtype=np.uint8)
 
 
 def is_grey(shown: Bytes) -> bool:
@@ -94,9 +99,23 @@ def test_a_film_once_compressed_with_loss_stays_one() -> None:
     assert (made.LossyImageCompression, made.LossyImageCompressionRatio) == ("01", 12.5)
     assert made.LossyImageCompressionMethod == "ISO_10918_1"
     assert made_of(header(), READINGS["graded"])["SC"].dataset.LossyImageCompression == "00"
-    unsaid = header()
-    unsaid.file_meta.TransferSyntaxUID = pydicom.uid.JPEGBaseline8Bit
-    assert made_of(unsaid, READINGS["graded"])["SC"].dataset.LossyImageCompression == "01"
+
+
+@pytest.mark.parametrize(
+    ("syntax", "declared", "marked"),
+    [
+        (pydicom.uid.JPEGBaseline8Bit, ..., "01"),
+        (pydicom.uid.JPEGBaseline8Bit, "00", "01"),
+        (pydicom.uid.JPEG2000, ..., "01"),
+        (pydicom.uid.JPEG2000, "00", "00"),
+        (pydicom.uid.JPEGLSLossless, ..., "00"),
+    ],
+)
+def test_a_lossy_transfer_syntax_marks_a_film_that_does_not_say_so(syntax: str, declared: object, marked: str) -> None:
+    """JPEG baseline always loses; JPEG 2000 may not have, if the header says so."""
+    source = header(LossyImageCompression=declared)
+    source.file_meta.TransferSyntaxUID = pydicom.uid.UID(syntax)
+    assert made_of(source, READINGS["graded"])["SC"].dataset.LossyImageCompression == marked
 
 
 def test_nothing_is_written_on_the_joint() -> None:
@@ -138,16 +157,20 @@ def test_a_refused_knee_beside_a_graded_one_shows_the_film_and_no_map() -> None:
 
 
 def test_the_right_knee_comes_first_whatever_order_they_are_told_in() -> None:
-    """As a film hangs: the patient's right first."""
+    """As a film hangs: the patient's right first, also on a film whose right knee lies on the image's right."""
     one, other = Row(RIGHT, heat()), Row(LEFT, heat(empty=True))
     assert np.array_equal(drawn(one, other), drawn(other, one))
     assert not is_grey(panels(drawn(other, one), 0, 2)[1])
+    crossed = Row(replace(RIGHT, box=LEFT.box), heat()), Row(replace(LEFT, box=RIGHT.box), heat(empty=True))
+    assert not is_grey(panels(drawn(*crossed), 0, 2)[1])
+    assert is_grey(panels(drawn(*crossed), 1, 2)[1])
 
 
 def test_the_scale_is_the_same_on_every_film() -> None:
     """The colour bar does not change with the map, and a weak map looks weak."""
     strong = heat()
-    weak = type(strong)(strong.values / 4, strong.strength / 4, False)
+    quarter = (strong.strength / 4).astype(np.float32)
+    weak = type(strong)(quarter, quarter, False)
     bar = slice(draw.MARGIN + 2 * (draw.SINGLE + draw.GAP), draw.MARGIN + 2 * (draw.SINGLE + draw.GAP) + draw.BAR_WIDTH)
     shown = [drawn(Row(RIGHT, each)) for each in (strong, weak)]
     assert np.array_equal(shown[0][:, bar], shown[1][:, bar])
@@ -216,10 +239,10 @@ def test_a_box_of_any_place_and_shape_is_drawn(box: tuple[float, float, float, f
 def test_overlays_lie_on_the_grid_of_the_shown_film() -> None:
     """Same size, transparent outside the box, strongest where the map is, for a box over the edge too."""
     big = film(header(), rows=2400, columns=3200)
-    shown = cv2.imdecode(np.frombuffer(film_png(big), np.uint8), cv2.IMREAD_UNCHANGED)
+    shown = decoded(film_png(big))
     assert shown.shape == (1200, 1600)
     for box in (Box(1600, 800, 2400, 1600), Box(2800, -200, 3600, 600)):
-        laid = cv2.imdecode(np.frombuffer(overlay_png(big, box, heat()), np.uint8), cv2.IMREAD_UNCHANGED)
+        laid = decoded(overlay_png(big, box, heat()))
         assert laid.shape == (1200, 1600, 4)
         rows, columns = np.nonzero(laid[..., 3])
         assert columns.min() >= box.x0 / 2 - 1
@@ -234,11 +257,12 @@ def test_overlays_lie_on_the_grid_of_the_shown_film() -> None:
 
 def test_the_model_and_the_warning_are_on_every_picture() -> None:
     """Another model changes the foot of the picture; the warning stands at its head, in every reading."""
-    one = picture(film(header()), [Row(RIGHT, heat())], CARD, MADE_AT)
-    other = picture(film(header()), [Row(RIGHT, heat())], type(CARD)(CARD.name, "2.0.0", "a" * 64), MADE_AT)
+    one = picture(film(header()), [Row(RIGHT, heat())], card=CARD, made_at=MADE_AT)
+    newer = type(CARD)(CARD.name, "2.0.0", "a" * 64)
+    other = picture(film(header()), [Row(RIGHT, heat())], card=newer, made_at=MADE_AT)
     assert not np.array_equal(one[-draw.FOOT :], other[-draw.FOOT :])
     assert np.array_equal(one[: -draw.FOOT], other[: -draw.FOOT])
     heads = [drawn(Row(RIGHT, heat()))[:66], drawn(Row(CUT_OFF, None), Row(LEFT, heat()))[:66]]
-    assert np.array_equal(*heads)
+    assert np.array_equal(heads[0], heads[1])
     assert heads[0][:, 900:].any()
     assert made_of(header(), reading(RIGHT))["SC"].dataset.ImageComments == draw.WARNING

@@ -51,7 +51,7 @@ class Row:
     heat_map: Heat | None
 
 
-def picture(film: Film, rows: Sequence[Row], card: ModelIdentity, made_at: datetime) -> Bytes:
+def picture(film: Film, rows: Sequence[Row], *, card: ModelIdentity, made_at: datetime) -> Bytes:
     """The RGB picture (rows, columns, 3) of all knees on a film."""
     side = _side(len(rows))
     height = HEAD + len(rows) * (side + CAPTION + GAP) + FOOT
@@ -61,8 +61,8 @@ def picture(film: Film, rows: Sequence[Row], card: ModelIdentity, made_at: datet
     # The patient's right first; of two unknown sides, the one on the image's left.
     ordered = sorted(rows, key=lambda row: (order[row.finding.laterality], row.finding.box[0]))
     for number, row in enumerate(ordered):
-        _row(sheet, film, row, side, HEAD + number * (side + CAPTION + GAP))
-    _foot(sheet, rows, card, made_at)
+        _row(sheet, film, row, side=side, top=HEAD + number * (side + CAPTION + GAP))
+    _foot(sheet, rows, card=card, made_at=made_at)
     return sheet.pixels
 
 
@@ -79,7 +79,7 @@ def _head(sheet: Canvas) -> None:
     sheet.text(LONGEST_SIDE - MARGIN, 46, WARNING, 26, colour=AMBER, bold=True, anchor="rs")
 
 
-def _row(sheet: Canvas, film: Film, row: Row, side: int, top: int) -> None:
+def _row(sheet: Canvas, film: Film, row: Row, *, side: int, top: int) -> None:
     finding = row.finding
     box = Box(*finding.box)
     scale = side / max(box.width, box.height)
@@ -179,7 +179,7 @@ def _refusal(sheet: Canvas, finding: Finding, x: int, top: int) -> None:
         sheet.paragraph(x, y + 12, finding.reason.advice, 22, width=width, colour=GREY)
 
 
-def _foot(sheet: Canvas, rows: Sequence[Row], card: ModelIdentity, made_at: datetime) -> None:
+def _foot(sheet: Canvas, rows: Sequence[Row], *, card: ModelIdentity, made_at: datetime) -> None:
     bottom = sheet.image.height
     cells = [row.heat_map.strength.shape[1] for row in rows if row.heat_map is not None and not row.heat_map.empty]
     if cells:

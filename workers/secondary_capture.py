@@ -28,7 +28,9 @@ from workers.read import Film
 from workers.signature import MANUFACTURER, MODEL_NAME, code_item, local, object_uid, result, software_versions
 
 SERIES_NUMBER = 9001
-LOSSY_SYNTAXES = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000)
+ALWAYS_LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
+MAYBE_LOSSY = (JPEG2000,)
+"""Lossy unless the header says that it is not."""
 
 
 def secondary_capture(
@@ -59,7 +61,7 @@ def secondary_capture(
     made.SourceImageSequence = [_source(header)]
     _anatomy(header, reading, made)
     _lossy_history(header, made)
-    _pixels(picture(film, rows, card, local(made_at, header)), made)
+    _pixels(picture(film, rows, card=card, made_at=local(made_at, header)), made)
     return made
 
 
@@ -89,8 +91,9 @@ def _anatomy(header: Dataset, reading: Reading, made: Dataset) -> None:
 def _lossy_history(header: Dataset, made: Dataset) -> None:
     """A film that was once compressed with loss stays one (PS3.3 C.7.6.1.1.5)."""
     meta = getattr(header, "file_meta", None)
-    lossy = text_of(header, "LossyImageCompression") == "01"
-    if lossy or (meta is not None and meta.get("TransferSyntaxUID") in LOSSY_SYNTAXES):
+    syntax = meta.get("TransferSyntaxUID") if meta is not None else None
+    declared = text_of(header, "LossyImageCompression")
+    if declared == "01" or syntax in ALWAYS_LOSSY or (syntax in MAYBE_LOSSY and not declared):
         made.LossyImageCompression = "01"
         copy_attributes(header, ("LossyImageCompressionRatio", "LossyImageCompressionMethod"), made)
     else:

@@ -105,17 +105,25 @@ class _Image:
         # The side may be put right later; the number of a knee on its film does not change.
         tracking = (f"Genu KL {SIDE_WORDS[knee.laterality]}", f"knee {number}")
         texts = [(codes.SIDE_SOURCE, knee.laterality_source), *self._advice(knee.reason)]
-        return self._group(tracking, [site], numbers, evaluations, said, texts)
+        return self._group(tracking, sites=[site], numbers=numbers, evaluations=evaluations, comment=said, texts=texts)
 
     def refusal(self, reason: Reason) -> hd.sr.MeasurementsAndQualitativeEvaluations:
         """The group of a film on which there is no knee to speak of."""
         said, evaluations = _refused("", reason)
         numbers = [self._count(0, (0, 0, self.columns, self.rows))]
-        return self._group(("Genu KL film", "film"), [], numbers, evaluations, said, self._advice(reason))
+        return self._group(
+            ("Genu KL film", "film"),
+            sites=[],
+            numbers=numbers,
+            evaluations=evaluations,
+            comment=said,
+            texts=self._advice(reason),
+        )
 
     def _group(
         self,
         tracking: tuple[str, str],
+        *,
         sites: list[hd.sr.FindingSite],
         numbers: list[hd.sr.Measurement],
         evaluations: list[tuple[Code, Code]],
