@@ -1,0 +1,164 @@
+"""Training is a product: it runs from one folder, refuses torn patients, resumes, and exports what it trained."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from workers.engines import OpenVinoEngine, TorchEngine
+from workers.networks import GRADERS
+from workers.prepare import prepare
+from workers.training.augment import augment
+from workers.training.export import export
+from workers.training.films import compose, tight, without_joint
+from workers.training.fit import Progress, Recipe, fit, soft_labels
+from workers.training.knees import LabelsError, grade_counts, read_labels, upright
+
+HEADER = "path,patient,side,kl,split,inverted"
+
+
+def folder_of(tmp_path: Path, *rows: str) -> Path:
+    """A labels.csv, and a picture for each of its rows."""
+    random = np.random.default_rng(0)
+    (tmp_path / "labels.csv").write_text("\n".join([HEADER, *rows]) + "\n")
+    for row in rows:
+        cv2.imwrite(str(tmp_path / row.split(",")[0]), random.integers(0, 255, (64, 64), dtype=np.uint8))
+    return tmp_path
+
+
+def test_a_patient_in_two_splits_is_an_error(tmp_path: Path) -> None:
+    """A split by image would judge a knee by a model that has seen the patient's other one."""
+    folder = folder_of(tmp_path, "a.png,p1,R,0,train,0", "b.png,p1,L,1,val,0")
+    with pytest.raises(LabelsError, match="more than one split"):
+        read_labels(folder, "train")
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ("a.png,p1,X,0,train,0", "line 2: side 'X'"),
+        ("a.png,p1,R,7,train,0", "kl 7"),
+        ("a.png,p1,R,many,train,0", "line 2"),
+        ("a.png,p1", "line 2"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_named(tmp_path: Path, row: str, complaint: str) -> None:
+    """The error says which line of labels.csv, and why."""
+    with pytest.raises(LabelsError, match=complaint):
+        read_labels(folder_of(tmp_path, row))
+
+
+def test_a_missing_table_or_split_is_an_error(tmp_path: Path) -> None:
+    """And the error names what there is."""
+    with pytest.raises(LabelsError, match="does not exist"):
+        read_labels(tmp_path)
+    with pytest.raises(LabelsError, match=r"it has \['train'\]"):
+        read_labels(folder_of(tmp_path, "a.png,p1,R,0,train,0"), "test")
+
+
+def test_every_knee_is_shown_as_an_upright_right_one(tmp_path: Path) -> None:
+    """An inverted left knee is turned over and mirrored."""
+    stored = np.zeros((4, 4), np.float32)
+    stored[1, 0] = 1
+    shown = upright(stored, inverted=True, left=True)
+    assert shown[1, 3] == 0
+    assert shown.sum() == 15
+    knees = read_labels(folder_of(tmp_path, "a.png,p1,R,3,train,0", "b.png,p1,L,3,train,1"))
+    assert grade_counts(knees) == [0, 0, 0, 2, 0]
+
+
+def test_augmented_knees_stay_knees() -> None:
+    """Same shape, same range, the same again from the same seed, and another from another."""
+    knee = np.tile(np.linspace(0, 1, 80, dtype=np.float32), (80, 1))
+    one, again, other = (augment(knee, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert one.shape == knee.shape
+    assert 0 <= one.min() <= one.max() <= 1
+    np.testing.assert_array_equal(one, again)
+    assert np.abs(one - other).max() > 0.05
+
+
+def test_soft_labels_lean_to_the_neighbours() -> None:
+    """Each row is a distribution with its top at its own grade."""
+    labels = soft_labels(0.45)
+    np.testing.assert_allclose(labels.sum(1), 1, atol=1e-6)
+    assert labels.argmax(1).tolist() == [0, 1, 2, 3, 4]
+    assert labels[1, 2] > labels[1, 3]
+
+
+def tiny(tmp_path: Path) -> tuple[list, list, Recipe]:  # type: ignore[type-arg]
+    """Bright and dark squares as KL 4 and KL 0: learnt in a few steps."""
+    rows = []
+    for number in range(24):
+        kl = 4 * (number % 2)
+        name = f"{number}.png"
+        picture = np.full((64, 64), 30, np.uint8)
+        picture[16:48, 16 : 16 + (32 if kl else 6)] = 220
+        cv2.imwrite(str(tmp_path / name), picture)
+        rows.append(f"{name},p{number},R,{kl},{'val' if number >= 16 else 'train'},0")
+    (tmp_path / "labels.csv").write_text("\n".join([HEADER, *rows]) + "\n")
+    recipe = Recipe("efficientnet_lite0", sizes=((2, 32), (2, 64)), batch=8, learning_rate=2e-3, seed=3)
+    return read_labels(tmp_path, "train"), read_labels(tmp_path, "val"), recipe
+
+
+def test_an_interrupted_training_goes_on_where_it_was(tmp_path: Path) -> None:
+    """Stopped in its third epoch and called again, it does the third and fourth, and ends with the same weights."""
+    train, val, recipe = tiny(tmp_path)
+    whole = fit(recipe, train, val, tmp_path / "whole")
+
+    def stop(at: Progress) -> None:
+        if at.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(recipe, train, val, tmp_path / "torn", watch=stop)
+    seen: list[int] = []
+    resumed = fit(recipe, train, val, tmp_path / "torn", watch=lambda at: seen.append(at.epoch))
+    assert sorted(set(seen)) == [2, 3]
+    logged = [json.loads(line)["epoch"] for line in (tmp_path / "torn" / "log.jsonl").read_text().splitlines()]
+    assert logged == [0, 1, 2, 3]
+    for ours, theirs in zip(resumed.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-2, rtol=0.1)
+    with pytest.raises(ValueError, match="another recipe"):
+        fit(Recipe("efficientnet_lite0", seed=4), train, val, tmp_path / "torn")
+
+
+@pytest.mark.parametrize("name", sorted(GRADERS))
+def test_an_exported_network_answers_as_it_did(tmp_path: Path, name: str) -> None:
+    """From the two files alone, both engines give the trained network's logits and maps; the graph has no weights."""
+    torch.manual_seed(1)
+    network = GRADERS[name]().eval()
+    images = np.stack([prepare(np.random.default_rng(seed).random((64, 64)).astype(np.float32), 64) for seed in (0, 1)])
+    with torch.no_grad():
+        wanted = [part.numpy() for part in network(torch.from_numpy(images))]
+    written = export(network, torch.zeros(1, 3, 64, 64), tmp_path, "model")
+    graph = tmp_path / written["graph"]["file"]
+    assert graph.stat().st_size < 1_000_000
+    assert str(tmp_path).encode() not in graph.read_bytes()
+    assert b"workers/" not in graph.read_bytes()
+    for engine in (OpenVinoEngine(graph), TorchEngine(name, tmp_path / written["weights"]["file"])):
+        for ours, theirs in zip(engine(images), wanted, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-3 * max(1.0, float(np.abs(theirs).max())))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_composed_films_hold_their_boxes(seed: int) -> None:
+    """Every box lies on the film where the joint was laid, and a film without joint has none."""
+    random = np.random.default_rng(seed)
+    knee = random.random((120, 120)).astype(np.float32)
+    for film, count in (
+        (compose([knee, knee], random), 2),
+        (compose([knee], random), 1),
+        (tight(knee, random), 1),
+        (without_joint(knee, random), 0),
+    ):
+        assert len(film.boxes) == count
+        assert film.pixels.dtype == np.float32
+        assert 0 <= film.pixels.min() <= film.pixels.max() <= 1
+        rows, columns = film.pixels.shape
+        for box in film.boxes:
+            assert 0 < (box.x0 + box.x1) / 2 < columns
+            assert 0 < (box.y0 + box.y1) / 2 < rows
+            assert box.width == pytest.approx(box.height)
