@@ -17,7 +17,11 @@ log = structlog.get_logger()
 STOP_SECONDS = 20.0
 """A part that has not ended so long after SIGTERM is killed; nothing is lost by it."""
 
-LONGEST_PAUSE = 15.0
+LONGEST_PAUSE = 5.0
+"""Before a part that keeps ending is started again."""
+WELL_SECONDS = 10.0
+"""A part that ran so long was well; if it ends after that, it is started again almost at once."""
+
 PR_SET_PDEATHSIG = 1
 
 
@@ -62,7 +66,7 @@ class Supervisor:
         code = part.process.poll()
         if code is None:
             return
-        if now - part.started_at > 60:
+        if now - part.started_at > WELL_SECONDS:
             part.pause = 0.5
         log.warning("part_ended", ended=part.words[0], code=code, again_in_seconds=part.pause)
         part.process, part.due_at, part.pause = None, now + part.pause, min(part.pause * 2, LONGEST_PAUSE)

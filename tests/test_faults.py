@@ -38,7 +38,7 @@ def send_until_acknowledged(node: Node, files: list[Path]) -> None:
     receive = node.settings.receive
     for file in files:
         command = ["storescu", "-to", "5", "-aec", receive.ae_title, HOST, str(receive.port), str(file)]
-        for _ in range(100):
+        for _ in range(400):
             if subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 0:
                 break
             time.sleep(0.3)

@@ -30,27 +30,36 @@ class Graded:
     maps: Array
 
 
+VIEWS = {Laterality.RIGHT: (False,), Laterality.LEFT: (True,), Laterality.UNKNOWN: (False, True)}
+"""Which mirrorings of a knee the grader is shown. It knows right knees only; of an unknown side it sees both."""
+
+
 def grade(pixels: Grey, knees: Sequence[Knee], model: Model) -> list[Graded]:
-    """Grade the knees found on `pixels` (rows, columns; 0 to 1, bone bright)."""
+    """
+    Grade the knees found on `pixels` (rows, columns; 0 to 1, bone bright).
+
+    The answer for a knee of unknown side is the mean of both mirrorings', maps and logits alike, so that
+    the maps still add up to the logits.
+    """
     if not knees:
         return []
     size = model.card.input_size
-    # Graders know right knees only; a knee of unknown side is graded as it lies.
-    mirrored = [knee.laterality is Laterality.LEFT for knee in knees]
+    shown = [(at, mirrored) for at, knee in enumerate(knees) for mirrored in VIEWS[knee.laterality]]
     crops = [crop(pixels, knee.box, size) for knee in knees]
-    shown = [np.ascontiguousarray(cut[:, ::-1]) if turn else cut for cut, turn in zip(crops, mirrored, strict=True)]
-    logits, maps = model.run(np.stack([prepare(knee, size) for knee in shown]))
-    probabilities = softmax(logits / model.card.temperature)
-    return [
-        Graded(
-            knee=knee,
-            logits=logits[at],
-            probabilities=probabilities[at],
-            grade=KLGrade(int(probabilities[at].argmax())),
-            maps=np.ascontiguousarray(maps[at, :, :, ::-1]) if mirrored[at] else maps[at],
-        )
-        for at, knee in enumerate(knees)
-    ]
+    logits, maps = model.run(np.stack([prepare(_turned(crops[at], mirrored), size) for at, mirrored in shown]))
+    answers = []
+    for at, knee in enumerate(knees):
+        mine = [number for number, (owner, _) in enumerate(shown) if owner == at]
+        mean_logits = logits[mine].mean(0)
+        mean_maps = np.mean([_turned(maps[number], shown[number][1]) for number in mine], axis=0, dtype=np.float32)
+        probabilities = softmax(mean_logits / model.card.temperature)
+        answers.append(Graded(knee, mean_logits, probabilities, KLGrade(int(probabilities.argmax())), mean_maps))
+    return answers
+
+
+def _turned(image: Array, mirrored: bool) -> Array:
+    """The image, or its mirror image: the last axis runs across the film."""
+    return np.ascontiguousarray(image[..., ::-1]) if mirrored else image
 
 
 def softmax(logits: Array) -> Array:

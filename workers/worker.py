@@ -35,7 +35,8 @@ def run(settings: Settings, name: str = "") -> None:
     signal.signal(signal.SIGINT, _as_terminate)
     try:
         # One process, one radiograph at a time: a GPU cannot be shared by forks, and a film is short work.
-        app.worker_main(["worker", "--pool=solo", f"--queues={broker.QUEUE}", f"--hostname={bench.name}@genu", *QUIET])
+        name = f"--hostname={bench.name}@genu"
+        app.worker_main(["--quiet", "worker", "--pool=solo", f"--queues={broker.QUEUE}", name, *QUIET])
     finally:
         done.set()
         bench.reader.close()
