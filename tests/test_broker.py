@@ -121,10 +121,12 @@ def test_a_worker_waits_for_a_broker_that_comes_later(tmp_path: Path) -> None:
         ringer = Bell(application(url))
         assert not ringer.ring("1.2.1")
         time.sleep(1)
-        server = subprocess.Popen([embedded.find_server(), "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        server = subprocess.Popen(
+            [embedded.find_server(), "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=tmp_path
+        )
         try:
             assert server.stdin is not None
-            server.stdin.write(embedded._settings(tmp_path, port, "secret").encode())
+            server.stdin.write(embedded._settings(port, "secret").encode())
             server.stdin.close()
             assert wait_until(lambda: ringer.ring("1.2.1"))
             assert wait_until(lambda: heard(said), 60)
@@ -271,8 +273,8 @@ def test_two_nodes_do_not_share_a_folder(
 
 
 def test_two_nodes_run_side_by_side(tmp_path: Path) -> None:
-    """With a folder each they share nothing."""
-    with EmbeddedBroker(tmp_path / "one") as one, EmbeddedBroker(tmp_path / "two") as two:
+    """With a folder each, of whatever name, they share nothing."""
+    with EmbeddedBroker(tmp_path / 'o"n e') as one, EmbeddedBroker(tmp_path / "zwö") as two:
         assert Bell(application(one.url)).ring("1.2.3")
         assert Bell(application(two.url)).queued() == 0
 

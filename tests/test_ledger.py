@@ -13,6 +13,7 @@ from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -22,6 +23,7 @@ from node.errors import SettingsError, Transient
 from node.ledger import MOVES, Kept, Ledger, ResultObject, State, database, rows, tables
 from node.radiograph import Radiograph
 from tests.databases import emptied, postgresql, postgresql_programs
+from tests.smalldisk import NAMESPACE, can_mount
 
 ROOT = Path(__file__).resolve().parents[1]
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -481,6 +483,10 @@ def test_the_ledger_tells_what_it_is_asked(ledger: Ledger) -> None:
     (beat,) = ledger.parts()
     assert (beat.part, beat.name, beat.detail) == ("receive", "host", {"associations": 2})
     assert datetime.now(UTC) - beat.seen_at < timedelta(minutes=1)
+    with ledger._database.write() as connection:
+        connection.execute(sa.update(tables.beat).values(seen_at=datetime.now(UTC) - timedelta(days=2)))
+    ledger.beat("work", "host-17", {})
+    assert [beat.name for beat in ledger.parts()] == ["host-17"]
 
 
 def test_a_time_without_a_zone_is_refused(ledger: Ledger) -> None:
@@ -556,6 +562,48 @@ def test_sqlite_syncs_every_commit_and_keeps_a_write_ahead_log(tmp_path: Path) -
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         ]
     assert pragmas == ["wal", 2, 1, 15000]
+
+
+FILL_THE_DISK = """
+import itertools, subprocess, sys
+from pathlib import Path
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", sys.argv[1]], check=True)
+from tests.test_ledger import Ledger, State, Transient, film
+folder = Path(sys.argv[1])
+ledger = Ledger(f"sqlite:///{folder / 'ledger.sqlite'}")
+ledger.upgrade()
+(folder / "other").write_bytes(bytes(400_000))
+try:
+    for number in itertools.count():
+        ledger.keep(film(f"1.2.{number}"))
+except Transient as error:
+    print(error.what)
+(folder / "other").unlink()
+print(ledger.keep(film("1.2.3.4")), ledger.counts()[State.RECEIVED] == number + 1)
+"""
+
+
+@pytest.mark.skipif(not can_mount(), reason="unshare may not mount a small disk here")
+def test_a_full_disk_is_a_fault_that_passes(tmp_path: Path) -> None:
+    """On a real disk of 1 MiB: Transient when it is full, nothing lost, and on with it as soon as there is room."""
+    code = [sys.executable, "-c", FILL_THE_DISK, str(tmp_path)]
+    done = subprocess.run([*NAMESPACE, *code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.splitlines() == ["the ledger did not take it: database or disk is full", "NEW True"], done.stderr
+
+
+def test_a_connection_that_broke_is_made_anew(ledger: Ledger, url: str) -> None:
+    """The server ends every connection, as at its restart; the next transaction finds it again."""
+    ledger.keep(film("1.2.1"))
+    if url.startswith("postgresql"):
+        with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as other:
+            ended = other.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            ).fetchall()
+            assert len(ended) >= 1
+    else:
+        ledger.close()
+    assert ledger.keep(film("1.2.2")) is Kept.NEW
 
 
 @pytest.mark.parametrize("said_before", [1, 7, 20])

@@ -105,7 +105,7 @@ class EmbeddedBroker:
             "program": str(program),
             "folder": str(self._folder),
             "log": str(record),
-            "settings": _settings(self._folder, port, password),
+            "settings": _settings(port, password),
         }
         self._keeper = subprocess.Popen(
             [sys.executable, "-I", "-S", keeper.__file__],
@@ -140,14 +140,14 @@ def find_server() -> Path:
     )
 
 
-def _settings(folder: Path, port: int, password: str) -> str:
+def _settings(port: int, password: str) -> str:
     return "\n".join(
         (
             "bind 127.0.0.1",
             f"port {port}",
             "protected-mode yes",
             f"requirepass {password}",
-            f'dir "{folder}"',
+            "dir .",  # the keeper starts it in our folder
             "daemonize no",
             "loglevel notice",
             'save ""',

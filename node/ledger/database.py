@@ -63,7 +63,8 @@ class Database:
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
         """One transaction that only reads, and sees one moment of the ledger."""
-        with _told(), self._engine.connect().execution_options(genu_reads=True) as connection, connection.begin():
+        options = {"genu_reads": True} if self._sqlite else {"isolation_level": "REPEATABLE READ"}
+        with _told(), self._engine.connect().execution_options(**options) as connection, connection.begin():
             yield connection
 
     def upgrade(self) -> None:

@@ -1,5 +1,7 @@
 """Taking radiographs in: what is new, what is known, what contradicts, what is our own."""
 
+from datetime import timedelta
+
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
@@ -9,6 +11,9 @@ from node.ledger.states import State
 from node.ledger.words import CONFLICT_FLAG, Kept
 from node.radiograph import Radiograph
 from node.reasons import reason
+
+_FORGOTTEN_AFTER = timedelta(days=1)
+"""Workers are named by their process: their number would only grow."""
 
 
 def keep(connection: Connection, came: Radiograph, put_aside: str | None) -> Kept:
@@ -82,8 +87,9 @@ def raise_flag(connection: Connection, uid: str, flag: str) -> bool:
 
 
 def beat(connection: Connection, part: str, name: str, detail: str) -> None:
-    """The part was alive just now."""
+    """The part was alive just now; parts of which nothing was heard for a day are forgotten."""
     moment = now()
+    connection.execute(sa.delete(tables.beat).where(tables.beat.c.seen_at < moment - _FORGOTTEN_AFTER))
     made = insert(connection, tables.beat).values(part=part, name=name, seen_at=moment, detail=detail)
     connection.execute(
         made.on_conflict_do_update(index_elements=["part", "name"], set_={"seen_at": moment, "detail": detail})
