@@ -15,6 +15,8 @@ from pydicom import examples
 
 from node import __version__
 from node.__main__ import genu, main
+from node.broker import application
+from node.errors import SettingsError
 from node.ledger import Ledger, State
 from node.radiograph import Radiograph
 from node.reasons import REASONS
@@ -289,6 +291,14 @@ def test_check_says_that_results_would_go_nowhere(say: Say) -> None:
     assert "WRONG  destinations: none in the settings" in answer.out
 
 
+@pytest.mark.parametrize(("url", "why"), [("", "no broker is set"), ("amqp://guest:secret@h/", "kind 'amqp'")])
+def test_a_part_alone_needs_a_broker_of_the_settings(url: str, why: str) -> None:
+    """Only `genu run` starts one; a part that rings a bell nobody hears would look well and do nothing."""
+    with pytest.raises(SettingsError, match=why) as caught:
+        application(url)
+    assert "secret" not in str(caught.value)
+
+
 def without(packages: list[str], *words: str) -> "subprocess.CompletedProcess[str]":
     """`genu` in a process of its own, in which the packages cannot be imported."""
     absent = f"import sys; sys.modules.update(dict.fromkeys({packages}))"
@@ -335,7 +345,7 @@ def test_a_port_that_is_taken_is_one_line() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        Path("genu.toml").write_text(f"[receive]\nport = {port}\n")
+        site(f"[receive]\nport = {port}\n").rename("genu.toml")
         done = without([], "receive")
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr

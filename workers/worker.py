@@ -23,8 +23,8 @@ QUIET = ("--loglevel=WARNING", "--without-gossip", "--without-mingle", "--withou
 
 def run(settings: Settings, name: str = "") -> None:
     """Take radiographs from the queue until SIGTERM or SIGINT; the one in hand is finished first."""
-    bench = set_up(settings, name or worker_name())
     app = broker.application(settings.broker.url)
+    bench = set_up(settings, name or worker_name())
 
     @app.task(name=broker.TASK)  # type: ignore[untyped-decorator]
     def graded(uid: str) -> None:

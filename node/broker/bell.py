@@ -10,8 +10,11 @@ from kombu.connection import Connection
 from kombu.entity import Queue
 from kombu.exceptions import KombuError
 
+from node.errors import SettingsError
+
 TASK = "workers.grade"
 QUEUE = "grade"
+SCHEMES = ("redis://", "rediss://", "redis+socket://", "sentinel://")
 
 VISIBILITY_SECONDS = 900
 """Longer than the longest task. A message unacknowledged for so long is given out again; the claim stops a double."""
@@ -80,7 +83,19 @@ lost message back, only to keep a worker consuming and a publisher from hanging.
 
 
 def application(url: str) -> Celery:
-    """The Celery application on the broker at `url`: JSON, one UID in a message, no results."""
+    """
+    The Celery application on the broker at `url`: JSON, one UID in a message, no results.
+
+    Raises
+    ------
+    SettingsError
+        For no URL, with which Celery would look for a RabbitMQ, and for one of another kind of broker.
+    """
+    if not url:
+        raise SettingsError("no broker is set", hint="set [broker] url, or start every part at once with `genu run`")
+    if not url.startswith(SCHEMES):
+        kind = url.partition(":")[0]
+        raise SettingsError(f"[broker] url: no broker of the kind {kind!r}", hint=f"it begins with {SCHEMES[0]}")
     app = Celery("genu", broker=url, set_as_current=False)
     app.conf.update(SETTINGS)
     return app

@@ -150,10 +150,11 @@ def admin(settings: Settings) -> None:
     from node.admin.app import serve
 
     configure("admin")
+    bell = Bell(application(settings.broker.url))
     vault, ledger = open_memory(settings)
     tell_first_password(settings)
     stop: threading.Event = stop_on_signals()
-    serve(settings, vault, ledger, Bell(application(settings.broker.url)).ping, stop)
+    serve(settings, vault, ledger, bell.ping, stop)
     ledger.close()
 
 
