@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 
 from node.broker import QUEUE, TASK, VISIBILITY_SECONDS, Bell, EmbeddedBroker, application, bell, embedded
 from node.errors import SettingsError
-from tests.bench import heard, worker
+from tests.celery_worker import heard, worker
 from tests.peers import needs, wait_until
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -19,7 +19,7 @@ from node.radiograph import Radiograph
 from node.settings import Settings
 from node.sweep import Sweep
 from node.vault import Vault
-from tests.bench import WORK_WITH_LEDGER, heard, worker
+from tests.celery_worker import WORK_WITH_LEDGER, heard, worker
 from tests.peers import wait_until
 
 HOUR = 3600.0
