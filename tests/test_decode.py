@@ -216,11 +216,36 @@ def test_the_process_is_killed_when_time_is_up(hasty: Reader, endless: Path, tmp
 )
 def test_a_process_that_dies_is_a_code(how: signal.Signals, code: str, endless: Path, tmp_path: Path) -> None:
     """Killed by the kernel is a limit; a crash is a file that cannot be read. Either way the next film is read."""
-    reader = Reader(seconds=20, memory_mb=MEMORY_MB, max_megapixels=MEGAPIXELS)
-    victim = reader.process_id()
-    threading.Timer(0.3, os.kill, (victim, how)).start()
+    reader = Reader(seconds=60, memory_mb=MEMORY_MB, max_megapixels=MEGAPIXELS)
+    done = threading.Event()
+    killer = threading.Thread(target=kill_whoever_reads, args=(reader, endless, how, done))
+    killer.start()
     assert refusal(reader, endless) == code
+    done.set()
+    killer.join()
     assert len(reader.read(radiograph(tmp_path / "film.dcm"))) == 1
+    reader.close()
+
+
+def kill_whoever_reads(reader: Reader, endless: Path, how: signal.Signals, done: threading.Event) -> None:
+    """Each process that opens the endless file dies of that signal."""
+    while not done.wait(0.05):
+        try:
+            writer = os.open(endless, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:  # nobody reads yet
+            continue
+        assert reader._decoder is not None
+        os.kill(reader._decoder.pid, how)
+        done.wait(0.2)
+        os.close(writer)
+
+
+def test_a_process_that_died_while_idle_costs_no_film(tmp_path: Path) -> None:
+    """The kernel may take the decoder between two films; the next one knows nothing of it."""
+    reader = Reader(seconds=20, memory_mb=MEMORY_MB, max_megapixels=MEGAPIXELS)
+    path = radiograph(tmp_path / "film.dcm")
+    os.kill(reader.process_id(), signal.SIGSEGV)
+    assert len(reader.read(path)) == 1
     reader.close()
 
 

@@ -71,6 +71,11 @@ class Decoder:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def ended(self) -> bool:
+        """Whether it is gone without having been asked anything, as when the kernel needed its memory."""
+        return self._process.poll() is not None
+
     def wait_until_ready(self) -> None:
         """The process has imported everything. Raises Transient if it does not come up."""
         if self._kept_mb is not None:

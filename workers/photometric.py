@@ -54,19 +54,21 @@ def upright(stored: Stored, header: Dataset, sample: Sample) -> Upright:
         values = modality(stored, header, notes)
         candidates = _candidates(values, stored, header)
         inverted = is_inverted(header, notes)
-    chosen, rejected = None, 0
-    for name, table in candidates:
+    for rejected, (name, table) in enumerate(candidates):
         shown = 1 - table if inverted else table
         if shows(shown[sample]):
-            chosen = shown
             notes.extend([f"shown with {name}"] if rejected else [])
-            break
-        rejected += 1
-    if chosen is None:
-        notes.append("the window in the header was replaced" if rejected else "no window in the header: one was chosen")
-        table = percentile_window(values, sample)
-        chosen = 1 - table if inverted else table
-    return Upright(chosen.astype(np.float32), tuple(notes))
+            return Upright(shown, tuple(notes))
+    notes.append(_why_chosen(header, colour))
+    table = percentile_window(values, sample)
+    return Upright(1 - table if inverted else table, tuple(notes))
+
+
+def _why_chosen(header: Dataset, colour: bool) -> str:
+    if colour:
+        return "the picture's grey levels were spread"
+    told = items(header, "VOILUTSequence") or text(header, "WindowCenter")
+    return "the window in the header was replaced" if told else "no window in the header: one was chosen"
 
 
 def look_up(stored: Stored, table: Table) -> npt.NDArray[np.float32]:

@@ -4,9 +4,9 @@ A DICOM file becomes an upright image with known, or honestly unknown, millimetr
     file -> header -> gate -> stored values -> exposed field -> Modality LUT, VOI LUT, polarity -> film
 
 All of it happens in a process that can be killed (decode.py); what comes back is pixels, a mask and a header
-written anew. A codec that crashes is left out and the next one tried. If none is left, or bytes make no sense, the
-film is UNREADABLE: final, and no fault of the node's. Out of time or memory it is DECODER_LIMIT: a person may
-raise the limits and ask again.
+written anew. A codec that crashes is left out and the next one tried; a crash elsewhere is given a second try. If
+it crashes again, or the bytes make no sense, the film is UNREADABLE: final, and no fault of the node's. Out of
+time or memory it is DECODER_LIMIT: a person may raise the limits and ask again.
 """
 
 import os
@@ -107,7 +107,7 @@ class Reader:
                     self._replace()
                     if not stopped.crashed:
                         raise Permanent(reason("DECODER_LIMIT"), stopped.why) from stopped
-                    if decoder.trying in ("", *crashed):
+                    if decoder.trying in crashed:
                         raise Ungradable(reason("UNREADABLE"), stopped.why) from stopped
                     crashed.append(decoder.trying)
                 finally:
@@ -116,7 +116,7 @@ class Reader:
 
     def _ready(self) -> Decoder:
         # After a fork the process belongs to the parent: two must not talk to it.
-        if self._decoder is None or self._decoder.owner != os.getpid():
+        if self._decoder is None or self._decoder.owner != os.getpid() or self._decoder.ended:
             self._replace()
         assert self._decoder is not None
         self._decoder.wait_until_ready()
