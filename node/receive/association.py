@@ -66,6 +66,9 @@ class Door(Protocol):
     def admit(self, association: "IncomingAssociation", sender: Sender) -> Rejection | None:
         """None, and then it counts among the associations until `left`; or why not."""
 
+    def agreed(self, association: "IncomingAssociation", sender: Sender) -> None:
+        """Its contexts have been negotiated."""
+
     def left(self, association: "IncomingAssociation") -> None:
         """It is over."""
 
@@ -91,6 +94,7 @@ class _Negotiation(ACSE):
         rejection = association.door.admit(association, association.sender)
         if rejection is None:
             super()._negotiate_as_acceptor()
+            association.door.agreed(association, association.sender)
             return
         self.send_reject(rejection.result, rejection.source, rejection.diagnostic)
         evt.trigger(association, evt.EVT_REJECTED, {})

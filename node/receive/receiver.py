@@ -35,8 +35,13 @@ ASSOCIATE_SECONDS = 10
 _BEAT_SECONDS = 5
 _SWEEP_EVERY = 12  # beats
 _GRACE_SECONDS = 5
+"""How long `stop` waits for objects that are on their way."""
+_PARTING_SECONDS = 3
+"""How long it waits then for the threads."""
 _NEGOTIATING = 64
 """Associations that may be negotiating, on top of those that are established."""
+_NAMED = 8
+"""SOP classes that a log line names."""
 _LEFT = frozenset({"left", "stopping"})
 
 
@@ -70,6 +75,7 @@ class Receiver:
         """The port takes associations. Raises GenuError when it cannot be had, SettingsError for a TLS that fails."""
         quiet_library()
         receive = self._settings.receive
+        self._sweep()
         self._listener = Listener(
             receive.host,
             receive.port,
@@ -79,7 +85,6 @@ class Receiver:
             room=Room(seconds=ASSOCIATE_SECONDS),
         )
         self.port = self._listener.port
-        self._sweep()
         self._ringer.start()
         self._heart.start()
         self._listener.start()
@@ -92,14 +97,16 @@ class Receiver:
         self._admission.stop()
         self._listener.stop()
         deadline = time.monotonic() + _GRACE_SECONDS
-        while self._alive and time.monotonic() < deadline + _GRACE_SECONDS / 2:
+        while self._alive and time.monotonic() < deadline + _PARTING_SECONDS:
             for association in list(self._alive):
                 if not association.ending and (time.monotonic() > deadline or not association.inbox.is_busy):
                     association.leave()
             time.sleep(0.02)
+        for association in list(self._alive):
+            association.inbox.discard()
         self._stopped.set()
-        self._ringer.stop(_GRACE_SECONDS / 2)
-        self._heart.join(timeout=_GRACE_SECONDS / 2)
+        self._ringer.stop(_PARTING_SECONDS)
+        self._heart.join(timeout=_PARTING_SECONDS)
         self._listener = None
         log.info("receiving_stopped")
 
@@ -111,6 +118,13 @@ class Receiver:
         else:
             self._refused(rejection.reason, sender)
         return rejection
+
+    def agreed(self, association: IncomingAssociation, sender: Sender) -> None:
+        """If nothing that it proposed is taken here, that can be read in the log: objects that never come."""
+        if association.accepted_contexts or not association.is_established:
+            return
+        proposed = sorted({str(context.abstract_syntax) for context in association.rejected_contexts})
+        self._refused("no_context", sender, detail=" ".join(filter(is_uid, proposed[:_NAMED])))
 
     def left(self, association: IncomingAssociation) -> None:
         """It is over and its place is free."""

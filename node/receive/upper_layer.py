@@ -152,16 +152,14 @@ class DeadlineSocket(AssociationSocket):
         return True
 
     def _receive(self, view: memoryview, deadline: float) -> int:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise PDURefused("stalled")
         sock = self.socket
         if sock is None:
             return 0
-        sock.settimeout(left)
+        # After the deadline what lies here already still counts: on a busy machine it may be us who are late.
+        sock.settimeout(max(deadline - time.monotonic(), 0))
         try:
             return sock.recv_into(view)
-        except TimeoutError as error:
+        except (TimeoutError, BlockingIOError, ssl.SSLWantReadError) as error:
             raise PDURefused("stalled") from error
 
     def send(self, bytestream: bytes) -> None:
