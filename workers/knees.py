@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 STRIDE = 8
 """Pixels of the finder's input to a cell of its answer."""
 
-TIGHT = 0.7
+TIGHT = 0.5
 """A box that covers this part of a nearly square image: the image is itself the crop of a joint."""
 
 

@@ -25,7 +25,7 @@ class Recipe:
     """How a network is trained. The sizes are (epochs, pixels) in turn: small and cheap first (Tan & Le 2021)."""
 
     architecture: str
-    sizes: tuple[tuple[int, int], ...] = ((4, 192), (4, 224), (4, 256))
+    sizes: tuple[tuple[int, int], ...] = ((4, 192), (4, 224), (2, 256))
     batch: int = 32
     learning_rate: float = 1e-3
     weight_decay: float = 0.02

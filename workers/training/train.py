@@ -43,7 +43,7 @@ def train(card: str, data: Path, out: Path) -> None:
 
 
 def _grader(name: str, told: Any, train: list[LabelledKnee], val: list[LabelledKnee], out: Path) -> None:
-    given = {key: value for key, value in told["training"].unwrap().items() if key != "command"}
+    given = {key: value for key, value in told["training"].unwrap().items() if key not in ("command", "note")}
     start = given.pop("start", "")
     given["sizes"] = tuple(tuple(each) for each in given["sizes"])
     recipe = Recipe(architecture=str(told["architecture"]), **given)
