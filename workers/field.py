@@ -34,8 +34,8 @@ ONE_LEVEL, STEP = 0.01, 0.025
 """A border painted by the modality is of one level within this, and at its edge the film differs by so much."""
 DEEPEST = 0.45
 """No border reaches further into the film than this part of it: what lies in the middle is what was to be seen."""
-PLAIN, LINED = 0.95, 0.85
-"""Parts of a bright border, and of its outermost line, that must be bright; a femur is as bright, and not so plain."""
+PLAIN = 0.95
+"""Part of a bright border that must be brighter than half the film; a femur is as bright, and not so plain."""
 
 
 @dataclass(frozen=True)
@@ -158,16 +158,11 @@ def _cut_side(small: Grey, inside: Mask) -> bool:
         return False
     below = np.arange(height)[:, None] - edge[None, :]
     strip = small[inside & (below < -REACH)]
-    if level >= BRIGHT and (_share(outermost >= BRIGHT) < LINED or _share(strip >= 0.5) < PLAIN):
+    if level >= BRIGHT and strip.size and np.mean(strip >= 0.5) < PLAIN:
         return False
     # The edge itself is blurred: the field begins behind it.
     inside &= below > REACH / 2
     return True
-
-
-def _share(true: Mask) -> float:
-    """The part of them that is true; all, where there are none."""
-    return float(np.mean(true)) if true.size else 1.0
 
 
 def _falls(small: Grey, first: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
