@@ -8,7 +8,9 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import structlog
 
@@ -39,9 +41,13 @@ class Part:
 class Supervisor:
     """Keeps the parts running until it is told to stop."""
 
-    def __init__(self, parts: list[tuple[str, ...]], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, parts: list[tuple[str, ...]], environment: Mapping[str, str], *, log_file: Path | None = None
+    ) -> None:
+        """`log_file` takes what the parts print; without one it goes where this process prints."""
         self._parts = [Part(words) for words in parts]
         self._environment = {**os.environ, **environment}
+        self._log_file = log_file
 
     def run(self, stop: threading.Event) -> None:
         """Start every part, start again what ends, and on `stop` end them all."""
@@ -72,12 +78,15 @@ class Supervisor:
         part.process, part.due_at, part.pause = None, now + part.pause, min(part.pause * 2, LONGEST_PAUSE)
 
     def _start(self, part: Part, now: float) -> None:
-        part.process = subprocess.Popen(
-            [sys.executable, "-m", "node", *part.words],
-            env=self._environment,
-            start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the parts in order
-            preexec_fn=_die_with_parent,
-        )
+        with self._log_file.open("ab") if self._log_file else nullcontext() as log_to:
+            part.process = subprocess.Popen(
+                [sys.executable, "-m", "node", *part.words],
+                env=self._environment,
+                stdout=log_to,
+                stderr=log_to,
+                start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the parts in order
+                preexec_fn=_die_with_parent,
+            )
         part.started_at = now
 
     def _end(self) -> None:

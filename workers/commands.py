@@ -11,7 +11,7 @@ from workers.registry import names
 
 
 @click.command()
-@click.option("--name", default="", help="Name of this worker in the ledger; by default host and process id.")
+@click.option("--name", default="", help="Name of this worker on this host; by default its process id.")
 @click.pass_obj
 def work(settings: Settings, name: str) -> None:
     """Grade what is received, until stopped. Start as many as there are GPUs, or one for every two cores."""

@@ -104,6 +104,6 @@ def faults_recorded(bench: Bench, uid: str) -> Iterator[None]:
         log.exception("failed", sop_instance_uid=uid, reason="INTERNAL")
 
 
-def worker_name() -> str:
-    """Unique among all workers of a ledger."""
-    return f"{socket.gethostname()}-{os.getpid()}"
+def worker_name(name: str = "") -> str:
+    """Unique among all workers of a ledger: the host, and `name` or the process id."""
+    return f"{socket.gethostname()}-{name or os.getpid()}"

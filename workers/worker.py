@@ -2,19 +2,19 @@
 
 import signal
 import threading
+import warnings
 from types import FrameType
 
-import structlog
+from celery.platforms import SecurityWarning
 
 from node import broker
 from node.ledger import Ledger
+from node.logs import configure
 from node.settings import Settings
 from node.vault import Vault
 from workers.read import Reader
 from workers.registry import FINDER, load
 from workers.tasks import Bench, grade, worker_name
-
-log = structlog.get_logger()
 
 BEAT_SECONDS = 5.0
 QUIET = ("--loglevel=WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat")
@@ -23,8 +23,11 @@ QUIET = ("--loglevel=WARNING", "--without-gossip", "--without-mingle", "--withou
 
 def run(settings: Settings, name: str = "") -> None:
     """Take radiographs from the queue until SIGTERM or SIGINT; the one in hand is finished first."""
+    configure("work")
+    # Celery warns of root because of pickled messages; these are JSON and nothing else is accepted.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     app = broker.application(settings.broker.url)
-    bench = set_up(settings, name or worker_name())
+    bench = set_up(settings, worker_name(name))
 
     @app.task(name=broker.TASK)  # type: ignore[untyped-decorator]
     def graded(uid: str) -> None:

@@ -36,7 +36,11 @@ def run(ctx: click.Context) -> None:
 
 @contextmanager
 def house(
-    settings: Settings, file: Path | None, *, destinations: Sequence[Destination] | None = None
+    settings: Settings,
+    file: Path | None,
+    *,
+    destinations: Sequence[Destination] | None = None,
+    log_file: Path | None = None,
 ) -> Iterator[Supervisor]:
     """
     A supervisor over all parts, with the memory ready, the first password told and the broker up.
@@ -54,7 +58,7 @@ def house(
             environment["GENU__DESTINATION"] = json.dumps([each.model_dump(mode="json") for each in destinations])
         words: list[tuple[str, ...]] = [("receive",), ("deliver",), ("sweep",), ("admin",)]
         words += [("work", "--name", f"worker-{number}") for number in range(1, settings.work.processes + 1)]
-        yield Supervisor(words, environment)
+        yield Supervisor(words, environment, log_file=log_file)
     finally:
         if embedded:
             embedded.stop()

@@ -156,11 +156,13 @@ def demo(ctx: click.Context, once: bool) -> None:
     stop = stop_on_signals()
     with DemoPacs(settings.storage.folder / "demo-pacs") as pacs:
         settings = with_destination(settings, pacs.port, pacs.ae_title)
-        with house(settings, settings_file(ctx), destinations=settings.destination) as supervisor:
+        log_file = settings.storage.folder / "demo.log"
+        with house(settings, settings_file(ctx), destinations=settings.destination, log_file=log_file) as supervisor:
             keeper = threading.Thread(target=supervisor.run, args=(stop,))
             keeper.start()
             try:
                 show(settings, pacs, stop)
+                click.echo(f"What the parts say is in {log_file}")
                 if not once:
                     click.echo(welcome(settings))
                     stop.wait()
