@@ -174,6 +174,14 @@ def test_the_bell_rings_again_after_a_quiet_while(broker: EmbeddedBroker, ringer
     assert wait_until(lambda: ringer.ring("1.2.2"))
 
 
+def test_a_ring_over_a_connection_that_died_long_ago_arrives(broker: EmbeddedBroker, ringer: Bell) -> None:
+    """The broker was restarted while nobody rang: the first ring after it is not lost to the old connection."""
+    assert ringer.ring("1.2.1")
+    os.kill(server_pid(broker.url), signal.SIGKILL)
+    assert wait_until(Bell(application(broker.url)).ping)
+    assert ringer.ring("1.2.2")
+
+
 def test_threads_share_a_bell(broker: EmbeddedBroker, ringer: Bell) -> None:
     """Fifty associations ring at once, through fewer connections, and every ring counts."""
     with ThreadPoolExecutor(50) as pool:

@@ -156,15 +156,8 @@ class Bell:
             self._app.send_task(TASK, args=[uid], queue=QUEUE, producer=producer, retry=False)
 
     def _reach(self, errand: Callable[[Connection], T]) -> T:
-        """The errand is done; a connection that died since it was last used is replaced once."""
+        """The errand is done; a connection on which it could not be done is not used again."""
         with self._pool.acquire(block=True, timeout=_PATIENCE_SECONDS) as connection:
-            fresh = not connection.connected
-            try:
-                return errand(connection)
-            except self._away:
-                connection.collect()
-                if fresh:
-                    raise
             try:
                 return errand(connection)
             except self._away:
