@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
+from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from tests.owed import CLASSES
@@ -91,9 +92,12 @@ class Archive:
     stored: list[str] = field(default_factory=list)
     """SOP Instance UIDs, once for each time that one came."""
     syntaxes: list[str] = field(default_factory=list)
+    association: Association | None = None
+    """The one over which the last object came."""
 
     def store(self, event: evt.Event) -> int:
         uid = str(event.request.AffectedSOPInstanceUID)
+        self.association = event.assoc
         status = self.answer(uid)
         if status < 0:
             event.assoc.abort()

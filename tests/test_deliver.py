@@ -238,6 +238,27 @@ def test_an_object_on_which_the_archive_breaks_off_keeps_no_other_back(node: Nod
         assert "broke the association off" in node.delivery(poisoned, "SC").last_error
 
 
+def test_others_do_not_wait_for_the_pause_of_an_object_on_which_the_archive_breaks_off(node: Node) -> None:
+    """An echo tells that the archive is there, so that the others go at once over a new association."""
+    poisoned, others = node.owe(), [node.owe() for _ in range(3)]
+    with (
+        archive(refuses(poisoned.sc, status=-1)) as peer,
+        node.delivering(to(peer.port), patience=Deliver(first_pause_seconds=300)),
+    ):
+        assert wait_until(lambda: delivered(node.ledger, *others))
+        assert node.delivery(poisoned, "SC").attempts == 1
+
+
+def test_an_archive_that_answers_echoes_and_breaks_off_on_everything_is_down(node: Node) -> None:
+    """An echo proves nothing where no object comes through; once one does, all that waits goes out."""
+    owed, answer = [node.owe() for _ in range(3)], -1
+    with archive(lambda uid: answer) as peer, node.delivering(to(peer.port)):
+        assert wait_until(lambda: node.status().get("state") == "down", 30)
+        answer = 0
+        assert wait_until(lambda: delivered(node.ledger, *owed), 30)
+        assert wait_until(lambda: node.status().get("state") == "up")
+
+
 @needs("storescp")
 def test_a_peer_that_breaks_off_in_mid_transfer_gets_the_object_again(node: Node, tmp_path: Path) -> None:
     """storescp aborts during the data set; a healthy one at the same port then has both objects."""
@@ -343,7 +364,6 @@ folder, port = Path(sys.argv[1]), int(sys.argv[2])
 patience = Deliver(first_pause_seconds=0.2, longest_pause_seconds=1)
 there = Destination(name="pacs", ae_title="ORTHANC", host="127.0.0.1", port=port)
 ledger = Ledger(f"sqlite:///{folder / 'ledger.sqlite'}")
-print("ready", flush=True)
 Deliverer(Settings(destination=(there,), deliver=patience), Vault(folder / "vault"), ledger).run(threading.Event())
 """
 
@@ -355,22 +375,17 @@ def test_a_killed_deliverer_leaves_each_object_at_the_destination_once(node: Nod
     owed = [node.owe(side=300) for _ in range(25)]
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
-    kills = 0
+
+    def left() -> int:
+        return sum(row.count for row in node.ledger.waiting())
+
     with orthanc(tmp_path / "peer") as peer:
-        while node.ledger.waiting():
+        for until in (*sorted(chance.sample(range(2, 49), 7), reverse=True), 0):
             command = [sys.executable, str(script), str(node.folder), str(peer.port)]
-            with subprocess.Popen(
-                command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1], env=_environment()
-            ) as run:
-                assert run.stdout is not None
-                assert run.stdout.readline() == b"ready\n"
-                if kills < 8:
-                    time.sleep(chance.uniform(0.05, 0.7))
-                else:
-                    wait_until(lambda: not node.ledger.waiting(), 60)
+            with subprocess.Popen(command, cwd=Path(__file__).parents[1], env=_environment()) as run:
+                assert wait_until(lambda until=until: left() <= until, 100)  # type: ignore[misc]
+                time.sleep(chance.uniform(0, 0.03))  # anywhere within the next object
                 run.send_signal(signal.SIGKILL)
-                kills += 1
-        assert kills > 2
         assert delivered(node.ledger, *owed)
         assert sorted(peer.received()) == sorted(uid for each in owed for uid in (each.sc, each.sr))
         assert len(peer.instances()) == 50

@@ -19,7 +19,7 @@ from pydicom.uid import (
 from pynetdicom import AE, _config, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from node.scu import VERIFICATION, Declined, Lost, Unreachable, echo, linked, peer, send
+from node.scu import VERIFICATION, Declined, Lost, Unreachable, echo, linked, parcel, peer, send
 from node.scu.complaints import no_connection, not_stored, rejected
 from node.settings import Deliver, Destination, Tls
 from tests.faults import archive, relay, silence
@@ -289,6 +289,34 @@ def test_the_wire_does_not_wait_for_more_to_send() -> None:
         assert wire is not None
         assert wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert wire.gettimeout() == QUICK.response_seconds
+
+
+def test_nobody_else_takes_the_answer_away(files: list[Path]) -> None:
+    """The thread of pynetdicom that may read an answer before `send_c_store` does is not there."""
+    with archive() as there, linked(peer(HOST, there.port, "ARCHIVE"), [parcel(files[0]).context], QUICK) as link:
+        assert link.store(parcel(files[0])) == 0
+        assert link._association is not None
+        assert not link._association.is_alive()
+
+
+@pytest.mark.parametrize("end", ["abort", "release", "cut"])
+def test_a_peer_that_ends_the_association_between_two_objects_is_noticed(end: str, files: list[Path]) -> None:
+    """The next object is Lost at once, and may go over a new association."""
+    patient = Deliver(connect_seconds=300, response_seconds=300)
+    one, other = (parcel(file) for file in files)
+    with archive() as there, relay(there.port) as line:
+        with linked(peer(HOST, line.port, "ARCHIVE"), [one.context, other.context], patient) as link:
+            assert link.store(one) == 0
+            assert there.association is not None
+            if end == "cut":
+                line.close()
+            else:
+                threading.Thread(target=getattr(there.association, end), daemon=True).start()
+            assert link._association is not None
+            assert wait_until(lambda: link._association.dul.peek_next_pdu() is not None)
+            with pytest.raises(Lost):
+                link.store(other)
+        assert list(send(files, peer(HOST, line.port, "ARCHIVE")))[1].stored
 
 
 @needs("storescp")

@@ -63,14 +63,12 @@ class Line:
         if self.circuit.retry_at is not None and datetime.now(UTC) < self.circuit.retry_at:
             return False
         due = self.ledger.due(self.destination.name, datetime.now(UTC), BATCH)
-        # What broke the association before goes last, and must not be the one that tries a destination out.
-        due.sort(key=lambda delivery: (delivery.id in self._lost, delivery.attempts, delivery.due_at))
         if self.circuit.failures:
-            due = due[:1]
+            due = due[:1]  # the one that has waited longest tries the destination out
         parcels = self._pack(due)
         if parcels:
             self._send_all(parcels)
-        elif self.circuit.up is None or self.circuit.failures:
+        elif self.circuit.up is None or (self.circuit.failures and not self._takes_nothing()):
             self._echo()
         return bool(due)
 
@@ -135,10 +133,14 @@ class Line:
     def _ask_after(self, delivery: Delivery, error: Lost) -> None:
         """Know whether the destination is gone, or only took this one object badly."""
         self._lost.add(delivery.id)
-        if len(self._lost) >= self.patience.failures_until_down:
-            self._fail(error)  # it may answer an echo, but nothing that is sent to it
+        if self._takes_nothing():
+            self._fail(error)
         else:
             self._echo()
+
+    def _takes_nothing(self) -> bool:
+        """Whether it broke off on so many objects in a row that an echo proves nothing any more."""
+        return len(self._lost) >= self.patience.failures_until_down
 
     def _echo(self) -> None:
         link = self._link = Link(self.destination, self.patience)
@@ -163,7 +165,7 @@ class Line:
 
     def _reached(self) -> None:
         """The destination talks DICOM. If it did not before, all that waits for it goes out at once."""
-        if self.circuit.succeed() and not self._lost:
+        if self.circuit.succeed():
             count = self.ledger.hasten(self.destination.name)
             log.info("destination_back", destination=self.destination.name, hastened=count)
 

@@ -38,6 +38,7 @@ class Link:
         self._caller.network_timeout = None  # it never idles: whoever has nothing more to send releases it
         self._association: Association | None = None
         self._cut = False
+        self._lost = False
 
     def open(self, contexts: Iterable[Context]) -> None:
         """
@@ -97,7 +98,7 @@ class Link:
         association = self._association
         assert association is not None, "open first"
         self._accepted(sent.context)
-        if not association.is_established:
+        if self._gone():
             raise complaints.no_answer(self.destination, 0, broken_off=True)
         seconds = self.patience.response_seconds + sent.size / SLOWEST
         association.dimse_timeout = seconds
@@ -107,16 +108,23 @@ class Link:
                 answer = association.send_c_store(sent.path)
             except ValueError:  # not in the transfer syntax of the file: the data set is written anew
                 answer = association.send_c_store(dcmread(sent.path))
-        except RuntimeError:
-            answer = None  # gone between two objects
         except (AttributeError, ValueError, InvalidDicomError, OSError) as error:
             raise Unsendable(f"{sent.path} cannot be read") from error
         if not answer or "Status" not in answer:
+            self._lost = True
             late = time.monotonic() - begun >= self.patience.response_seconds
             raise complaints.no_answer(self.destination, seconds, broken_off=not late)
         if answer.Status not in complaints.STORED:
             raise complaints.not_stored(self.destination, answer.Status)
         return int(answer.Status)
+
+    def _gone(self) -> bool:
+        """Whether the peer has ended the association, between two objects as it were."""
+        association = self._association
+        assert association is not None
+        unread = association.dul.peek_next_pdu() is not None
+        self._lost = self._lost or unread or not association.is_established or not association.dul.is_alive()
+        return self._lost
 
     def _accepted(self, kind: Context) -> None:
         """Hold if the destination takes this kind of object. Raises Declined."""
@@ -137,18 +145,20 @@ class Link:
         association = self._association
         assert association is not None, "open first"
         self._accepted(VERIFICATION)
-        try:
-            answer = association.send_c_echo()
-        except RuntimeError:
-            answer = None
+        answer = None if self._gone() else association.send_c_echo()
         if not answer or "Status" not in answer:
+            self._lost = True
             raise complaints.no_answer(self.destination, self.patience.response_seconds, broken_off=True)
         if answer.Status != 0:
             raise complaints.not_stored(self.destination, answer.Status)
 
     def close(self) -> None:
-        """Release the association, if there is one left."""
-        if self._association is not None and self._association.is_established:
+        """Release the association; what is left of a lost one is cleared away."""
+        if self._association is None or not self._association.is_established:
+            return
+        if self._lost:
+            self._association.abort()
+        else:
             self._association.release()
 
     def cut(self) -> None:

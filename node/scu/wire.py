@@ -70,6 +70,10 @@ class Caller(AE):
         self.wire = Wire(assoc, address=address)
         self.wire.patience = self.patience
         self.wire.tls_args = tls_args
+        # pynetdicom's second thread, which listens for requests of the peer, is not started: nobody requests anything
+        # of a caller, and now and then it takes away the answer that `send_c_store` waits for (once in some hundred).
+        assoc.start = lambda: None  # type: ignore[method-assign]
+        assoc._is_paused = True
         return self.wire
 
 
