@@ -3,6 +3,9 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydicom import Dataset
 
 from node.finding import ModelIdentity, Outcome
 from node.ledger import Entry, ResultObject
@@ -12,11 +15,19 @@ from workers.analysis import Analysis
 from workers.explain import HeatMap
 from workers.prepare import Box
 from workers.read import Film, patient_facts
-from workers.report import MadeObject, film_png, overlay_png, report
+from workers.report import MadeObject, film_png, overlay_png, refusal, report
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was received, as far as it could be read: its header, and the film if it is one."""
+
+    header: Dataset | None
+    film: Film | None = None
 
 
 def fill_outbox(
-    entry: Entry, film: Film | None, analysis: Analysis, vault: Vault, model: ModelIdentity, work: Work
+    entry: Entry, source: Source, analysis: Analysis, vault: Vault, model: ModelIdentity, work: Work
 ) -> list[ResultObject]:
     """
     Write what is to be sent and what the admin page shows; return the objects that are to be sent.
@@ -25,15 +36,20 @@ def fill_outbox(
     """
     uid, reading = entry.sop_instance_uid, analysis.reading
     vault.write_result(uid, "reading.json", json.dumps(reading.as_json(), indent=1).encode())
-    if film is None:
+    if source.header is None:
         return []
-    vault.write_result(uid, "patient.json", json.dumps(patient_facts(film.header)).encode())
-    vault.write_result(uid, "film.png", film_png(film))
-    for number, (box, heat_map) in enumerate(_drawn(analysis), start=1):
-        vault.write_result(uid, f"heat-{number}.png", overlay_png(film, box, heat_map))
+    vault.write_result(uid, "patient.json", json.dumps(patient_facts(source.header)).encode())
+    if source.film is not None:
+        vault.write_result(uid, "film.png", film_png(source.film))
+        for number, (box, heat_map) in enumerate(_drawn(analysis), start=1):
+            vault.write_result(uid, f"heat-{number}.png", overlay_png(source.film, box, heat_map))
     if reading.outcome is not Outcome.GRADED and not work.report_refusals:
         return []
-    made = report(film, reading, analysis.heat_maps, model, sr_class=work.sr_class, made_at=entry.received_at)
+    sr_class, made_at = work.sr_class, entry.received_at
+    if source.film is None:
+        made = refusal(source.header, reading, model, sr_class=sr_class, made_at=made_at)
+    else:
+        made = report(source.film, reading, analysis.heat_maps, model, sr_class=sr_class, made_at=made_at)
     return [_keep(uid, each, vault) for each in made]
 
 

@@ -23,8 +23,11 @@ from workers.view import Heat, film_png, overlay_png
 
 __all__ = ["MadeObject", "film_png", "overlay_png", "refusal", "report"]
 
-UNREPORTED = ("OWN_OBJECT", "NOT_AN_IMAGE")
-"""Of these a report is never made, whatever the settings say: it would come back and be reported again."""
+UNREPORTED = ("OWN_OBJECT", "NOT_AN_IMAGE", "NOT_A_RADIOGRAPH", "FOR_PROCESSING")
+"""
+Of these a report is never made, whatever the settings say: own objects would come back and be reported again, and a
+study of 300 CT slices, or the raw data beside each film, would be answered with as many reports that help nobody.
+"""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
+from pydicom import Dataset
 
 from node.errors import Permanent, Transient, Ungradable
 from node.finding import Outcome
@@ -16,8 +18,8 @@ from node.reasons import reason
 from node.settings import Settings
 from node.vault import Vault
 from workers.analysis import Analysis, analyse, refused
-from workers.outbox import fill_outbox
-from workers.read import Film, Reader
+from workers.outbox import Source, fill_outbox
+from workers.read import Reader
 from workers.registry import Model
 
 log = structlog.get_logger()
@@ -43,8 +45,8 @@ def grade(uid: str, bench: Bench) -> None:
     if entry is None:  # the broker rang twice, or another worker has it
         return
     with leased(bench, uid), faults_recorded(bench, uid):
-        film, analysis = read_and_analyse(entry, bench)
-        objects = fill_outbox(entry, film, analysis, bench.vault, bench.grader.card.identity, work)
+        source, analysis = read_and_analyse(entry, bench)
+        objects = fill_outbox(entry, source, analysis, bench.vault, bench.grader.card.identity, work)
         destinations = {each.name: each.objects for each in bench.settings.destination}
         reading = analysis.reading
         if reading.outcome is Outcome.GRADED:
@@ -56,16 +58,25 @@ def grade(uid: str, bench: Bench) -> None:
         log.info("analysed", sop_instance_uid=uid, outcome=reading.outcome.value, attempts=entry.attempts)
 
 
-def read_and_analyse(entry: Entry, bench: Bench) -> tuple[Film | None, Analysis]:
-    """The film and what is said of it; no film where it cannot be read as one."""
-    uid = entry.sop_instance_uid
+def read_and_analyse(entry: Entry, bench: Bench) -> tuple[Source, Analysis]:
+    """What was received, as far as it can be read, and what is said of it."""
+    uid, path = entry.sop_instance_uid, bench.vault.radiograph(entry.sha256)
     try:
-        films = bench.reader.read(bench.vault.radiograph(entry.sha256))
+        films = bench.reader.read(path)
         if len(films) != 1:
             raise Ungradable(reason("MANY_FRAMES"), f"{len(films)} frames")
     except Ungradable as refusal:
-        return None, refused(uid, refusal)
-    return films[0], analyse(uid, films[0], finder=bench.finder, grader=bench.grader)
+        return Source(header=header_of(path, bench.reader)), refused(uid, refusal)
+    film = films[0]
+    return Source(film.header, film), analyse(uid, film, finder=bench.finder, grader=bench.grader)
+
+
+def header_of(path: Path, reader: Reader) -> Dataset | None:
+    """The header of a file that is no film, for its refusal; None where not even that can be read."""
+    try:
+        return reader.header(path)
+    except (Ungradable, Permanent):
+        return None
 
 
 @contextmanager
@@ -76,7 +87,10 @@ def leased(bench: Bench, uid: str) -> Iterator[None]:
 
     def renew() -> None:
         while not done.wait(lease / 3):
-            bench.ledger.renew(uid, bench.name, lease)
+            try:
+                bench.ledger.renew(uid, bench.name, lease)
+            except Transient as fault:  # the next round may reach it; if none does, another worker takes over
+                log.warning("lease_not_renewed", sop_instance_uid=uid, fault=str(fault))
 
     keeper = threading.Thread(target=renew, daemon=True)
     keeper.start()

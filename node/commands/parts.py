@@ -1,6 +1,7 @@
 """`genu run` and the single parts: receive, deliver, sweep, admin."""
 
 import json
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -47,6 +48,11 @@ def house(
 
     The parts read the same settings file; `destinations` are handed to them instead of its own.
     """
+    for port, host, what in (
+        (settings.receive.port, settings.receive.host, "[receive] port"),
+        (settings.admin.port, settings.admin.host, "[admin] port"),
+    ):
+        must_be_free(host, port, what)
     open_memory(settings)[1].close()
     tell_first_password(settings)
     embedded = None if settings.broker.url else EmbeddedBroker(settings.storage.folder)
@@ -62,6 +68,19 @@ def house(
     finally:
         if embedded:
             embedded.stop()
+
+
+def must_be_free(host: str, port: int, what: str) -> None:
+    """Raise GenuError if something listens there already: better now than in a part that ends again and again."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise GenuError(
+                f"{what} {port} on {host} cannot be used: {error.strerror}",
+                hint=f"stop what listens there (another Genu?), or set {what}",
+            ) from error
 
 
 def settings_file(ctx: click.Context) -> Path | None:

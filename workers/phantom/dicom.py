@@ -107,8 +107,8 @@ def _image(film: RenderedFilm, header: Header, sop_class: UID, modality: str) ->
     made.StudyDate = made.SeriesDate = made.AcquisitionDate = made.ContentDate = date
     made.StudyTime = made.SeriesTime = made.AcquisitionTime = made.ContentTime = time
     made.Modality = modality
-    made.Manufacturer = "Genu"
-    made.ManufacturerModelName = "Rendered knee"
+    made.Manufacturer = "Rendered"
+    made.ManufacturerModelName = "Knee phantom"
     made.DeviceSerialNumber = "0"
     made.SoftwareVersions = "1"
     made.StudyDescription = header.description
