@@ -5,7 +5,9 @@ from pathlib import Path
 from types import TracebackType
 
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import Verification
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.events import EventHandlerType
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from node.radiograph import STORAGE_CLASSES, TRANSFER_SYNTAXES
 
@@ -26,8 +28,10 @@ class DemoPacs:
         self._ae.add_supported_context(Verification)
 
     def __enter__(self) -> "DemoPacs":
-        handlers = [(evt.EVT_C_STORE, self._keep)]
-        self._server = self._ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+        handlers: list[EventHandlerType] = [(evt.EVT_C_STORE, self._keep)]
+        server = self._ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+        assert server is not None  # it is only where start_server blocks
+        self._server = server
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -43,6 +47,7 @@ class DemoPacs:
         return len(list(self.folder.glob("*.dcm")))
 
     def _keep(self, event: evt.Event) -> int:
+        assert isinstance(event.request, C_STORE)
         uid = str(event.request.AffectedSOPInstanceUID)
         kind = "sr" if "SR" in event.context.abstract_syntax.name else "sc"
         name = f"{kind}-{hashlib.sha256(uid.encode()).hexdigest()[:12]}.dcm"  # a UID is no path

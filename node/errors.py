@@ -7,6 +7,8 @@ GenuError                what happened, and what to do about it
 ├── Ungradable           the reader, as a coded reason; final, and no fault of the node's
 ├── Transient            nobody yet; it is tried again after a growing pause
 └── Permanent            the administrator; the radiograph waits in FAILED
+
+Four of them are outcomes rather than errors, and are named for what becomes of the radiograph (so N818 is waived).
 """
 
 from node.reasons import Reason
@@ -28,7 +30,7 @@ class SettingsError(GenuError):
     """The settings cannot be used; the message says which line or variable, and why."""
 
 
-class Refused(GenuError):
+class Refused(GenuError):  # noqa: N818
     """An object that is not kept; `status` is the C-STORE status that says so (PS3.4 B.2.3)."""
 
     def __init__(self, status: int, what: str, *, hint: str = "") -> None:
@@ -36,7 +38,7 @@ class Refused(GenuError):
         self.status = status
 
 
-class Ungradable(GenuError):
+class Ungradable(GenuError):  # noqa: N818
     """A radiograph, or one knee on it, that must not be graded, and the coded reason."""
 
     def __init__(self, reason: Reason, detail: str = "") -> None:
@@ -45,11 +47,11 @@ class Ungradable(GenuError):
         self.detail = detail
 
 
-class Transient(GenuError):
+class Transient(GenuError):  # noqa: N818
     """It may work another time: a broker, a disk or a peer that is away."""
 
 
-class Permanent(GenuError):
+class Permanent(GenuError):  # noqa: N818
     """It will not work another time; a person has to look. `reason` is the code that is shown."""
 
     def __init__(self, reason: Reason, detail: str = "") -> None:

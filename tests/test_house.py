@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(MEMORY, WORDS | MEMORY),
     **dict.fromkeys(CLIENT, WORDS),
     **dict.fromkeys(DOORS, WORDS | MEMORY | CLIENT),
-    **dict.fromkeys(WIRING, {"node"}),
+    **{part: {"node"} for part in WIRING},
     "node.migrations": {"node.ledger"},
     "workers.worker": WORDS | MEMORY | {"workers", "node.logs"},
     "workers": WORDS | MEMORY | {"workers"},

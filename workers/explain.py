@@ -40,4 +40,4 @@ def explain(graded: Graded, heat_scale: float) -> HeatMap:
 
 def grad_cam(maps: Array) -> Array:
     """Grad-CAM of every grade at once, (5, rows, columns), from the signed maps."""
-    return (np.maximum(maps, 0) / (maps.shape[-1] * maps.shape[-2])).astype(np.float32)
+    return np.asarray(np.maximum(maps, 0) / (maps.shape[-1] * maps.shape[-2]), np.float32)

@@ -51,7 +51,8 @@ def grade(pixels: Grey, knees: Sequence[Knee], model: Model) -> list[Graded]:
     for at, knee in enumerate(knees):
         mine = [number for number, (owner, _) in enumerate(shown) if owner == at]
         mean_logits = logits[mine].mean(0)
-        mean_maps = np.mean([_turned(maps[number], shown[number][1]) for number in mine], axis=0, dtype=np.float32)
+        upright = np.stack([_turned(maps[number], shown[number][1]) for number in mine])
+        mean_maps = upright.mean(axis=0, dtype=np.float32)
         probabilities = softmax(mean_logits / model.card.temperature)
         answers.append(Graded(knee, mean_logits, probabilities, KLGrade(int(probabilities.argmax())), mean_maps))
     return answers
@@ -65,4 +66,4 @@ def _turned(image: Array, mirrored: bool) -> Array:
 def softmax(logits: Array) -> Array:
     """Probabilities over the last axis."""
     raised = np.exp(logits - logits.max(-1, keepdims=True))
-    return (raised / raised.sum(-1, keepdims=True)).astype(np.float32)
+    return np.asarray(raised / raised.sum(-1, keepdims=True), np.float32)

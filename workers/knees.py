@@ -137,7 +137,7 @@ def tell_sides(header: Dataset, boxes: Sequence[Box]) -> list[tuple[Laterality, 
     """The side of each joint, in the order of `boxes` from the image's left, and what told it."""
     stated, source = stated_side(header)
     if len(boxes) == 1:
-        return [(stated, source)] if stated in ("R", "L") else [(Laterality.UNKNOWN, "none")]
+        return [(stated, source)] if isinstance(stated, Laterality) else [(Laterality.UNKNOWN, "none")]
     # A film is hung as if the patient faced the reader: the patient's right knee on the image's left.
     first, second = (Laterality.LEFT, Laterality.RIGHT) if is_mirrored(header) else (Laterality.RIGHT, Laterality.LEFT)
     return [(first, "position"), (second, "position")]

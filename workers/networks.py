@@ -128,9 +128,11 @@ class JointFinder(nn.Module):
         # Growing dilation lets every cell see the whole film: a knee is told from a look-alike by its leg.
         self.blocks = nn.ModuleList(DilatedBlock(width, dilation) for dilation in (1, 2, 4, 8, 2, 1))
         self.head = nn.Conv2d(width, 4, 1)
-        nn.init.constant_(self.head.bias, 0.0)
+        bias = self.head.bias
+        assert bias is not None
+        nn.init.constant_(bias, 0.0)
         with torch.no_grad():
-            self.head.bias[0] = -4.0  # centres are rare
+            bias[0] = -4.0  # centres are rare
 
     def forward(self, films: Tensor) -> tuple[Tensor]:
         out = self.stem(films)

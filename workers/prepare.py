@@ -49,7 +49,8 @@ def crop(image: Grey, box: Box, size: int) -> Grey:
     move = np.array(
         [[scale_x, 0, -box.x0 * scale_x + scale_x / 2 - 0.5], [0, scale_y, -box.y0 * scale_y + scale_y / 2 - 0.5]]
     )
-    return cv2.warpAffine(image, move, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    cut = cv2.warpAffine(image, move, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(cut, np.float32)
 
 
 def prepare(knee: Grey, size: int) -> npt.NDArray[np.float32]:
@@ -74,4 +75,4 @@ def prepare(knee: Grey, size: int) -> npt.NDArray[np.float32]:
 def stretch(image: Grey) -> Grey:
     """Spread the grey levels between the 1st and the 99th percentile over 0 to 1."""
     low, high = np.percentile(image, (1, 99))
-    return np.clip((image - low) / max(float(high - low), 1e-3), 0, 1).astype(np.float32)
+    return np.asarray(np.clip((image - low) / max(float(high - low), 1e-3), 0, 1), np.float32)

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-import node
+from node import __version__
 from node.finding import ModelIdentity, Reading
 from workers import codes
 from workers.identity import copy_attributes, copy_identity, text_of, timezone_of
@@ -42,7 +42,7 @@ def object_uid(kind: str, reading: Reading, card: ModelIdentity, *settings: str)
     for knee in reading.knees:
         answer = str(int(knee.grade)) if knee.grade is not None else knee.reason.code if knee.reason else ""
         said.append(f"{knee.laterality.value}{answer}")
-    model = (card.name, card.version, card.sha256, node.__version__)
+    model = (card.name, card.version, card.sha256, __version__)
     return derived_uid("object", kind, reading.sop_instance_uid, *model, *settings, *said)
 
 
@@ -68,13 +68,13 @@ def result(
     made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
     made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     made.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
-    made.file_meta.ImplementationVersionName = f"GENU_{node.__version__}"[:16]
+    made.file_meta.ImplementationVersionName = f"GENU_{__version__}"[:16]
     return made
 
 
 def software_versions(card: ModelIdentity) -> list[str]:
     """Genu's version, the model's, and the start of its weights' hash."""
-    return [node.__version__, ascii_only(f"{card.name} {card.version}")[:64], f"weights {card.sha256[:16]}"]
+    return [__version__, ascii_only(f"{card.name} {card.version}")[:64], f"weights {card.sha256[:16]}"]
 
 
 def local(made_at: datetime, header: Dataset) -> datetime:

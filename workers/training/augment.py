@@ -18,18 +18,20 @@ def _move(knee: Grey, random: np.random.Generator) -> Grey:
     rows, columns = knee.shape
     turn = float(np.clip(random.normal(0, 4), -12, 12))
     zoom = float(np.exp(np.clip(random.normal(0, 0.07), -0.18, 0.18)))
-    matrix = cv2.getRotationMatrix2D(((columns - 1) / 2, (rows - 1) / 2), turn, zoom)
+    matrix = np.asarray(cv2.getRotationMatrix2D(((columns - 1) / 2, (rows - 1) / 2), turn, zoom), np.float64)
     matrix[:, 2] += np.clip(random.normal(0, 0.035, 2), -0.1, 0.1) * (columns, rows)
     matrix[0, :2] *= float(np.exp(random.normal(0, 0.03)))
-    return cv2.warpAffine(knee, matrix, (columns, rows), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    moved = cv2.warpAffine(knee, matrix, (columns, rows), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(moved, np.float32)
 
 
 def _expose(knee: Grey, random: np.random.Generator) -> Grey:
     knee = knee ** float(np.exp(np.clip(random.normal(0, 0.25), -0.6, 0.6)))
     if random.random() < 0.2:
-        knee = cv2.GaussianBlur(knee, (0, 0), float(random.uniform(0.4, 1.2)))
+        knee = np.asarray(cv2.GaussianBlur(knee, (0, 0), float(random.uniform(0.4, 1.2))), np.float32)
     if random.random() < 0.3:
-        knee = knee + random.normal(0, random.uniform(0.005, 0.03), knee.shape)
+        noisy = knee + random.normal(0, random.uniform(0.005, 0.03), knee.shape)
+        return np.clip(noisy, 0, 1).astype(np.float32)
     return np.clip(knee, 0, 1).astype(np.float32)
 
 

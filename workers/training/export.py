@@ -40,6 +40,7 @@ def _write_graph(network: nn.Module, example: torch.Tensor, weights: Path, path:
         dynamic_shapes=({0: torch.export.Dim("n")},),
         verbose=False,
     )
+    assert program is not None  # it is only where the older exporter writes a file itself
     model = program.model_proto
     begin, entries = _safetensors_index(weights)
     for tensor in model.graph.initializer:

@@ -26,7 +26,7 @@ def recall(truth: Grades, found: Grades) -> npt.NDArray[np.float64]:
     """(5,): the part of each grade's knees that was found; NaN where there is no such knee."""
     table = confusion(truth, found)
     with np.errstate(invalid="ignore"):
-        return np.diag(table) / table.sum(1)
+        return np.asarray(np.diag(table) / table.sum(1), np.float64)
 
 
 def balanced_accuracy(truth: Grades, found: Grades) -> float:

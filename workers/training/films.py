@@ -50,7 +50,7 @@ def tight(knee: Grey, random: np.random.Generator, *, long_side: int = 256) -> L
     move = np.vstack([move, [0, zoom * long_side / knee.shape[0], middle[1] - size / 2]])
     film = cv2.warpAffine(knee, move, (long_side, long_side), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
     box = _box(float(middle[0]), float(middle[1]), size)
-    return LabelledFilm(_finish(film, [box], random), (box,))
+    return LabelledFilm(_finish(np.asarray(film, np.float32), [box], random), (box,))
 
 
 def without_joint(knee: Grey, random: np.random.Generator, *, long_side: int = 256) -> LabelledFilm:
@@ -73,7 +73,8 @@ def _box(x: float, y: float, size: float) -> Box:
 
 def _background(rows: int, columns: int, random: np.random.Generator) -> Grey:
     coarse = random.uniform(0, 0.25) + random.uniform(0, 0.12) * random.random((4, 4))
-    return cv2.resize(coarse.astype(np.float32), (columns, rows), interpolation=cv2.INTER_CUBIC)
+    smooth = cv2.resize(coarse.astype(np.float32), (columns, rows), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(smooth, np.float32)
 
 
 def _lay(film: Grey, knee: Grey, box: Box, random: np.random.Generator) -> None:
@@ -84,7 +85,8 @@ def _lay(film: Grey, knee: Grey, box: Box, random: np.random.Generator) -> None:
     top, left = round(box.y0), round(box.x0)
     margin = int(size * random.uniform(0.05, 0.6))
     reach_up, reach_down = max(0, top) + size // 2, max(0, rows - top - size) + size // 2
-    leg = cv2.copyMakeBorder(joint, reach_up, reach_down, margin, margin, cv2.BORDER_REPLICATE)
+    bordered = cv2.copyMakeBorder(joint, reach_up, reach_down, margin, margin, cv2.BORDER_REPLICATE)
+    leg = np.asarray(bordered, np.float32)
     _smear(leg, reach_up, size, random)
     weight = _leg_weight(leg.shape, margin, size, random)
     y0, x0 = top - reach_up, left - margin
@@ -121,7 +123,7 @@ def _leg_weight(shape: tuple[int, int], margin: int, size: int, random: np.rando
     )
     off = np.abs(np.arange(columns)[None, :] - columns / 2) - half[:, None]
     soft = max(1.5, size * random.uniform(0.02, 0.15))
-    return (1 / (1 + np.exp(np.clip(off / soft * 2, -30, 30)))).astype(np.float32)
+    return np.asarray(1 / (1 + np.exp(np.clip(off / soft * 2, -30, 30))), np.float32)
 
 
 def _shapes(size: int, random: np.random.Generator) -> Grey:
@@ -140,7 +142,7 @@ def _finish(film: Grey, boxes: Sequence[Box], random: np.random.Generator) -> Gr
     film = np.clip(film, 0, 1) ** float(np.exp(random.normal(0, 0.35)))
     film = film * random.uniform(0.5, 1) + random.uniform(0, 0.3)
     if random.random() < 0.5:
-        film = cv2.GaussianBlur(film, (0, 0), float(random.uniform(0.3, 1.2)))
+        film = np.asarray(cv2.GaussianBlur(film, (0, 0), float(random.uniform(0.3, 1.2))), np.float32)
     film = (film + random.normal(0, random.uniform(0.002, 0.04), film.shape)).astype(np.float32)
     if random.random() < 0.4:
         _collimate(film, boxes, random)

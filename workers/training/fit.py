@@ -4,7 +4,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -63,7 +63,7 @@ def soft_labels(sigma: float) -> npt.NDArray[np.float32]:
     """Row y is the target of grade y: a Gaussian over the grades, since KL 1 is nearer to 2 than to 4."""
     grades = np.arange(5)
     weights = np.exp(-((grades[:, None] - grades) ** 2) / (2 * sigma**2))
-    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    return np.asarray(weights / weights.sum(1, keepdims=True), np.float32)
 
 
 def fit(
@@ -82,33 +82,64 @@ def fit(
     A folder that holds a checkpoint of the same recipe is carried on from there; another recipe's is an error.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    training = _begin(recipe, imagenet, device)
+    done = _resume(folder / "checkpoint.pt", training)
+    pictures, held = [knee.read() for knee in train], [knee.read() for knee in val]
+    grades = np.array([knee.kl for knee in train])
+    steps = len(train) // recipe.batch
+    for epoch in range(done, recipe.epochs):
+        began = time.monotonic()
+        loss = _train(training, _batches(pictures, grades, recipe, epoch), epoch, steps, watch=watch)
+        figures = _judge(training.averaged, held, [knee.kl for knee in val], recipe.size(epoch), device)
+        _log(folder / "log.jsonl", epoch=epoch, loss=loss, seconds=time.monotonic() - began, **figures)
+        _save(folder / "checkpoint.pt", training, epoch + 1)
+    return training.averaged
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What changes while a network is trained, and the recipe and device that it is trained with."""
+
+    recipe: Recipe
+    network: Grader
+    averaged: Grader
+    optimizer: torch.optim.Optimizer
+    device: str
+
+
+def _begin(recipe: Recipe, imagenet: Path | None, device: str) -> _Training:
+    """A new network as the recipe's seed makes it, on `device`, and a copy of it for the average."""
     torch.manual_seed(recipe.seed)
     network = GRADERS[recipe.architecture]()
     if imagenet:
         start_from_imagenet(network, imagenet)
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    averaged = copy.deepcopy(network).eval()
-    optimizer = _optimizer(network, recipe)
-    done = _resume(folder / "checkpoint.pt", recipe, network, averaged, optimizer)
-    pictures, held = [knee.read() for knee in train], [knee.read() for knee in val]
-    grades = np.array([knee.kl for knee in train])
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return _Training(recipe, network, copy.deepcopy(network).eval(), _optimizer(network, recipe), device)
+
+
+def _train(
+    training: _Training,
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    epoch: int,
+    steps: int,
+    *,
+    watch: Callable[[Progress], None],
+) -> float:
+    """One epoch of `steps` steps; the last step's loss."""
+    recipe, network, device = training.recipe, training.network, training.device
     targets = torch.from_numpy(soft_labels(recipe.label_sigma))
-    steps = len(train) // recipe.batch
-    for epoch in range(done, recipe.epochs):
-        network.train()
-        began = time.monotonic()
-        for step, (images, labels) in enumerate(_batches(pictures, grades, recipe, epoch)):
-            at = epoch * steps + step
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.learning_rate * _schedule(at / (steps * recipe.epochs), recipe.warm_up)
-            loss = _step(network, optimizer, images.to(device), targets[labels].to(device))
-            _average(averaged, network, min(recipe.average, (1 + at) / (10 + at)))
-            left = (time.monotonic() - began) / (step + 1) * (steps * recipe.epochs - at - 1)
-            watch(Progress(epoch, recipe.epochs, step + 1, steps, loss, left))
-        figures = _judge(averaged, held, [knee.kl for knee in val], recipe.size(epoch), device)
-        _log(folder / "log.jsonl", epoch=epoch, loss=loss, seconds=time.monotonic() - began, **figures)
-        _save(folder / "checkpoint.pt", recipe, epoch + 1, network, averaged, optimizer)
-    return averaged
+    loss = math.nan
+    network.train()
+    began = time.monotonic()
+    for step, (images, labels) in enumerate(batches):
+        at = epoch * steps + step
+        for group in training.optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * _schedule(at / (steps * recipe.epochs), recipe.warm_up)
+        loss = _step(network, training.optimizer, images.to(device), targets[labels].to(device))
+        _average(training.averaged, network, min(recipe.average, (1 + at) / (10 + at)))
+        left = (time.monotonic() - began) / (step + 1) * (steps * recipe.epochs - at - 1)
+        watch(Progress(epoch, recipe.epochs, step + 1, steps, loss, left))
+    return loss
 
 
 def _optimizer(network: Grader, recipe: Recipe) -> torch.optim.AdamW:
@@ -128,7 +159,7 @@ def _step(network: Grader, optimizer: torch.optim.Optimizer, images: torch.Tenso
         logits, _ = network(images)
     loss = functional.cross_entropy(logits.float(), targets)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
     optimizer.step()
     return float(loss.detach())
@@ -184,27 +215,26 @@ def _judge(
     }
 
 
-def _resume(path: Path, recipe: Recipe, network: Grader, averaged: Grader, optimizer: torch.optim.Optimizer) -> int:
+def _resume(path: Path, training: _Training) -> int:
+    """Carry the training on from the checkpoint, if there is one; the epochs that are done."""
     if not path.exists():
         return 0
     kept = torch.load(path, map_location="cpu", weights_only=True)
-    if kept["recipe"] != json.dumps(asdict(recipe)):
+    if kept["recipe"] != json.dumps(asdict(training.recipe)):
         raise ValueError(f"{path} belongs to another recipe; choose another folder or remove it")
-    network.load_state_dict(kept["network"])
-    averaged.load_state_dict(kept["averaged"])
-    optimizer.load_state_dict(kept["optimizer"])
+    training.network.load_state_dict(kept["network"])
+    training.averaged.load_state_dict(kept["averaged"])
+    training.optimizer.load_state_dict(kept["optimizer"])
     return int(kept["epoch"])
 
 
-def _save(
-    path: Path, recipe: Recipe, epoch: int, network: Grader, averaged: Grader, optimizer: torch.optim.Optimizer
-) -> None:
+def _save(path: Path, training: _Training, epoch: int) -> None:
     kept = {
-        "recipe": json.dumps(asdict(recipe)),
+        "recipe": json.dumps(asdict(training.recipe)),
         "epoch": epoch,
-        "network": network.state_dict(),
-        "averaged": averaged.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "network": training.network.state_dict(),
+        "averaged": training.averaged.state_dict(),
+        "optimizer": training.optimizer.state_dict(),
     }
     torch.save(kept, path.with_suffix(".tmp"))
     path.with_suffix(".tmp").replace(path)

@@ -50,7 +50,7 @@ def _as_hung(knee: LabelledKnee) -> Grey:
 
 def film(patients: Pairs, random: np.random.Generator) -> LabelledFilm:
     """One film of the mixture: composed, tight, rendered, or with no joint on it."""
-    both = patients[random.integers(len(patients))]
+    both = patients[int(random.integers(len(patients)))]
     one = both[random.integers(2)]
     kind = random.random()
     if kind < 0.3:
@@ -62,7 +62,7 @@ def film(patients: Pairs, random: np.random.Generator) -> LabelledFilm:
     if kind < 0.88:
         rows, columns = (int(random.integers(200, 330)) for _ in range(2))
         rendered = random_film(random, rows=rows, columns=columns)
-        return LabelledFilm(rendered.pixels.astype(np.float32) / 4095, tuple(rendered.boxes))
+        return LabelledFilm(rendered.pixels.astype(np.float32) / np.float32(4095), tuple(rendered.boxes))
     return without_joint(one, random)
 
 

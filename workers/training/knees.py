@@ -32,7 +32,7 @@ class LabelledKnee:
         stored = cv2.imread(str(self.path), cv2.IMREAD_GRAYSCALE)
         if stored is None:
             raise LabelsError(f"{self.path} is not an image that can be read")
-        return upright(stored.astype(np.float32) / 255, inverted=self.inverted, left=self.side == "L")
+        return upright(stored.astype(np.float32) / np.float32(255), inverted=self.inverted, left=self.side == "L")
 
 
 def upright(knee: Grey, *, inverted: bool, left: bool) -> Grey:
@@ -86,4 +86,4 @@ def refuse_split_patients(knees: Iterable[LabelledKnee]) -> None:
 
 def grade_counts(knees: Sequence[LabelledKnee]) -> list[int]:
     """How many knees there are of each grade, KL 0 to KL 4."""
-    return np.bincount([knee.kl for knee in knees], minlength=5).tolist()
+    return [int(count) for count in np.bincount([knee.kl for knee in knees], minlength=5)]
