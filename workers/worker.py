@@ -3,11 +3,13 @@
 import signal
 import threading
 import warnings
+from contextlib import suppress
 from types import FrameType
 
 from celery.platforms import SecurityWarning
 
 from node import broker
+from node.errors import Transient
 from node.ledger import Ledger
 from node.logs import configure
 from node.settings import Settings
@@ -71,7 +73,8 @@ def _beat(bench: Bench, done: threading.Event) -> None:
     card = bench.grader.card
     told = {"model": card.name, "version": card.version, "engine": bench.grader.run.name}
     while True:
-        bench.ledger.beat("work", bench.name, told)
+        with suppress(Transient):  # the ledger is away; the next beat tells that this worker still lives
+            bench.ledger.beat("work", bench.name, told)
         if done.wait(BEAT_SECONDS):
             return
 
