@@ -23,10 +23,10 @@ from pydicom.uid import (
 
 from node.finding import Finding, KLGrade, Laterality, ModelIdentity, Outcome, Reading
 from node.reasons import reason
-from workers.codes import SCHEME, SCHEME_UID
 from workers.explain import HeatMap
 from workers.read import Film, Spacing, SpacingKind
 from workers.report import MadeObject, report
+from workers.report.codes import SCHEME, SCHEME_UID
 
 CARD = ModelIdentity("kl-lite0", "1.0.0", "9f3c1a7be2d04c55" * 4)
 MADE_AT = datetime(2026, 5, 4, 13, 22, 5, tzinfo=UTC)

@@ -51,6 +51,7 @@ class Node:
             stop.set()
             thread.join(15)
             assert not thread.is_alive()
+            assert wait_until(lambda: not any(each.name.startswith("deliver-") for each in threading.enumerate()))
 
     def owe(self, *destinations: str, side: int = 32) -> Owed:
         return owe(self.ledger, self.vault, destinations or ("pacs",), side=side)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
@@ -16,7 +17,7 @@ def genu(*words: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([sys.executable, "-m", "node", *words], capture_output=True, text=True, check=False)
 
 
-def graded(*words: str) -> list[dict]:  # type: ignore[type-arg]
+def graded(*words: str) -> list[dict[str, Any]]:
     done = genu("grade", *words, "--json")
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -11,10 +11,10 @@ import pytest
 from pydicom.dataset import Dataset
 
 from tests.radiograph_files import Way, full_window, radiograph, truth, write
-from workers.field import find_borders, told_field
 from workers.phantom import random_film
-from workers.pixels import Layout, Stored
 from workers.read import Film, Reader
+from workers.read.field import find_borders, told_field
+from workers.read.pixels import Layout, Stored
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 ROWS, COLUMNS = truth().shape

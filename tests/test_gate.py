@@ -24,8 +24,8 @@ from pydicom.uid import (
 
 from node.errors import Permanent, Ungradable
 from tests.radiograph_files import dataset, radiograph
-from workers.gate import admit, is_own
 from workers.read import Reader
+from workers.read.gate import admit, is_own
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from node.finding import Laterality
 from workers.grade import Graded, grade, softmax
 from workers.knees import Knee
 from workers.phantom import KneeShape, render
-from workers.prepare import Box
+from workers.prepare import Box, Grey
 from workers.registry import WEIGHTS, Model, load
 
 R, L, U = Laterality.RIGHT, Laterality.LEFT, Laterality.UNKNOWN
@@ -19,25 +19,28 @@ def model() -> Model:
     return load("kl-lite0")
 
 
+OnFilm = tuple[Grey, Box]
+
+
 @pytest.fixture(scope="module")
-def film() -> tuple[np.ndarray, Box]:
+def film() -> OnFilm:
     """A right knee on a film, and its box."""
     rendered = render(
         [KneeShape(R, medial_mm=2.0, osteophytes=0.7)], rows=600, columns=500, spacing_mm=0.4, marker=False
     )
-    return rendered.pixels.astype(np.float32) / 4095, rendered.boxes[0]
+    return rendered.pixels.astype(np.float32) / np.float32(4095), rendered.boxes[0]
 
 
-def answer(pixels: np.ndarray, box: Box, side: Laterality, model: Model) -> Graded:
+def answer(pixels: Grey, box: Box, side: Laterality, model: Model) -> Graded:
     return grade(pixels, [Knee(box, side, "test", 1.0)], model)[0]
 
 
-def mirrored(pixels: np.ndarray, box: Box) -> tuple[np.ndarray, Box]:
+def mirrored(pixels: Grey, box: Box) -> OnFilm:
     width = pixels.shape[1]
     return np.ascontiguousarray(pixels[:, ::-1]), Box(width - box.x1, box.y0, width - box.x0, box.y1)
 
 
-def test_a_left_knee_is_graded_as_the_right_knee_that_it_mirrors(film, model: Model) -> None:  # type: ignore[no-untyped-def]
+def test_a_left_knee_is_graded_as_the_right_knee_that_it_mirrors(film: OnFilm, model: Model) -> None:
     """The same knee on the other side gets the same probabilities, and the mirror image of the map."""
     right = answer(*film, R, model)
     left = answer(*mirrored(*film), L, model)
@@ -45,7 +48,7 @@ def test_a_left_knee_is_graded_as_the_right_knee_that_it_mirrors(film, model: Mo
     np.testing.assert_allclose(left.maps, right.maps[:, :, ::-1], atol=0.05 * np.abs(right.maps).max())
 
 
-def test_a_knee_of_unknown_side_is_seen_from_both(film, model: Model) -> None:  # type: ignore[no-untyped-def]
+def test_a_knee_of_unknown_side_is_seen_from_both(film: OnFilm, model: Model) -> None:
     """Its logits and maps are the mean of a right and a left knee's: no side is guessed in silence."""
     both = answer(*film, U, model)
     right, left = answer(*film, R, model), answer(*film, L, model)
@@ -54,21 +57,21 @@ def test_a_knee_of_unknown_side_is_seen_from_both(film, model: Model) -> None:  
 
 
 @pytest.mark.parametrize("side", [R, L, U])
-def test_the_maps_add_up_to_the_logits(film, model: Model, side: Laterality) -> None:  # type: ignore[no-untyped-def]
+def test_the_maps_add_up_to_the_logits(film: OnFilm, model: Model, side: Laterality) -> None:
     """The mean of a grade's map and its bias is its logit, so shares of the map are shares of the decision."""
     bias = load_file(WEIGHTS / model.card.weights)["head.bias"]
     given = answer(*film, side, model)
     np.testing.assert_allclose(given.maps.mean((1, 2)) + bias, given.logits, atol=1e-4)
 
 
-def test_probabilities_sum_to_one_and_name_the_grade(film, model: Model) -> None:  # type: ignore[no-untyped-def]
+def test_probabilities_sum_to_one_and_name_the_grade(film: OnFilm, model: Model) -> None:
     """The grade is the most probable one."""
     given = answer(*film, R, model)
     assert given.probabilities.sum() == pytest.approx(1, abs=1e-5)
     assert given.grade == given.probabilities.argmax()
 
 
-def test_two_knees_are_graded_as_each_alone(film, model: Model) -> None:  # type: ignore[no-untyped-def]
+def test_two_knees_are_graded_as_each_alone(film: OnFilm, model: Model) -> None:
     """One forward pass for all knees of a film changes none of them."""
     pixels, box = film
     shifted = Box(box.x0 + 9, box.y0 + 5, box.x1 + 9, box.y1 + 5)

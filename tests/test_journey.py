@@ -4,7 +4,7 @@ import io
 import json
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +46,11 @@ def compressed(source: pydicom.Dataset, path: Path, how: str) -> tuple[str, ...]
     return (option,)
 
 
+House = tuple[Node, StoreSCP, Orthanc]
+
+
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """A node that delivers to a storescp and to an Orthanc."""
     if not (have("storescp") and have("storescu") and have("Orthanc")):
         pytest.skip("not installed: dcmtk or Orthanc")
@@ -72,7 +75,7 @@ def results_of(study_uid: str, peer: StoreSCP | Orthanc) -> list[pydicom.Dataset
 
 @needs_knees
 @pytest.mark.parametrize("how", ["uncompressed", "JPEG 2000", "JPEG lossless", "RLE"])
-def test_a_real_knee_comes_back_as_one_sc_and_one_sr(house, tmp_path: Path, how: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_real_knee_comes_back_as_one_sc_and_one_sr(house: House, tmp_path: Path, how: str) -> None:
     """However it was compressed, both peers hold one SC and one SR of it, and sending it again doubles nothing."""
     node, scp, archive = house
     source = wrapped(some_knees("val", 1, kl=3)[0], uid=generate_uid())
@@ -95,7 +98,7 @@ def test_a_real_knee_comes_back_as_one_sc_and_one_sr(house, tmp_path: Path, how:
 
 
 @needs("storescu")
-def test_every_sample_comes_to_an_end_that_says_why(house, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_every_sample_comes_to_an_end_that_says_why(house: House, tmp_path: Path) -> None:
     """Knees are graded with their side, and what is no knee is refused with its reason."""
     node, scp, _ = house
     sent = samples(seed=7)
@@ -105,7 +108,11 @@ def test_every_sample_comes_to_an_end_that_says_why(house, tmp_path: Path) -> No
     uids = [str(sample.SOPInstanceUID) for sample in sent]
     until_settled(node, uids)
     entries = [node.ledger.find(uid) for uid in uids]
-    told = [(entry.state.value, [knee["laterality"] for knee in entry.reading["knees"]]) for entry in entries if entry]
+    told = [
+        (entry.state.value, [knee["laterality"] for knee in entry.reading["knees"]])
+        for entry in entries
+        if entry and entry.reading
+    ]
     assert told == [
         ("DELIVERED", ["R"]),
         ("DELIVERED", ["L"]),
@@ -121,7 +128,7 @@ def test_every_sample_comes_to_an_end_that_says_why(house, tmp_path: Path) -> No
 
 
 @needs("storescu", "dciodvfy", "dsr2html")
-def test_what_came_back_is_valid_and_can_be_read(house, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_what_came_back_is_valid_and_can_be_read(house: House, tmp_path: Path) -> None:
     """dciodvfy finds no error in any object that the peer received, and dsr2html shows the grade."""
     _, scp, _ = house
     assert scp.received(), "an earlier test of this file sends"
@@ -137,7 +144,7 @@ def test_what_came_back_is_valid_and_can_be_read(house, tmp_path: Path) -> None:
 
 
 @needs("storescu")
-def test_own_results_that_come_back_are_set_aside(house, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_own_results_that_come_back_are_set_aside(house: House, tmp_path: Path) -> None:
     """A PACS that routes Genu's results back to Genu starts no loop."""
     node, scp, _ = house
     before = len(scp.received())
@@ -147,7 +154,7 @@ def test_own_results_that_come_back_are_set_aside(house, tmp_path: Path) -> None
     assert node.ledger.counts().get(State.RECEIVED, 0) == 0
 
 
-def test_the_same_bytes_in_other_transfer_syntax_are_kept_and_flagged(house, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_the_same_bytes_in_other_transfer_syntax_are_kept_and_flagged(house: House, tmp_path: Path) -> None:
     """A UID that comes again with other bytes overwrites nothing and is shown as a conflict."""
     node, _, _ = house
     sample = samples(seed=8)[0]
@@ -165,7 +172,7 @@ def test_the_same_bytes_in_other_transfer_syntax_are_kept_and_flagged(house, tmp
     assert len(node.ledger.conflicts(uid)) == 1
 
 
-def test_the_command_line_shows_and_examines_the_running_node(house) -> None:  # type: ignore[no-untyped-def]
+def test_the_command_line_shows_and_examines_the_running_node(house: House) -> None:
     """`genu status`, `genu echo` and `genu check` speak with the node that runs."""
     node, _, _ = house
     told = json.loads(node.genu("status", "--json").stdout)

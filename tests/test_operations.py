@@ -28,9 +28,9 @@ from node.receive.counts import Counts
 from node.settings import Settings, tables
 from node.vault import Vault
 from tests.peers import have, needs
-from workers.secondary_capture import SERIES_NUMBER as SC_SERIES
-from workers.signature import IMPLEMENTATION_CLASS_UID
-from workers.structured_report import SERIES_NUMBER as SR_SERIES
+from workers.report.secondary_capture import SERIES_NUMBER as SC_SERIES
+from workers.report.signature import IMPLEMENTATION_CLASS_UID
+from workers.report.structured_report import SERIES_NUMBER as SR_SERIES
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from workers.photometric import _window, is_inverted, look_up, percentile_window, shows, upright
-from workers.pixels import Layout, Stored
+from workers.read.photometric import _window, is_inverted, look_up, percentile_window, shows, upright
+from workers.read.pixels import Layout, Stored
 
 
 def stored(bits: int, *, signed: bool = False, photometric: str = "MONOCHROME2") -> Stored:

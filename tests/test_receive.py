@@ -331,8 +331,30 @@ def test_a_file_that_the_system_refuses_is_answered_with_a700(tmp_path: Path) ->
         for _ in range(3):
             assert caller.store(encoded(large), large.SOPInstanceUID) == 0xA700
             assert list((tmp_path / "node" / "spool").iterdir()) == []
+        caller.announce(large.SOPInstanceUID)
+        caller.say(data(bytes(50_000), header=0))
+        assert wait_until(lambda: list((tmp_path / "node" / "spool").iterdir()))
+        for _ in range(12):
+            caller.say(data(bytes(50_000), header=0))
+        assert wait_until(lambda: list((tmp_path / "node" / "spool").iterdir()) == []), "it goes before the object ends"
+        caller.say(data(b"", header=2))
+        assert caller.status() == 0xA700
         assert caller.store(encoded(small), small.SOPInstanceUID) == 0x0000
     assert [path.stem for path in (tmp_path / "node" / "radiographs").rglob("*.dcm")] == [sha256(encoded(small))]
+
+
+def test_nothing_is_in_the_ledger_that_the_vault_did_not_take(node: Intake, tmp_path: Path) -> None:
+    """When the file cannot be put in its place there is no success and no row; afterwards the same object is taken."""
+    made, place = film(), node.vault.folder / "radiographs"
+    with node.call() as caller:
+        place.rename(tmp_path / "away")
+        try:
+            assert caller.store(encoded(made), made.SOPInstanceUID) == 0x0110
+            assert node.ledger.find(made.SOPInstanceUID) is None
+            assert node.spooled() == []
+        finally:
+            (tmp_path / "away").rename(place)
+        assert caller.store(encoded(made), made.SOPInstanceUID) == 0x0000
 
 
 class Troubled(Ledger):

@@ -29,9 +29,10 @@ from tests.sources import (
     named,
     reading,
 )
-from workers.identity import REFERENCES, text_of
-from workers.modules import PATIENT, STUDY
 from workers.report import refusal, report
+from workers.report.identity import REFERENCES, text_of
+from workers.report.modules import PATIENT, STUDY
+from workers.report.results import UNREPORTED
 
 RETRAINED = ModelIdentity(CARD.name, CARD.version, "0" * 64)
 
@@ -231,7 +232,7 @@ def test_a_source_without_text_gives_no_text() -> None:
 def test_every_reason_of_a_refusal_can_be_reported() -> None:
     """No coded reason is too long for a code value, nor its meaning for a code meaning."""
     failures = {"DECODER_LIMIT", "ATTEMPTS_EXHAUSTED", "FILE_LOST", "IDENTITY_MISSING", "INTERNAL"}
-    for code in REASONS.keys() - failures - {"OWN_OBJECT", "NOT_AN_IMAGE"}:
+    for code in REASONS.keys() - failures - set(UNREPORTED):
         [made] = made_of(header(), reading(refused=code)).values()
         texts = str(read_back(made.encode()))
         assert code in texts

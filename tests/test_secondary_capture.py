@@ -31,12 +31,11 @@ from tests.sources import (
     made_of,
     reading,
 )
-from workers import draw
-from workers.colours import TABLE, Bytes, heat_alpha, heat_colour
-from workers.draw import Row, picture
 from workers.prepare import Box
-from workers.report import film_png, overlay_png
-from workers.view import cut
+from workers.report import draw, film_png, overlay_png
+from workers.report.colours import TABLE, Bytes, heat_alpha, heat_colour
+from workers.report.draw import Row, picture
+from workers.report.view import cut
 
 GRADED = [name for name, what in READINGS.items() if any(knee.grade is not None for knee in what.knees)]
 

@@ -7,7 +7,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from workers.spacing import Spacing, SpacingKind, spacing_of
+from workers.read.spacing import Spacing, SpacingKind, spacing_of
 
 NOTHING = (None, None, "none")
 

@@ -17,8 +17,7 @@ from pydicom.sr.coding import Code
 from node.finding import Finding, KLGrade, Laterality
 from tests.peers import needs
 from tests.sources import CARD, NAMES, READINGS, RIGHT, SHARES, SOURCE_UID, dciodvfy, header, made_of, named, reading
-from workers import codes
-from workers.report import MadeObject
+from workers.report import MadeObject, codes
 
 CLASSES = {"comprehensive": "1.2.840.10008.5.1.4.1.1.88.33", "comprehensive-3d": "1.2.840.10008.5.1.4.1.1.88.34"}
 JAVA = "-Djdk.xml.xpathTotalOpLimit=0 -Djdk.xml.xpathExprOpLimit=0 -Djdk.xml.xpathExprGrpLimit=0"

@@ -15,7 +15,7 @@ from workers.training.augment import augment
 from workers.training.export import export
 from workers.training.films import compose, tight, without_joint
 from workers.training.fit import Progress, Recipe, fit, soft_labels
-from workers.training.knees import LabelsError, grade_counts, read_labels, upright
+from workers.training.knees import LabelledKnee, LabelsError, grade_counts, read_labels, upright
 
 HEADER = "path,patient,side,kl,split,inverted"
 
@@ -88,7 +88,7 @@ def test_soft_labels_lean_to_the_neighbours() -> None:
     assert labels[1, 2] > labels[1, 3]
 
 
-def tiny(tmp_path: Path) -> tuple[list, list, Recipe]:  # type: ignore[type-arg]
+def tiny(tmp_path: Path) -> tuple[list[LabelledKnee], list[LabelledKnee], Recipe]:
     """Bright and dark squares as KL 4 and KL 0: learnt in a few steps."""
     rows = []
     for number in range(24):

@@ -7,7 +7,7 @@ from importlib.resources import files
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from workers.colours import Bytes
+from workers.report.colours import Bytes
 
 Colour = tuple[int, int, int]
 WHITE: Colour = (240, 240, 240)
@@ -21,7 +21,7 @@ AMBER: Colour = (255, 196, 84)
 def font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
     """Inter, Regular or SemiBold, `size` pixels."""
     name = "Inter-SemiBold.otf" if bold else "Inter-Regular.otf"
-    content = (files("workers") / "fonts" / name).read_bytes()
+    content = (files("workers.report") / "fonts" / name).read_bytes()
     # The plain layout engine, so that no library of the machine changes a pixel.
     return ImageFont.truetype(io.BytesIO(content), size, layout_engine=ImageFont.Layout.BASIC)
 

@@ -4,7 +4,7 @@ import warnings
 
 from pydicom import Dataset
 
-from workers.header import text
+from workers.read.header import text
 
 FACTS = {
     "name": "PatientName",

@@ -28,11 +28,11 @@ from pydicom.uid import (
 from node.errors import Permanent, Ungradable
 from node.radiograph import TRANSFER_SYNTAXES
 from node.reasons import reason
-from workers.codestream import Codestream, codestream, mended
-from workers.confinement import memory_left_mb
-from workers.gate import frames
-from workers.header import text, whole
-from workers.parse import Source
+from workers.read.codestream import Codestream, codestream, mended
+from workers.read.confinement import memory_left_mb
+from workers.read.gate import frames
+from workers.read.header import text, whole
+from workers.read.parse import Source
 
 Words = npt.NDArray[np.uint16]
 

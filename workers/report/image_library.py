@@ -8,8 +8,8 @@ computed radiography often lacks (TID 1603 asks for them only where they are kno
 import highdicom as hd
 from pydicom.dataset import Dataset
 
-from workers import codes
-from workers.identity import text_of
+from workers.report import codes
+from workers.report.identity import text_of
 
 _CONTEXT = hd.sr.RelationshipTypeValues.HAS_ACQ_CONTEXT
 _CONTAINS = hd.sr.RelationshipTypeValues.CONTAINS

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from workers.colours import Bytes, Strength, heat_alpha, heat_colour
 from workers.prepare import Box, Grey
 from workers.read import Film
+from workers.report.colours import Bytes, Strength, heat_alpha, heat_colour
 
 LONGEST_SIDE = 1600
 """Of the film as the admin page shows it; the heat maps lie on the same grid."""

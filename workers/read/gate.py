@@ -6,7 +6,7 @@ from pydicom.uid import UID, DigitalXRayImageStorageForProcessing
 from node.errors import Permanent, Ungradable
 from node.radiograph import RADIOGRAPH_CLASSES, is_uid
 from node.reasons import reason
-from workers.header import items, text, whole
+from workers.read.header import items, text, whole
 
 OWN_NAME = "genu"
 """Manufacturer and model name of our results, and the manufacturer in their Contributing Equipment Sequence."""

@@ -14,14 +14,12 @@ from typing import Literal
 from pydicom.dataset import Dataset
 
 from node.finding import ModelIdentity, Outcome, Reading
-from workers.draw import Row
-from workers.identity import must_have_references, text_of
 from workers.read import Film
-from workers.secondary_capture import secondary_capture
-from workers.structured_report import structured_report
-from workers.view import Heat, film_png, overlay_png
-
-__all__ = ["MadeObject", "film_png", "overlay_png", "refusal", "report"]
+from workers.report.draw import Row
+from workers.report.identity import must_have_references, text_of
+from workers.report.secondary_capture import secondary_capture
+from workers.report.structured_report import structured_report
+from workers.report.view import Heat
 
 UNREPORTED = ("OWN_OBJECT", "NOT_AN_IMAGE", "NOT_A_RADIOGRAPH", "FOR_PROCESSING")
 """

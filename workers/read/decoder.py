@@ -52,7 +52,7 @@ class Decoder:
             # A fresh interpreter that inherits this one socket: no listening port, no GPU, no settings with
             # passwords. A session of its own keeps the terminal's Ctrl-C from it; it ends when the socket does.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "workers.decode", str(theirs.fileno()), *_arguments(limits)],
+                [sys.executable, "-m", "workers.read.decode", str(theirs.fileno()), *_arguments(limits)],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -21,10 +21,10 @@ from pydicom.uid import UID, Comprehensive3DSRStorage, ComprehensiveSRStorage
 
 from node.finding import Finding, Laterality, ModelIdentity, Reading
 from node.reasons import Reason
-from workers import codes
-from workers.identity import text_of
-from workers.image_library import image_library
-from workers.signature import MANUFACTURER, MODEL_NAME, ascii_only, derived_uid, device_uid, object_uid, result
+from workers.report import codes
+from workers.report.identity import text_of
+from workers.report.image_library import image_library
+from workers.report.signature import MANUFACTURER, MODEL_NAME, ascii_only, derived_uid, device_uid, object_uid, result
 
 SR_CLASSES = {"comprehensive": ComprehensiveSRStorage, "comprehensive-3d": Comprehensive3DSRStorage}
 SERIES_NUMBER = 9010

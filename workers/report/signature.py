@@ -14,9 +14,9 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from node import __version__
 from node.finding import ModelIdentity, Reading
-from workers import codes
-from workers.identity import copy_attributes, copy_identity, text_of, timezone_of
-from workers.modules import EQUIPMENT
+from workers.report import codes
+from workers.report.identity import copy_attributes, copy_identity, text_of, timezone_of
+from workers.report.modules import EQUIPMENT
 
 MANUFACTURER = "Genu"
 MODEL_NAME = "Genu"

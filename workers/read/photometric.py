@@ -14,8 +14,8 @@ import numpy.typing as npt
 from pydicom import Dataset
 from pydicom.pixels.processing import apply_color_lut
 
-from workers.header import STRANGE, items, numbers, text, whole, words
-from workers.pixels import Stored
+from workers.read.header import STRANGE, items, numbers, text, whole, words
+from workers.read.pixels import Stored
 
 Table = npt.NDArray[np.float32]
 """Something for each possible stored value, the lowest first."""

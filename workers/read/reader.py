@@ -24,15 +24,12 @@ from pydicom import Dataset, config
 
 from node.errors import Permanent, Ungradable
 from node.reasons import REASONS, reason
-from workers.decoder import Decoder, Limits, Stopped
-from workers.field import find_borders
-from workers.gate import MOST_FRAMES, SMALLEST
-from workers.header import MAX_HEADER_BYTES, decode
-from workers.patient import patient_facts
 from workers.prepare import Grey
-from workers.spacing import UNKNOWN, Spacing, SpacingKind
-
-__all__ = ["Film", "Reader", "Spacing", "SpacingKind", "patient_facts", "read_picture"]
+from workers.read.decoder import Decoder, Limits, Stopped
+from workers.read.field import find_borders
+from workers.read.gate import MOST_FRAMES, SMALLEST
+from workers.read.header import MAX_HEADER_BYTES, decode
+from workers.read.spacing import UNKNOWN, Spacing, SpacingKind
 
 # A warning of pydicom about a value quotes it, and it would be a patient's, on the standard error of a node.
 config.settings.reading_validation_mode = config.IGNORE

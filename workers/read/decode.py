@@ -1,7 +1,7 @@
 """
 The process that may be killed: everything that touches the bytes of an untrusted file happens here.
 
-    python -m workers.decode SOCKET SECONDS MEMORY_MB MAX_MEGAPIXELS FOR_PROCESSING
+    python -m workers.read.decode SOCKET SECONDS MEMORY_MB MAX_MEGAPIXELS FOR_PROCESSING
 
 It imports once, then reads one file after the other: a line of JSON in, a message out (see `send`). It may not
 write files, keeps no patient data between films, logs nothing, and ends when its parent does.
@@ -28,16 +28,16 @@ from pydicom.pixels.decoders.base import get_decoder
 from node.errors import Permanent, Ungradable
 from node.radiograph import TRANSFER_SYNTAXES
 from node.reasons import reason
-from workers.confinement import address_space_mb, allow_cpu, confine
-from workers.decoder import Limits
-from workers.field import Mask, find_borders, told_field
-from workers.gate import admit
-from workers.header import encode
-from workers.parse import open_source
-from workers.photometric import look_up, upright
-from workers.pixels import Stored, stored_frames
 from workers.prepare import Grey
-from workers.spacing import Spacing, spacing_of
+from workers.read.confinement import address_space_mb, allow_cpu, confine
+from workers.read.decoder import Limits
+from workers.read.field import Mask, find_borders, told_field
+from workers.read.gate import admit
+from workers.read.header import encode
+from workers.read.parse import open_source
+from workers.read.photometric import look_up, upright
+from workers.read.pixels import Stored, stored_frames
+from workers.read.spacing import Spacing, spacing_of
 
 ONE_VALUE = 0.995
 """An exposed field of which so much has one value shows nothing."""

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
 
-from workers.header import numbers, text, whole
-from workers.photometric import padding
-from workers.pixels import Stored, Words
 from workers.prepare import Grey
+from workers.read.header import numbers, text, whole
+from workers.read.photometric import padding
+from workers.read.pixels import Stored, Words
 
 Mask = npt.NDArray[np.bool_]
 

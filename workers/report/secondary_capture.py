@@ -20,12 +20,12 @@ from pydicom.uid import (
 )
 
 from node.finding import Laterality, ModelIdentity, Reading
-from workers import codes
-from workers.colours import Bytes
-from workers.draw import Row, picture
-from workers.identity import copy_attributes, text_of
 from workers.read import Film
-from workers.signature import MANUFACTURER, MODEL_NAME, code_item, local, object_uid, result, software_versions
+from workers.report import codes
+from workers.report.colours import Bytes
+from workers.report.draw import Row, picture
+from workers.report.identity import copy_attributes, text_of
+from workers.report.signature import MANUFACTURER, MODEL_NAME, code_item, local, object_uid, result, software_versions
 
 SERIES_NUMBER = 9001
 ALWAYS_LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)

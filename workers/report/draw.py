@@ -12,12 +12,12 @@ from datetime import datetime
 import numpy as np
 
 from node.finding import Finding, KLGrade, Laterality, ModelIdentity
-from workers.canvas import AMBER, DIM, GREY, WHITE, Canvas, shortened
-from workers.codes import GRADE_NAMES
-from workers.colours import Bytes
 from workers.prepare import Box
 from workers.read import Film
-from workers.view import Heat, cut, spread, under_heat, with_contours
+from workers.report.canvas import AMBER, DIM, GREY, WHITE, Canvas, shortened
+from workers.report.codes import GRADE_NAMES
+from workers.report.colours import Bytes
+from workers.report.view import Heat, cut, spread, under_heat, with_contours
 
 LONGEST_SIDE = 1600
 """Pixels of the picture's longer side, whatever the film's: 5.8 MB for two knees."""

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from pydicom import Dataset
 
-from workers.header import numbers, text
+from workers.read.header import numbers, text
 
 LEAST_MM, MOST_MM = 0.01, 2.0
 """No detector and no digitised film lies outside; such a value is a default or a mistake."""

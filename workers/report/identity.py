@@ -22,7 +22,7 @@ from pydicom.valuerep import DA, validate_value
 from node.errors import Permanent
 from node.radiograph import is_uid
 from node.reasons import reason
-from workers.modules import PATIENT, STUDY, TYPE_2
+from workers.report.modules import PATIENT, STUDY, TYPE_2
 
 log = structlog.get_logger()
 
