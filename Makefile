@@ -18,7 +18,7 @@ check: $(VENV)/.test ## Style and types
 	$(BIN)/mypy
 
 bench: $(VENV)/.test ## Measure, side by side with what else is installed
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m bench
 
 install: $(VENV)/.run ## What `run` needs, without running
 
