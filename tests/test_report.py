@@ -49,7 +49,7 @@ def test_a_graded_film_has_a_picture_and_a_report_and_a_refused_one_the_report_a
     assert all(made == ["SC", "SR"] for name, made in kinds.items() if name not in refused)
 
 
-@pytest.mark.parametrize("code", ["OWN_OBJECT", "NOT_AN_IMAGE"])
+@pytest.mark.parametrize("code", UNREPORTED)
 def test_what_would_come_back_for_ever_is_never_reported(code: str) -> None:
     """A report on a report would be routed back and reported on again."""
     assert made_of(header(), reading(refused=code)) == {}
