@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any
 
 from pydicom.misc import is_dicom
+from rich.console import Console
 from rich.progress import track
 
 from node.errors import Permanent, Ungradable
@@ -49,7 +50,9 @@ class Desk:
     def grade(self, given: Sequence[Path], *, progress: bool = False) -> Iterator[dict[str, Any]]:
         """What is said of each file, as JSON; folders stand for the files in them."""
         files = [file for path in given for file in _files(path)]
-        yield from (self._one(file) for file in (track(files, "Grading") if progress else files))
+        yield from (
+            self._one(file) for file in (track(files, "Grading", console=Console(stderr=True)) if progress else files)
+        )
 
     def _one(self, file: Path) -> dict[str, Any]:
         try:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from rich.console import Console
 from rich.progress import track
 
 from workers.grade import softmax
@@ -34,7 +35,7 @@ def answers(model: Model, knees: Sequence[LabelledKnee]) -> tuple[npt.NDArray[np
     """Logits (n, 5) and, for each knee, the highest value of its predicted grade's map (n,)."""
     logits, heights = [], []
     size = model.card.input_size
-    for at in track(range(0, len(knees), BATCH), "Grading", transient=True):
+    for at in track(range(0, len(knees), BATCH), "Grading", transient=True, console=Console(stderr=True)):
         batch = np.stack([prepare(knee.read(), size) for knee in knees[at : at + BATCH]])
         scores, maps = model.run(batch)
         logits.append(scores)
