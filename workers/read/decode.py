@@ -106,7 +106,7 @@ def answer(request: dict[str, Any], limits: Limits, channel: socket.socket) -> N
                 films = [develop(frame, source.header) for frame in stored]
                 told["films"] = [_described(film) for film in films]
                 parts = [part for film in films for part in (film.pixels.data, film.field.view(np.uint8).data)]
-        told["header"] = len(header)
+        told["header"], told["syntax"] = len(header), str(source.transfer_syntax)
         parts.insert(0, header)
     except (Ungradable, Permanent) as refusal:
         told, parts = _refusal(refusal), []

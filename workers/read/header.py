@@ -15,13 +15,16 @@ from typing import Any
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import FileMetaDataset
 from pydicom.errors import BytesLengthException
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_data_element
 from pydicom.tag import BaseTag, Tag
+from pydicom.uid import UID
 
 from node.errors import Ungradable
+from node.radiograph import is_uid
 from node.reasons import reason
 
 MAX_ELEMENTS = 20_000
@@ -116,9 +119,13 @@ def encode(header: Dataset) -> bytes:
     return written
 
 
-def decode(written: bytes) -> Dataset:
-    """The data set that `encode` wrote."""
-    return read_dataset(BytesIO(written), is_implicit_VR=False, is_little_endian=True)
+def decode(written: bytes, transfer_syntax_uid: str) -> Dataset:
+    """The data set that `encode` wrote; its file meta information says how the pixels came, lossy or not."""
+    header = read_dataset(BytesIO(written), is_implicit_VR=False, is_little_endian=True)
+    header.file_meta = FileMetaDataset()
+    if is_uid(transfer_syntax_uid):
+        header.file_meta.TransferSyntaxUID = UID(transfer_syntax_uid)
+    return header
 
 
 def _encoded(dataset: Dataset, depth: int, count: list[int]) -> bytes:

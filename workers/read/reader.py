@@ -172,15 +172,18 @@ def _received(decoder: Decoder, limits: Limits, until: float) -> list[Film] | li
     if not 0 <= int(told["header"]) <= MAX_HEADER_BYTES:
         raise Ungradable(reason("UNREADABLE"), "the decoder's answer makes no sense")
     header = bytes(decoder.take(int(told["header"]), until))
+    headers = [decode(header, str(told["syntax"])) for _ in described or [None]]
     if "films" not in told:
-        return [decode(header)]
-    return [_film(decoder, each, shape, header, until) for each, shape in zip(described, shapes, strict=True)]
+        return headers
+    return [
+        _film(decoder, each, shape, own, until) for each, shape, own in zip(described, shapes, headers, strict=True)
+    ]
 
 
-def _film(decoder: Decoder, told: Mapping[str, Any], shape: tuple[int, int], header: bytes, until: float) -> Film:
+def _film(decoder: Decoder, told: Mapping[str, Any], shape: tuple[int, int], header: Dataset, until: float) -> Film:
     cells = shape[0] * shape[1]
     pixels = np.frombuffer(decoder.take(cells * 4, until), np.float32).reshape(shape)
     field = np.frombuffer(decoder.take(cells, until), np.uint8).reshape(shape) != 0
     row_mm, column_mm, kind = told["spacing"]
     notes = tuple(str(note) for note in told["notes"])
-    return Film(pixels, field, Spacing(row_mm, column_mm, SpacingKind(kind)), decode(header), notes)
+    return Film(pixels, field, Spacing(row_mm, column_mm, SpacingKind(kind)), header, notes)

@@ -1,0 +1,30 @@
+"""A film that came as lossy JPEG without saying so gave a Secondary Capture marked as never compressed with loss."""
+
+from pathlib import Path
+
+import pytest
+from pydicom.uid import JPEG2000, UID, JPEG2000Lossless, JPEGBaseline8Bit
+
+from tests.peers import needs
+from tests.radiograph_files import Way, full_window, write
+from tests.sources import CARD, MADE_AT, RIGHT, heat, reading
+from workers.read import Reader
+from workers.report import report
+
+
+@needs("dcmcjpeg")
+@pytest.mark.parametrize(("syntax", "wanted"), [(JPEGBaseline8Bit, "01"), (JPEG2000, "01"), (JPEG2000Lossless, "00")])
+def test_the_syntax_tells_what_the_header_does_not(tmp_path: Path, syntax: UID, wanted: str) -> None:
+    """The reader passes on how the pixels came, and the result carries the mark (PS3.3 C.7.6.1.1.5)."""
+    stored, allocated = (8, 8) if syntax == JPEGBaseline8Bit else (12, 16)
+    taken = {"LossyImageCompression": None}
+    way = full_window(Way("lossy", stored=stored, allocated=allocated, syntax=syntax, attributes=taken))
+    reader = Reader(seconds=30, memory_mb=1024, max_megapixels=40)
+    try:
+        (film,) = reader.read(write(way, tmp_path / "film.dcm"))
+    finally:
+        reader.close()
+    del film.header.LossyImageCompression
+    made = report(film, reading(RIGHT), [heat()], CARD, sr_class="comprehensive", made_at=MADE_AT)
+    (picture,) = [each.dataset for each in made if each.kind == "SC"]
+    assert picture.LossyImageCompression == wanted
