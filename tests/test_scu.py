@@ -297,6 +297,7 @@ def test_nobody_else_takes_the_answer_away(files: list[Path]) -> None:
         assert link.store(parcel(files[0])) == 0
         assert link._association is not None
         assert not link._association.is_alive()
+        assert link._association.dul.daemon
 
 
 @pytest.mark.parametrize("end", ["abort", "release", "cut"])

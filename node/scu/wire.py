@@ -74,6 +74,7 @@ class Caller(AE):
         # of a caller, and now and then it takes away the answer that `send_c_store` waits for (once in some hundred).
         assoc.start = lambda: None  # type: ignore[method-assign]
         assoc._is_paused = True
+        assoc.dul.daemon = True  # and its first thread, were it stuck in a call, must not keep the process from ending
         return self.wire
 
 
