@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from node.ledger import tables
@@ -16,23 +17,34 @@ _FORGOTTEN_AFTER = timedelta(days=1)
 """Workers are named by their process: their number would only grow."""
 
 
+# Made once: a sender waits for these, and to make a statement takes longer than to run it.
+_NEW = {
+    dialect: made.on_conflict_do_nothing(index_elements=["sop_instance_uid"]).returning(
+        tables.radiograph.c.sop_instance_uid
+    )
+    for dialect, made in (
+        ("sqlite", sqlite.insert(tables.radiograph)),
+        ("postgresql", postgresql.insert(tables.radiograph)),
+    )
+}
+_OWN = sa.select(tables.result_object.c.kind).where(tables.result_object.c.sop_instance_uid == sa.bindparam("uid"))
+
+
 def keep(connection: Connection, came: Radiograph, put_aside: str | None) -> Kept:
     """The object has a row, or is known to have one."""
     own = is_result(connection, came.sop_instance_uid)
     aside = "OWN_OBJECT" if own else put_aside
     state = State.NOT_ANALYSED if aside else State.RECEIVED
     made = connection.execute(
-        insert(connection, tables.radiograph)
-        .values(
+        _NEW[connection.dialect.name],
+        {
             **_as_it_came(came),
-            state=state.value,
-            reason=reason(aside).code if aside else None,
-            detail="",
-            attempts=0,
-            changed_at=came.received_at,
-        )
-        .on_conflict_do_nothing(index_elements=["sop_instance_uid"])
-        .returning(tables.radiograph.c.sop_instance_uid)
+            "state": state.value,
+            "reason": reason(aside).code if aside else None,
+            "detail": "",
+            "attempts": 0,
+            "changed_at": came.received_at,
+        },
     ).first()
     if made is not None:
         told = f"{came.size} bytes from {came.calling_ae_title} at {came.calling_host}"
@@ -76,8 +88,7 @@ def _as_it_came(came: Radiograph) -> dict[str, object]:
 
 def is_result(connection: Connection, uid: str) -> bool:
     """Whether Genu made the object of that UID."""
-    found = sa.select(tables.result_object.c.kind).where(tables.result_object.c.sop_instance_uid == uid)
-    return connection.execute(found).first() is not None
+    return connection.execute(_OWN, {"uid": uid}).first() is not None
 
 
 def raise_flag(connection: Connection, uid: str, flag: str) -> bool:

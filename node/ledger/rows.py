@@ -11,6 +11,8 @@ from sqlalchemy.engine import Connection, RowMapping
 from node.ledger import tables
 from node.ledger.states import State, check_move
 
+_NOTE = sa.insert(tables.journal)
+
 
 def now() -> datetime:
     return datetime.now(UTC)
@@ -23,9 +25,8 @@ def insert(connection: Connection, table: sa.Table) -> sqlite.Insert | postgresq
 
 def note(connection: Connection, uid: str, what: str, *, detail: str = "", by: str, at: datetime | None = None) -> None:
     """The journal has one more line."""
-    connection.execute(
-        sa.insert(tables.journal).values(sop_instance_uid=uid, at=at or now(), what=what, detail=detail, by=by)
-    )
+    line = {"sop_instance_uid": uid, "at": at or now(), "what": what, "detail": detail, "by": by}
+    connection.execute(_NOTE, line)
 
 
 def hold(connection: Connection, uid: str) -> RowMapping | None:
