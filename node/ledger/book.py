@@ -7,6 +7,7 @@ from typing import Any
 
 from node.ledger import claims, deliveries, keeping, tallies, views
 from node.ledger.database import Database
+from node.ledger.group_commit import GroupCommit
 from node.ledger.rows import hold, move, note
 from node.ledger.states import State
 from node.ledger.tallies import Tally
@@ -36,6 +37,7 @@ class Ledger:
 
     def __init__(self, url: str) -> None:
         self._database = Database(url)
+        self._group = GroupCommit(self._database)
 
     def upgrade(self) -> None:
         """The tables are those of this version; what is in them stays. Several processes may do it at once."""
@@ -49,6 +51,8 @@ class Ledger:
 
     def keep(self, radiograph: Radiograph, *, put_aside: str | None = None) -> Kept:
         """A new radiograph is RECEIVED, or NOT_ANALYSED because of `put_aside`; any other is told for what it is."""
+        if self._database.has_one_writer:
+            return self._group.keep(radiograph, put_aside)
         with self._database.write() as connection:
             return keeping.keep(connection, radiograph, put_aside)
 

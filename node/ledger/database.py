@@ -54,6 +54,11 @@ class Database:
             threading.Lock() if self._sqlite else contextlib.nullcontext()
         )
 
+    @property
+    def has_one_writer(self) -> bool:
+        """Whether transactions that write queue for each other."""
+        return self._sqlite
+
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
         """One transaction that may change rows. Raises Transient when the database does not answer or is full."""
