@@ -11,12 +11,10 @@ from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.acse import ACSE
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_ECHO, C_STORE
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
 
-from node.radiograph import is_uid
 from node.receive import statuses
 from node.receive.arrival import Arrival
 from node.receive.counts import Counts
@@ -167,31 +165,18 @@ class IncomingAssociation(Association):
 
     def _serve_request(self, msg: Any, context_id: int) -> None:
         request = cast(Request, msg)
-        response = self._echo(request.command) if request.is_echo else self._store(request)
-        response.MessageIDBeingRespondedTo = request.command.message_id
-        self.dimse.send_msg(response, context_id)
-        self.inbox.answered()
+        status, comment = self._echo(request.command) if request.is_echo else self._store(request)
+        self.inbox.answer(request.command, status, comment)
 
-    def _echo(self, command: Command) -> C_ECHO:
-        response = C_ECHO()
-        response.AffectedSOPClassUID = command.context.abstract_syntax
-        fits = command.sop_class_uid == command.context.abstract_syntax
-        response.Status = statuses.SUCCESS if fits else statuses.CLASS_NOT_SUPPORTED
+    def _echo(self, command: Command) -> tuple[int, str]:
         self.door.counts.echoed()
-        return response
+        fits = command.sop_class_uid == command.context.abstract_syntax
+        return (statuses.SUCCESS if fits else statuses.CLASS_NOT_SUPPORTED), ""
 
-    def _store(self, request: Request) -> C_STORE:
+    def _store(self, request: Request) -> tuple[int, str]:
         if request.arrival is None:  # the command says that no data set follows
             status, comment = statuses.CANNOT_UNDERSTAND, "C-STORE without a data set"
         else:
             status, comment = self.door.keep(request.arrival, self.sender)
         self.door.counts.answered(status)
-        response = C_STORE()
-        if is_uid(request.command.sop_class_uid):
-            response.AffectedSOPClassUID = request.command.sop_class_uid
-        if is_uid(request.command.sop_instance_uid):
-            response.AffectedSOPInstanceUID = request.command.sop_instance_uid
-        response.Status = status
-        if comment:
-            response.ErrorComment = comment  # type: ignore[assignment]
-        return response
+        return status, comment

@@ -12,8 +12,10 @@ from typing import Any, Protocol, cast
 
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 
+from node.radiograph import is_uid
 from node.receive.arrival import Arrival, Overrun
 from node.receive.upper_layer import DataTransfer
 
@@ -27,7 +29,14 @@ _LOOK_UP_SECONDS = 0.25
 _C_STORE_RQ = 0x0001
 _C_ECHO_RQ = 0x0030
 _C_CANCEL_RQ = 0x0FFF
+_RESPONSE = 0x8000
 _NO_DATA_SET = 0x0101
+_ERROR_COMMENT = 0x0902
+_PART_OF_COMMAND, _LAST_OF_COMMAND = b"\1", b"\3"
+"""Message control headers, PS3.8 E.2."""
+_AROUND_FRAGMENT = 6
+"""Bytes of a P-DATA-TF's value beside the fragment: length, context, message control header (PS3.8 9.3.5)."""
+_COMMENT_LIMIT = 64
 
 
 class ProtocolFault(Exception):  # noqa: N818 - the peer's fault
@@ -86,8 +95,16 @@ class Inbox(DIMSEServiceProvider):
         """Whether an object is on its way, or waits for its answer."""
         return self._begun != self._answered
 
-    def answered(self) -> None:
-        """The association's thread has sent the response to one request."""
+    def answer(self, command: Command, status: int, comment: str = "") -> None:
+        """The response to a request is on its way."""
+        encoded = write_response(command, status, comment)
+        room = max(1, self.maximum_pdu_size - _AROUND_FRAGMENT) if self.maximum_pdu_size else len(encoded)
+        for at in range(0, len(encoded), room):
+            header = _LAST_OF_COMMAND if at + room >= len(encoded) else _PART_OF_COMMAND
+            message = P_DATA()
+            fragment = header + encoded[at : at + room]
+            message.presentation_data_value_list.append((cast(int, command.context.context_id), fragment))
+            self.dul.send_pdu(message)
         self._answered += 1
 
     def get_msg(self, block: bool = False) -> Any:
@@ -206,6 +223,26 @@ def read_command(encoded: bytes, context: PresentationContext) -> Command:
         has_data_set=_number(elements, 0x0800) != _NO_DATA_SET,
         context=context,
     )
+
+
+def write_response(command: Command, status: int, comment: str = "") -> bytes:
+    """The command set that answers a request (PS3.7 9.3.1.2 and 9.3.5.2), as plainly encoded as it is read."""
+    values = {
+        0x0002: command.sop_class_uid.encode() if is_uid(command.sop_class_uid) else b"",
+        0x0100: (command.field | _RESPONSE).to_bytes(2, "little"),
+        0x0120: command.message_id.to_bytes(2, "little"),
+        0x0800: _NO_DATA_SET.to_bytes(2, "little"),
+        0x0900: status.to_bytes(2, "little"),
+        _ERROR_COMMENT: comment[:_COMMENT_LIMIT].encode("ascii", errors="replace"),
+        0x1000: command.sop_instance_uid.encode() if is_uid(command.sop_instance_uid) else b"",
+    }
+    elements = b"".join(_element(number, value) for number, value in values.items() if value)
+    return _element(0x0000, len(elements).to_bytes(4, "little")) + elements
+
+
+def _element(number: int, value: bytes) -> bytes:
+    pad = b"" if len(value) % 2 == 0 else b" " if number == _ERROR_COMMENT else b"\0"
+    return b"\0\0" + number.to_bytes(2, "little") + (len(value) + len(pad)).to_bytes(4, "little") + value + pad
 
 
 def _number(elements: dict[int, bytes], element: int) -> int:
