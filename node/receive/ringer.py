@@ -10,6 +10,12 @@ log = structlog.get_logger()
 
 _LIMIT = 10000
 
+_PAUSE_SECONDS = 0.01
+"""
+After each ring. It costs a millisecond of this process, for which every association would have to wait: in a burst
+the objects come first. Ninety rings a second are more than workers answer, and who waits for a worker waits longer.
+"""
+
 
 class Bell(Protocol):
     """`node.broker.Bell`, as much of it as is needed here."""
@@ -25,6 +31,7 @@ class Ringer:
         self._bell = bell
         self._uids: queue.Queue[str | None] = queue.Queue(_LIMIT)
         self._thread = threading.Thread(target=self._run, name="ringer", daemon=True)
+        self._stopping = threading.Event()
 
     def start(self) -> None:
         """What is rung from now on reaches the bell."""
@@ -39,6 +46,7 @@ class Ringer:
 
     def stop(self, seconds: float) -> None:
         """What was on the list has been rung, as far as that went in so many seconds."""
+        self._stopping.set()
         try:
             self._uids.put_nowait(None)
         except queue.Full:
@@ -51,3 +59,4 @@ class Ringer:
                 self._bell.ring(uid)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with the broker, the radiograph is safe
                 log.warning("bell_failed", sop_instance_uid=uid, error=type(error).__name__)
+            self._stopping.wait(_PAUSE_SECONDS)
