@@ -93,7 +93,7 @@ def test_every_uid_is_rung_in_order_and_what_is_left_at_the_end_at_once() -> Non
     uids = [f"1.{number}" for number in range(2000)]
     for uid in uids:
         ringer.ring(uid)
-    ringer.stop(5)
+    ringer.stop(8)
     assert [bell.rung.get_nowait() for _ in uids] == uids
 
 

@@ -10,10 +10,10 @@ log = structlog.get_logger()
 
 _LIMIT = 10000
 
-_PAUSE_SECONDS = 0.01
+_PAUSE_SECONDS = 0.02
 """
 After each ring. It costs a millisecond of this process, for which every association would have to wait: in a burst
-the objects come first. Ninety rings a second are more than workers answer, and who waits for a worker waits longer.
+the objects come first. Forty rings a second are more than workers answer, and the sweep makes up what they miss.
 """
 
 
