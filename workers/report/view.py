@@ -1,18 +1,21 @@
 """What is seen of a film: a knee cut out of it, and its heat map laid over it, at the film's own sharpness."""
 
+import io
 from typing import Protocol
 
 import cv2
 import numpy as np
-import numpy.typing as npt
+from PIL import Image
 
 from workers.prepare import Box, Grey
 from workers.read import Film
-from workers.report.colours import Bytes, Strength, heat_alpha, heat_colour
+from workers.report.colours import TABLE, Bytes, Strength, heat_alpha, heat_colour
 
 LONGEST_SIDE = 1600
 """Of the film as the admin page shows it; the heat maps lie on the same grid."""
 CONTOUR, CONTOUR_ALPHA = 245, 0.6
+OPACITY = (heat_alpha(np.linspace(0, 1, 256, dtype=np.float32)) * 255).round().astype(np.uint8).tobytes()
+"""Of each colour of TABLE."""
 
 
 class Heat(Protocol):
@@ -87,24 +90,33 @@ def with_contours(rgb: Bytes, strength: Strength, levels: tuple[float, ...]) -> 
 def film_png(film: Film) -> bytes:
     """The film as an 8-bit grey PNG, its longer side at most LONGEST_SIDE."""
     width, height, _ = shown_size(film)
-    grey = (np.clip(film.pixels, 0, 1) * 255).round().astype(np.uint8)
-    if grey.shape != (height, width):
-        grey = np.asarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    return _png(grey)
+    shown = film.pixels
+    if shown.shape != (height, width):
+        shown = np.asarray(cv2.resize(shown, (width, height), interpolation=cv2.INTER_AREA), dtype=np.float32)
+    grey = (np.clip(shown, 0, 1) * 255).round().astype(np.uint8)
+    # Of all strategies the fastest on radiographs, and the one with the fewest bytes.
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+    written, content = cv2.imencode(".png", grey, options)
+    if not written:
+        raise ValueError("OpenCV could not write the PNG")
+    return content.tobytes()
 
 
 def overlay_png(film: Film, box: Box, heat_map: Heat) -> bytes:
-    """The heat map of `box` as an RGBA PNG on the grid of `film_png`, transparent elsewhere."""
+    """The heat map of `box` as a PNG on the grid of `film_png`, transparent elsewhere."""
     width, height, scale = shown_size(film)
     x0, y0, x1, y1 = (round(edge * scale) for edge in (box.x0, box.y0, box.x1, box.y1))
     strength = spread(heat_map, max(x1 - x0, 1), max(y1 - y0, 1))
     inside = strength[max(-y0, 0) : height - y0, max(-x0, 0) : width - x0]
-    overlay: npt.NDArray[np.uint8] = np.zeros((height, width, 4), np.uint8)
+    overlay: Bytes = np.zeros((height, width), np.uint8)
     top, left = max(y0, 0), max(x0, 0)
-    place = overlay[top : top + inside.shape[0], left : left + inside.shape[1]]
-    place[..., :3] = heat_colour(inside)[..., ::-1]  # OpenCV writes BGRA
-    place[..., 3] = (heat_alpha(inside) * 255).round()
-    return _png(overlay)
+    overlay[top : top + inside.shape[0], left : left + inside.shape[1]] = (inside * 255).round()
+    # A palette with an opacity for each colour: a tenth of the time that four channels take, and half the bytes.
+    picture = Image.frombytes("P", (width, height), overlay.tobytes())
+    picture.putpalette(TABLE.tobytes())
+    content = io.BytesIO()
+    picture.save(content, "PNG", transparency=OPACITY, compress_level=3)
+    return content.getvalue()
 
 
 def shown_size(film: Film) -> tuple[int, int, float]:
@@ -112,10 +124,3 @@ def shown_size(film: Film) -> tuple[int, int, float]:
     rows, columns = film.pixels.shape
     scale = min(LONGEST_SIDE / max(rows, columns), 1.0)
     return max(round(columns * scale), 1), max(round(rows * scale), 1), scale
-
-
-def _png(image: Bytes) -> bytes:
-    written, content = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 3])
-    if not written:
-        raise ValueError("OpenCV could not write the PNG")
-    return content.tobytes()
