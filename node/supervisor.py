@@ -59,10 +59,6 @@ class Supervisor:
         finally:
             self._end()
 
-    def pids(self) -> dict[str, int]:
-        """The process id of every part that runs, by its words."""
-        return {" ".join(part.words): part.process.pid for part in self._parts if part.process}
-
     def _tend(self, part: Part) -> None:
         now = time.monotonic()
         if part.process is None:

@@ -12,7 +12,6 @@ from rich.progress import track
 
 from node.errors import Permanent, Ungradable
 from node.finding import Laterality, Outcome, reason_as_json
-from node.reasons import reason
 from node.settings import Settings
 from workers.analysis import Analysis, analyse, refused
 from workers.read import Film, Reader, read_picture
@@ -34,12 +33,7 @@ class Desk:
         engine, threads = self._work.engine, self._work.threads
         self._finder = load(FINDER, engine=engine, threads=threads)
         self._grader = load(model or self._work.model, engine=engine, threads=threads)
-        self._reader = Reader(
-            seconds=self._work.decode_seconds,
-            memory_mb=self._work.decode_memory_mb,
-            max_megapixels=self._work.max_megapixels,
-            for_processing=self._work.grade_for_processing,
-        )
+        self._reader = Reader.within(self._work)
 
     def __enter__(self) -> "Desk":
         return self
@@ -81,10 +75,8 @@ class Desk:
             if self._side:
                 film.header.ImageLaterality = Laterality(self._side).value
         else:
-            films = self._reader.read(file)
-            if len(films) != 1:
-                raise Ungradable(reason("MANY_FRAMES"), f"{len(films)} frames")
-            film, uid = films[0], str(films[0].header.get("SOPInstanceUID", ""))
+            film = self._reader.film(file)
+            uid = str(film.header.get("SOPInstanceUID", ""))
         return film, analyse(uid, film, finder=self._finder, grader=self._grader)
 
     def _write(self, file: Path, film: Film, analysis: Analysis) -> list[Path]:

@@ -14,7 +14,6 @@ from pydicom import Dataset
 from node.errors import Permanent, Transient, Ungradable
 from node.finding import Outcome
 from node.ledger import Entry, Ledger
-from node.reasons import reason
 from node.settings import Settings
 from node.vault import Vault
 from workers.analysis import Analysis, analyse, refused
@@ -62,12 +61,9 @@ def read_and_analyse(entry: Entry, bench: Bench) -> tuple[Source, Analysis]:
     """What was received, as far as it can be read, and what is said of it."""
     uid, path = entry.sop_instance_uid, bench.vault.radiograph(entry.sha256)
     try:
-        films = bench.reader.read(path)
-        if len(films) != 1:
-            raise Ungradable(reason("MANY_FRAMES"), f"{len(films)} frames")
+        film = bench.reader.film(path)
     except Ungradable as refusal:
         return Source(header=header_of(path, bench.reader)), refused(uid, refusal)
-    film = films[0]
     return Source(film.header, film), analyse(uid, film, finder=bench.finder, grader=bench.grader)
 
 

@@ -56,12 +56,7 @@ def set_up(settings: Settings, name: str) -> Bench:
         settings=settings,
         vault=Vault(settings.storage.folder),
         ledger=Ledger(settings.database_url),
-        reader=Reader(
-            seconds=work.decode_seconds,
-            memory_mb=work.decode_memory_mb,
-            max_megapixels=work.max_megapixels,
-            for_processing=work.grade_for_processing,
-        ),
+        reader=Reader.within(work),
         finder=load(FINDER, engine=work.engine, threads=work.threads),
         grader=load(work.model, engine=work.engine, threads=work.threads),
     )

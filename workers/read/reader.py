@@ -24,6 +24,7 @@ from pydicom import Dataset, config
 
 from node.errors import Permanent, Ungradable
 from node.reasons import REASONS, reason
+from node.settings import Work
 from workers.prepare import Grey
 from workers.read.decoder import Decoder, Limits, Stopped
 from workers.read.field import find_borders
@@ -76,6 +77,23 @@ class Reader:
             If the process cannot be started.
         """
         return [film for film in self._ask(path, header_only=False) if isinstance(film, Film)]
+
+    @classmethod
+    def within(cls, work: Work) -> "Reader":
+        """A reader with the limits of the settings."""
+        return cls(
+            seconds=work.decode_seconds,
+            memory_mb=work.decode_memory_mb,
+            max_megapixels=work.max_megapixels,
+            for_processing=work.grade_for_processing,
+        )
+
+    def film(self, path: Path) -> Film:
+        """The one film of a file; raises as `read` does, and Ungradable MANY_FRAMES where there are more."""
+        films = self.read(path)
+        if len(films) != 1:
+            raise Ungradable(reason("MANY_FRAMES"), f"{len(films)} frames")
+        return films[0]
 
     def header(self, path: Path) -> Dataset:
         """The header of a file, also of one that `read` refuses; raises as `read` does if it cannot be parsed."""

@@ -22,6 +22,7 @@ from pydicom.valuerep import DA, validate_value
 from node.errors import Permanent
 from node.radiograph import is_uid
 from node.reasons import reason
+from workers.read.header import STRANGE
 from workers.report.modules import PATIENT, STUDY, TYPE_2
 
 log = structlog.get_logger()
@@ -33,8 +34,6 @@ KEYS = ("PatientID", "PatientName", "IssuerOfPatientID", "AccessionNumber", "Stu
 """What a PACS matches by: copied even where a value breaks a rule."""
 
 _TIMEZONE = re.compile(r"[+-][01]\d[0-5]\d")
-_STRANGE = (ValueError, TypeError, LookupError, NotImplementedError, AttributeError, OverflowError)
-"""What pydicom raises when it meets a value that its VR does not allow."""
 
 
 def must_have_references(header: Dataset) -> None:
@@ -81,7 +80,7 @@ def copy_attributes(header: Dataset, keywords: Iterable[str], into: Dataset) -> 
             try:
                 element = copy.deepcopy(header[tag])
                 decode(element)
-            except _STRANGE:
+            except STRANGE:
                 unsound.append(keyword)
                 continue
             if keyword in KEYS or is_sound(element):
@@ -116,7 +115,7 @@ def is_sound(element: DataElement) -> bool:
                 validate_value(element.VR, told, config.RAISE)
             if element.VR == "DA" and value:
                 DA(str(value))
-    except _STRANGE:
+    except STRANGE:
         return False
     return element.keyword != "PatientSex" or not element.value or element.value in ("M", "F", "O")
 
@@ -127,7 +126,7 @@ def text_of(header: Dataset, keyword: str) -> str:
         warnings.simplefilter("ignore")
         try:
             value = header.get(keyword)
-        except _STRANGE:
+        except STRANGE:
             return ""
     if value is None:
         return ""
