@@ -48,6 +48,50 @@ class ModelIdentity:
 
 
 @dataclass(frozen=True)
+class Certainty:
+    """
+    How sure a model is of a grade.
+
+    `lowest` to `highest` are the grades that could not be ruled out: of a hundred knees of any one grade
+    like those that the model was calibrated on, the set holds the true grade of 100 * `level`.
+    `undecided` are two neighbours of which one is hardly likelier than the other. `spread` is the
+    standard deviation, in grades, of the expected grade over the views that the model took of the knee
+    (by each of its networks, as seen and mirrored); None for a model that takes one view.
+    """
+
+    lowest: KLGrade
+    highest: KLGrade
+    level: float
+    undecided: tuple[KLGrade, KLGrade] | None = None
+    spread: float | None = None
+
+    @property
+    def words(self) -> str:
+        """The set as a person says it: "KL 2" or "KL 1 to 2"."""
+        return f"KL {self.lowest}" if self.lowest == self.highest else f"KL {self.lowest} to {self.highest}"
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "set": [int(self.lowest), int(self.highest)],
+            "level": self.level,
+            "undecided": [int(grade) for grade in self.undecided] if self.undecided else None,
+            "spread": None if self.spread is None else round(self.spread, 3),
+        }
+
+    @classmethod
+    def from_json(cls, told: dict[str, Any]) -> "Certainty":
+        lowest, highest = (KLGrade(grade) for grade in told["set"])
+        undecided = told["undecided"]
+        return cls(
+            lowest,
+            highest,
+            level=told["level"],
+            undecided=(KLGrade(undecided[0]), KLGrade(undecided[1])) if undecided else None,
+            spread=told["spread"],
+        )
+
+
+@dataclass(frozen=True)
 class Finding:
     """
     One knee: its side, where it lies, and its grade or the reason why it has none.
@@ -65,6 +109,13 @@ class Finding:
     reason: Reason | None = None
     empty_map: bool = False
     """True if no cell of the grade's map speaks for it: there is nothing to show."""
+    certainty: Certainty | None = None
+    """None where there is no grade, and in answers of before there was such a thing."""
+
+    @property
+    def confidence(self) -> float | None:
+        """The probability of the grade that is given."""
+        return None if self.grade is None or self.probabilities is None else self.probabilities[self.grade]
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -73,6 +124,8 @@ class Finding:
             "box": [round(edge, 1) for edge in self.box],
             "grade": None if self.grade is None else int(self.grade),
             "probabilities": None if self.probabilities is None else [round(p, 5) for p in self.probabilities],
+            "confidence": None if self.confidence is None else round(self.confidence, 5),
+            "certainty": self.certainty.as_json() if self.certainty else None,
             "reason": reason_as_json(self.reason),
             "empty_map": self.empty_map,
         }
@@ -87,6 +140,7 @@ class Finding:
             probabilities=None if told["probabilities"] is None else tuple(told["probabilities"]),
             reason=reason(told["reason"]["code"]) if told.get("reason") else None,
             empty_map=told.get("empty_map", False),
+            certainty=Certainty.from_json(told["certainty"]) if told.get("certainty") else None,
         )
 
 

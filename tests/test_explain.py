@@ -8,7 +8,7 @@ from pytorch_grad_cam.utils.image import scale_cam_image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from safetensors.torch import load_file
 
-from node.finding import KLGrade, Laterality
+from node.finding import Certainty, KLGrade, Laterality
 from workers.explain import explain, grad_cam
 from workers.grade import Graded
 from workers.knees import Knee
@@ -35,7 +35,7 @@ def network(name: str) -> Grader:
     torch.manual_seed(5)
     made = GRADERS[name]()
     if name == "efficientnet_lite0":
-        made.load_state_dict(load_file(WEIGHTS / load("kl-lite0").card.weights))
+        made.load_state_dict(load_file(WEIGHTS / load("kl-lite0").card.weights[0].name))
     return made.double().eval()  # what is compared is a formula with a gradient, not the rounding of either
 
 
@@ -75,7 +75,9 @@ def test_the_shipped_engine_gives_the_same_map_as_torch() -> None:
 
 def graded(maps: np.ndarray, grade: int) -> Graded:
     where = Knee(Box(0, 0, 10, 10), Laterality.RIGHT, "test", 1.0)
-    return Graded(where, np.zeros(5, np.float32), np.full(5, 0.2, np.float32), KLGrade(grade), maps.astype(np.float32))
+    sure = Certainty(KLGrade(grade), KLGrade(grade), 0.9)
+    flat = np.full(5, 0.2, np.float32)
+    return Graded(where, np.zeros(5, np.float32), flat, KLGrade(grade), sure, maps.astype(np.float32))
 
 
 def test_a_map_without_positive_evidence_is_said_to_be_empty() -> None:

@@ -5,10 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workers.certainty import Calibration
 from workers.training.calibrate import heat_scale, temperature
 from workers.training.figures import (
+    auc_from,
     balanced_accuracy,
     confusion,
+    expected_calibration_error,
     macro_f1,
     mean_absolute_error,
     quadratic_weighted_kappa,
@@ -40,15 +43,40 @@ def test_kappa_at_its_corners() -> None:
     assert quadratic_weighted_kappa(np.full(4, 3), np.full(4, 3)) == 1
 
 
+def certain(found: np.ndarray) -> np.ndarray:
+    """Probabilities (n, 5) that leave no doubt."""
+    return np.eye(5, dtype=np.float32)[found]
+
+
+def test_the_area_under_the_curve_is_the_chance_to_rank_two_knees_right() -> None:
+    """Over all pairs of a knee with KL 2 or more and one with less; a tie counts half."""
+    random = np.random.default_rng(2)
+    truth = random.integers(0, 5, 60)
+    shares = random.dirichlet(np.ones(5), 60).round(1).astype(np.float32)
+    score = shares[:, 2:].sum(1)
+    pairs = [(a > b) + (a == b) / 2 for a in score[truth >= 2] for b in score[truth < 2]]
+    assert auc_from(truth, shares) == pytest.approx(np.mean(pairs), abs=1e-6)
+    assert np.isnan(auc_from(np.zeros(3, int), shares[:3]))
+
+
+def test_the_calibration_error_is_the_gap_between_confidence_and_truth() -> None:
+    """Eight of ten right at a confidence of .8 is no gap; at a confidence of .95 it is one of .15."""
+    truth, found = np.array([0] * 8 + [1] * 2), np.zeros(10, int)
+    for confidence, gap in ((0.8, 0.0), (0.95, 0.15)):
+        shares = np.full((10, 5), (1 - confidence) / 4)
+        shares[:, 0] = confidence
+        assert expected_calibration_error(truth, found, shares) == pytest.approx(gap)
+
+
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=60))
 def test_every_interval_holds_finite_numbers(pairs: list[tuple[int, int]]) -> None:
     """Whatever the answers are, a figure is a number within its meaning, or None where there is no such knee."""
     truth, found = np.array(pairs).T
-    told = with_intervals(truth, found, [str(at // 2) for at in range(len(pairs))], rounds=20)
+    told = with_intervals(truth, certain(found), [str(at // 2) for at in range(len(pairs))], Calibration(), rounds=20)
     assert told["n"] == len(pairs)
-    for grade, figure in enumerate(told["recall"]):  # type: ignore[arg-type]
+    for grade, figure in enumerate(told["recall"]):
         assert (figure["value"] is None) == (grade not in truth)
-    assert 0 <= told["accuracy"]["value"] <= 1  # type: ignore[index]
+    assert 0 <= told["accuracy"]["value"] <= 1
 
 
 def test_the_interval_is_wider_when_knees_come_in_pairs() -> None:
@@ -58,8 +86,8 @@ def test_the_interval_is_wider_when_knees_come_in_pairs() -> None:
     found = np.where(np.repeat(random.random(200) < 0.7, 2), truth, (truth + 1) % 5)
 
     def width(patients: list[str]) -> float:
-        accuracy = with_intervals(truth, found, patients)["accuracy"]
-        return accuracy["high"] - accuracy["low"]  # type: ignore[index, no-any-return]
+        accuracy = with_intervals(truth, certain(found), patients, Calibration())["accuracy"]
+        return float(accuracy["high"] - accuracy["low"])
 
     assert width([str(at // 2) for at in range(400)]) > 1.25 * width([str(at) for at in range(400)])
 

@@ -5,7 +5,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from node.finding import Laterality
-from workers.grade import Graded, grade, softmax
+from workers.certainty import softmax
+from workers.grade import Graded, grade
 from workers.knees import Knee
 from workers.phantom import KneeShape, render
 from workers.prepare import Box, Grey
@@ -59,7 +60,7 @@ def test_a_knee_of_unknown_side_is_seen_from_both(film: OnFilm, model: Model) ->
 @pytest.mark.parametrize("side", [R, L, U])
 def test_the_maps_add_up_to_the_logits(film: OnFilm, model: Model, side: Laterality) -> None:
     """The mean of a grade's map and its bias is its logit, so shares of the map are shares of the decision."""
-    bias = load_file(WEIGHTS / model.card.weights)["head.bias"]
+    bias = load_file(WEIGHTS / model.card.weights[0].name)["head.bias"]
     given = answer(*film, side, model)
     np.testing.assert_allclose(given.maps.mean((1, 2)) + bias, given.logits, atol=1e-4)
 

@@ -14,7 +14,7 @@ SHIPPED = ["finder", "kl-lite0"]
 
 @pytest.fixture
 def copies(tmp_path: Path) -> tuple[Path, Path]:
-    """Cards and weights that may be spoilt."""
+    """The folders of cards and of weights, which may be spoilt."""
     shutil.copytree(CARDS, tmp_path / "cards")
     shutil.copytree(WEIGHTS, tmp_path / "weights")
     return tmp_path / "cards", tmp_path / "weights"
@@ -34,15 +34,15 @@ def test_every_card_has_its_model() -> None:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_one_changed_byte_keeps_a_model_from_being_used(copies: tuple[Path, Path], name: str, file: str) -> None:
     """The message names the file, the hash that was expected and the one that was found."""
-    cards, weights = copies
-    card = read_card(name, cards)
-    path = weights / getattr(card, file)
+    card = read_card(name, copies)
+    told = card.graph if file == "graph" else card.weights[0]
+    path = copies[1] / told.name
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(SettingsError) as refused:
-        load(name, folder=cards, weights=weights)
-    expected = getattr(card, f"{file}_sha256")
+        load(name, within=copies)
+    expected = told.sha256
     assert str(path) in str(refused.value)
     assert expected in str(refused.value)
     assert str(refused.value).count(expected) == 1
@@ -51,28 +51,25 @@ def test_one_changed_byte_keeps_a_model_from_being_used(copies: tuple[Path, Path
 
 def test_a_missing_file_is_named(copies: tuple[Path, Path]) -> None:
     """A model whose weights are gone is an error that names them."""
-    cards, weights = copies
-    (weights / read_card("finder", cards).weights).unlink()
+    (copies[1] / read_card("finder", copies).weights[0].name).unlink()
     with pytest.raises(SettingsError, match=r"finder\.safetensors is missing"):
-        load("finder", folder=cards, weights=weights)
+        load("finder", within=copies)
 
 
 def test_a_model_prepared_otherwise_is_refused(copies: tuple[Path, Path]) -> None:
     """A card of another preparation version would be given inputs that it was not trained on."""
-    cards, weights = copies
-    path = cards / "kl-lite0.toml"
+    path = copies[0] / "kl-lite0.toml"
     path.write_text(path.read_text().replace("preparation = 1", "preparation = 99"))
     with pytest.raises(SettingsError, match="needs preparation 99"):
-        load("kl-lite0", folder=cards, weights=weights)
+        load("kl-lite0", within=copies)
 
 
 def test_a_card_that_lacks_something_says_what(copies: tuple[Path, Path]) -> None:
     """The error names the missing word of the card."""
-    cards, _ = copies
-    path = cards / "finder.toml"
+    path = copies[0] / "finder.toml"
     path.write_text("\n".join(line for line in path.read_text().splitlines() if not line.startswith("architecture")))
     with pytest.raises(SettingsError, match="does not say 'architecture'"):
-        read_card("finder", cards)
+        read_card("finder", copies)
 
 
 def test_an_unknown_model_or_engine_is_told_with_the_known_ones() -> None:

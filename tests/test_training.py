@@ -7,12 +7,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from workers.engines import OpenVinoEngine, TorchEngine
-from workers.networks import GRADERS
+from workers.networks import GRADERS, Ensemble, build
 from workers.prepare import prepare
 from workers.training.augment import augment
-from workers.training.export import export
+from workers.training.export import export, export_graph
 from workers.training.films import compose, tight, without_joint
 from workers.training.fit import Progress, Recipe, fit, soft_labels
 from workers.training.knees import LabelledKnee, LabelsError, grade_counts, read_labels, upright
@@ -138,9 +139,53 @@ def test_an_exported_network_answers_as_it_did(tmp_path: Path, name: str) -> Non
     assert graph.stat().st_size < 1_000_000
     assert str(tmp_path).encode() not in graph.read_bytes()
     assert b"workers/" not in graph.read_bytes()
-    for engine in (OpenVinoEngine(graph), TorchEngine(name, tmp_path / written["weights"]["file"])):
+    for engine in (OpenVinoEngine(graph), TorchEngine(name, {"": tmp_path / written["weights"]["file"]})):
         for ours, theirs in zip(engine(images), wanted, strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-3 * max(1.0, float(np.abs(theirs).max())))
+
+
+def test_an_ensemble_is_the_mean_of_its_members_from_both_sides(tmp_path: Path) -> None:
+    """Its graph reads its members' own files; a mirrored knee gets the same grade and the mirrored map."""
+    torch.manual_seed(2)
+    architecture = "efficientnet_lite0 fine + efficientnet_lite1 fine"
+    network = build(architecture)
+    assert isinstance(network, Ensemble)
+    weights = {}
+    for at, member in enumerate(network.eval().members):
+        with torch.no_grad():  # random networks say next to nothing; a louder head makes differences visible
+            member.head.weight.mul_(1e4)
+        weights[f"members.{at}."] = tmp_path / f"member{at}.safetensors"
+        save_file(member.state_dict(), weights[f"members.{at}."])
+    graph = tmp_path / "joined.onnx"
+    export_graph(network, torch.zeros(2, 3, 64, 64), weights, graph)
+    assert graph.stat().st_size < 1_000_000
+    images = np.stack([prepare(np.random.default_rng(seed).random((64, 64)).astype(np.float32), 64) for seed in (0, 1)])
+    mirrored = np.ascontiguousarray(images[..., ::-1])
+    with torch.no_grad():
+        alone = [member(torch.from_numpy(each))[0] for member in network.members for each in (images, mirrored)]
+    for engine in (OpenVinoEngine(graph), TorchEngine(architecture, weights)):
+        logits, maps, views = engine(images)
+        assert (maps.shape, views.shape) == ((2, 5, 4, 4), (2, 4, 5))
+        np.testing.assert_allclose(views, torch.stack(alone, 1).numpy(), atol=1e-3)
+        np.testing.assert_allclose(logits, views.mean(1), atol=1e-4)
+        np.testing.assert_allclose(engine(mirrored)[0], logits, atol=1e-3)
+        np.testing.assert_allclose(engine(mirrored)[1], maps[..., ::-1], atol=1e-3 * max(1, np.abs(maps).max()))
+        bias = np.mean([member.head.bias.detach().numpy() for member in network.members], 0)
+        np.testing.assert_allclose(maps.mean((2, 3)) + bias, logits, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite2"])
+def test_a_finer_map_keeps_the_values_of_the_coarse_one(name: str) -> None:
+    """The same weights: every other cell is the coarse map's, away from the image's edge."""
+    torch.manual_seed(3)
+    coarse = build(name).eval()
+    fine = build(f"{name} fine").eval()
+    fine.load_state_dict(coarse.state_dict())
+    image = torch.randn(1, 3, 256, 256)
+    with torch.no_grad():
+        small, large = coarse(image)[1], fine(image)[1]
+    assert large.shape[2:] == (16, 16)
+    torch.testing.assert_close(large[..., ::2, ::2][..., 2:-2, 2:-2], small[..., 2:-2, 2:-2], rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -66,4 +66,5 @@ def _finding(graded: Graded, empty_map: bool) -> Finding:
         grade=graded.grade,
         probabilities=tuple(float(probability) for probability in graded.probabilities),
         empty_map=empty_map,
+        certainty=graded.certainty,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from node.settings import Settings
-from workers.registry import names
+from workers.registry import folders, load, names
 
 
 @click.command()
@@ -71,7 +71,9 @@ def evaluate(settings: Settings, data: Path, split: str, model: str, engine: str
     from workers.training.evaluate import evaluate as judge
     from workers.training.evaluate import say
 
-    figures = judge(data, split, model or settings.work.model, engine=engine, threads=settings.work.threads)
+    work = settings.work
+    loaded = load(model or work.model, engine=engine, threads=work.threads, within=folders(settings))
+    figures = judge(loaded, data, split)
     click.echo(json.dumps(figures) if as_json else say(figures))
 
 

@@ -15,7 +15,7 @@ from node.finding import Laterality, Outcome, reason_as_json
 from node.settings import Settings
 from workers.analysis import Analysis, analyse, refused
 from workers.read import Film, Reader, read_picture
-from workers.registry import FINDER, load
+from workers.registry import FINDER, folders, load
 from workers.report import report
 
 PICTURES = {".png", ".jpg", ".jpeg"}
@@ -30,9 +30,9 @@ class Desk:
         self._work = settings.work
         self._out = out
         self._side = side
-        engine, threads = self._work.engine, self._work.threads
-        self._finder = load(FINDER, engine=engine, threads=threads)
-        self._grader = load(model or self._work.model, engine=engine, threads=threads)
+        engine, threads, within = self._work.engine, self._work.threads, folders(settings)
+        self._finder = load(FINDER, engine=engine, threads=threads, within=within)
+        self._grader = load(model or self._work.model, engine=engine, threads=threads, within=within)
         self._reader = Reader.within(self._work)
 
     def __enter__(self) -> "Desk":

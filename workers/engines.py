@@ -5,6 +5,7 @@ An engine takes prepared knees, (n, 3, size, size) float32, and gives logits (n,
 (n, 5, rows, columns), both float32, so that mean(map) + bias = logit.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -47,18 +48,21 @@ class TorchEngine:
 
     name = "torch"
 
-    def __init__(self, architecture: str, weights: Path, *, threads: int = 0) -> None:
+    def __init__(self, architecture: str, weights: Mapping[str, Path], *, threads: int = 0) -> None:
+        """`weights` are the files by the prefix of the network's parameters that they hold: "" for all of them."""
         import torch
         from safetensors.torch import load_file
 
-        from workers.networks import ARCHITECTURES
+        from workers.networks import build
 
         if threads:
             torch.set_num_threads(threads)
         self._torch = torch
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        network = ARCHITECTURES[architecture]()
-        network.load_state_dict(load_file(weights))
+        network = build(architecture)
+        network.load_state_dict(
+            {prefix + key: held for prefix, path in weights.items() for key, held in load_file(path).items()}
+        )
         self._network = network.eval().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def __call__(self, images: Array) -> tuple[Array, ...]:

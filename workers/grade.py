@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from node.finding import KLGrade, Laterality
+from node.finding import Certainty, KLGrade, Laterality
+from workers.certainty import GRADES, Calibration
 from workers.knees import Knee
 from workers.prepare import Grey, crop, prepare
 from workers.registry import Model
@@ -27,43 +28,50 @@ class Graded:
     logits: Array
     probabilities: Array
     grade: KLGrade
+    certainty: Certainty
     maps: Array
 
 
 VIEWS = {Laterality.RIGHT: (False,), Laterality.LEFT: (True,), Laterality.UNKNOWN: (False, True)}
-"""Which mirrorings of a knee the grader is shown. It knows right knees only; of an unknown side it sees both."""
+"""Which mirrorings of a knee one network is shown: it knows right knees best; of an unknown side it sees both."""
 
 
 def grade(pixels: Grey, knees: Sequence[Knee], model: Model) -> list[Graded]:
     """
     Grade the knees found on `pixels` (rows, columns; 0 to 1, bone bright).
 
-    The answer for a knee of unknown side is the mean of both mirrorings', maps and logits alike, so that
-    the maps still add up to the logits.
+    An ensemble looks at each knee from both sides by itself. Of one network the answer for a knee of unknown
+    side is the mean of both mirrorings', maps and logits alike, so that the maps still add up to the logits.
     """
     if not knees:
         return []
-    size = model.card.input_size
-    shown = [(at, mirrored) for at, knee in enumerate(knees) for mirrored in VIEWS[knee.laterality]]
+    size, sides = model.card.input_size, (False,) if model.card.is_ensemble else None
+    shown = [(at, mirrored) for at, knee in enumerate(knees) for mirrored in sides or VIEWS[knee.laterality]]
     crops = [crop(pixels, knee.box, size) for knee in knees]
-    logits, maps = model.run(np.stack([prepare(_turned(crops[at], mirrored), size) for at, mirrored in shown]))
+    logits, maps, *views = model.run(np.stack([prepare(_turned(crops[at], mirrored), size) for at, mirrored in shown]))
     answers = []
     for at, knee in enumerate(knees):
         mine = [number for number, (owner, _) in enumerate(shown) if owner == at]
-        mean_logits = logits[mine].mean(0)
         upright = np.stack([_turned(maps[number], shown[number][1]) for number in mine])
-        mean_maps = upright.mean(axis=0, dtype=np.float32)
-        probabilities = softmax(mean_logits / model.card.temperature)
-        answers.append(Graded(knee, mean_logits, probabilities, KLGrade(int(probabilities.argmax())), mean_maps))
+        seen = views[0][mine].reshape(-1, 5) if views else logits[mine]
+        answers.append(_answer(knee, logits[mine].mean(0), upright.mean(0, np.float32), seen, model.card.calibration))
     return answers
+
+
+def _answer(knee: Knee, logits: Array, maps: Array, views: Array, calibration: Calibration) -> Graded:
+    """What the logits (5,) and maps of a knee mean; `views` (n, 5) are the logits that they are the mean of."""
+    probabilities = calibration.probabilities(logits)
+    lowest, highest = (int(ends[0]) for ends in calibration.sets(probabilities[None]))
+    certainty = Certainty(
+        KLGrade(lowest),
+        KLGrade(highest),
+        calibration.level,
+        undecided=calibration.undecided(probabilities),
+        spread=float((calibration.probabilities(views) @ GRADES).std()) if len(views) > 1 else None,
+    )
+    return Graded(knee, logits, probabilities, KLGrade(int(calibration.grades(probabilities))), certainty, maps)
 
 
 def _turned(image: Array, mirrored: bool) -> Array:
     """The image, or its mirror image: the last axis runs across the film."""
     return np.ascontiguousarray(image[..., ::-1]) if mirrored else image
-
-
-def softmax(logits: Array) -> Array:
-    """Probabilities over the last axis."""
-    raised = np.exp(logits - logits.max(-1, keepdims=True))
-    return np.asarray(raised / raised.sum(-1, keepdims=True), np.float32)

@@ -6,7 +6,9 @@ forward pass that gave the grade (Zhou et al. 2016, "Learning Deep Features for 
 Localization"): logit_c = mean over the cells of map_c + bias_c, and Grad-CAM is relu(map_c) / cells.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -71,7 +73,7 @@ def convolution(
     return nn.Sequential(*layers, *([nn.ReLU6()] if act else []))
 
 
-LITE0_STAGES = (
+LITE_STAGES = (
     # expand, channels, blocks, stride, kernel
     (1, 16, 1, 1, 3),
     (6, 24, 2, 2, 3),
@@ -86,9 +88,12 @@ LAST_HALVING = 5
 """The index of the stage that makes the map's cells 32 pixels wide."""
 
 
-def efficientnet_lite0() -> Grader:
+def efficientnet_lite(width: float = 1.0, depth: float = 1.0) -> Grader:
     """
-    EfficientNet-Lite0 (Tan & Le 2019, Lite edition 2020): no swish, no squeeze-and-excitation.
+    EfficientNet-Lite (Tan & Le 2019, Lite edition 2020): no swish, no squeeze-and-excitation.
+
+    `width` and `depth` scale the stages; as in the original, stem and last layer are not scaled, and the
+    first and last stage are not deepened.
 
     The first four halvings trail, as in the original; the last does not. So the shifts of 0.5, 1, 2, 4
     and -8 pixels cancel out, and a cell of the map lies over the pixels that it stands for; in the
@@ -96,8 +101,10 @@ def efficientnet_lite0() -> Grader:
     """
     blocks: list[nn.Module] = [convolution(3, 32, 3, 2, trailing=True)]
     inside = 32
-    for stage, (expand, outside, repeats, stride, kernel) in enumerate(LITE0_STAGES):
-        for repeat in range(repeats):
+    for stage, (expand, channels, repeats, stride, kernel) in enumerate(LITE_STAGES):
+        outside = _in_eights(channels * width)
+        deep = repeats if stage in (0, len(LITE_STAGES) - 1) else math.ceil(repeats * depth)
+        for repeat in range(deep):
             step = stride if repeat == 0 else 1
             blocks.append(InvertedResidual(inside, outside, expand, kernel, step, step == 2 and stage < LAST_HALVING))
             inside = outside
@@ -105,11 +112,57 @@ def efficientnet_lite0() -> Grader:
     return Grader(nn.Sequential(*blocks), 1280)
 
 
+def _in_eights(channels: float) -> int:
+    """The multiple of eight nearest to `channels`, but never more than a tenth below it."""
+    nearest = max(8, int(channels + 4) // 8 * 8)
+    return nearest if nearest >= 0.9 * channels else nearest + 8
+
+
 def densenet121() -> Grader:
     """DenseNet-121 (Huang et al. 2017); the last map is rectified, as torchvision's own forward does."""
     from torchvision.models import densenet121 as torchvision_densenet121
 
     return Grader(nn.Sequential(torchvision_densenet121(weights=None).features, nn.ReLU()), 1024)
+
+
+class Ensemble(nn.Module):
+    """
+    Several graders that answer as one: the mean of their logits and of their maps.
+
+    Each sees the knee and its mirror image, so that the answer does not hang on which side the knee is
+    said to be. Means are linear: the mean of an ensemble's map and the mean of its members' biases is its
+    logit, as with one network. All maps must have the same number of cells.
+    """
+
+    def __init__(self, members: Sequence[Grader]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(n, 3, size, size) to logits (n, 5), signed maps (n, 5, rows, columns) and logits by view (n, views, 5)."""
+        n = images.shape[0]
+        both = torch.cat([images, images.flip(3)])
+        logits, maps = zip(*(member(both) for member in self.members), strict=True)
+        views = torch.stack([each for pair in logits for each in (pair[:n], pair[n:])], 1)
+        whole = torch.stack(maps).mean(0)
+        return views.mean(1), (whole[:n] + whole[n:].flip(3)) / 2, views
+
+
+def refine(network: Grader) -> Grader:
+    """
+    Four times as many cells in the map of an EfficientNet-Lite, from the same weights.
+
+    The last halving is left out and the convolutions behind it reach twice as far (Chen et al. 2017, "atrous"),
+    so every old cell keeps its value and new ones come between.
+    """
+    convolutions = [layer for layer in network.trunk.modules() if isinstance(layer, nn.Conv2d)]
+    last = max(at for at, layer in enumerate(convolutions) if layer.stride == (2, 2))
+    convolutions[last].stride = (1, 1)
+    for layer in convolutions[last + 1 :]:
+        if layer.kernel_size != (1, 1):
+            layer.dilation = (2, 2)
+            layer.padding = (layer.kernel_size[0] - 1, layer.kernel_size[1] - 1)
+    return network
 
 
 class JointFinder(nn.Module):
@@ -156,10 +209,29 @@ class DilatedBlock(nn.Module):
 
 
 GRADERS: Mapping[str, Callable[[], Grader]] = {
-    "efficientnet_lite0": efficientnet_lite0,
+    "efficientnet_lite0": efficientnet_lite,
+    "efficientnet_lite1": partial(efficientnet_lite, depth=1.1),
+    "efficientnet_lite2": partial(efficientnet_lite, width=1.1, depth=1.2),
     "densenet121": densenet121,
 }
-ARCHITECTURES: Mapping[str, Callable[[], nn.Module]] = {**GRADERS, "joint_finder": JointFinder}
+FINE = " fine"
+"""Behind a grader's name: its map has cells of 16 pixels instead of 32."""
+
+
+def build(architecture: str) -> nn.Module:
+    """
+    The network that a card's `architecture` names: "joint_finder", a grader, or several joined by " + ".
+
+    Raises KeyError for one that there is not.
+    """
+    if architecture == "joint_finder":
+        return JointFinder()
+    members = [_member(name) for name in architecture.split(" + ")]
+    return members[0] if len(members) == 1 else Ensemble(members)
+
+
+def _member(name: str) -> Grader:
+    return refine(GRADERS[name.removesuffix(FINE)]()) if name.endswith(FINE) else GRADERS[name]()
 
 
 def start_from_imagenet(network: Grader, state: Path) -> None:

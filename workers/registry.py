@@ -1,13 +1,14 @@
 """
 Which models there are, and one of them loaded: a card, its weights checked against the card, an engine.
 
-A card is a TOML file in workers/cards. It names everything that a result has to carry, and says how the
-model is run. A model that is not exactly what its card says is not loaded.
+A card is a TOML file: shipped ones stand in workers/cards, a site's own in the folder `models` of its
+storage. It names everything that a result has to carry, and says how the model is run. A model that is
+not exactly what its card says is not loaded.
 """
 
 import hashlib
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,26 @@ from typing import Any
 from node.errors import SettingsError
 from node.finding import ModelIdentity
 from node.settings import Settings
+from workers.certainty import Calibration
 from workers.engines import Engine, OpenVinoEngine, TorchEngine
 from workers.prepare import PREPARATION
 
 CARDS = Path(__file__).parent / "cards"
 WEIGHTS = Path(__file__).parent / "weights"
+SHIPPED = (CARDS, WEIGHTS)
+"""The folders that cards and their files are looked for in, where no site has its own."""
 
 FINDER = "finder"
 """The card of the network that finds the joints."""
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A file that a card names, and what it must hash to; `prefix` is put before the names of its tensors."""
+
+    name: str
+    sha256: str
+    prefix: str = ""
 
 
 @dataclass(frozen=True)
@@ -35,11 +48,9 @@ class Card:
     architecture: str
     engine: str
     input_size: int
-    weights: str
-    weights_sha256: str
-    graph: str
-    graph_sha256: str
-    temperature: float
+    weights: tuple[ModelFile, ...]
+    graph: ModelFile
+    calibration: Calibration
     heat_scale: float
     thresholds: dict[str, float]
     told: dict[str, Any]
@@ -47,6 +58,18 @@ class Card:
     @property
     def identity(self) -> ModelIdentity:
         return ModelIdentity(self.name, self.version, self.weights_sha256)
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether several networks answer as one; such a model sees each knee from both sides."""
+        return " + " in self.architecture
+
+    @property
+    def weights_sha256(self) -> str:
+        """The hash of the weights; of several files, the hash of their hashes in the card's order."""
+        if len(self.weights) == 1:
+            return self.weights[0].sha256
+        return hashlib.sha256("".join(file.sha256 for file in self.weights).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -57,52 +80,65 @@ class Model:
     run: Engine
 
 
-def names(folder: Path = CARDS) -> list[str]:
+def folders(settings: Settings) -> tuple[Path, ...]:
+    """Where the models of a node are: the site's own folder, then what is shipped."""
+    return (settings.storage.folder / "models", *SHIPPED)
+
+
+def names(within: Sequence[Path] = SHIPPED) -> list[str]:
     """The names of all cards."""
-    return sorted(path.stem for path in folder.glob("*.toml"))
+    return sorted({path.stem for folder in within for path in folder.glob("*.toml")})
 
 
-def read_card(name: str, folder: Path = CARDS) -> Card:
+def read_card(name: str, within: Sequence[Path] = SHIPPED) -> Card:
     """
-    The card of that name.
+    The card of that name: the stem of its file, which need not be the name of the model.
 
     Raises
     ------
     SettingsError
-        If there is none, or it lacks something, or its model expects its knees prepared otherwise.
+        If there is none or more than one, or it lacks something, or its model expects its knees prepared otherwise.
     """
-    path = folder / f"{name}.toml"
-    if not path.is_file():
-        known = ", ".join(names(folder)) or "none"
-        raise SettingsError(f"there is no model card {name!r}; there are: {known}", hint="set [work] model")
-    told = tomllib.loads(path.read_text(encoding="utf-8"))
+    found = [path for folder in within if (path := folder / f"{name}.toml").is_file()]
+    if not found:
+        known = ", ".join(names(within)) or "none"
+        raise SettingsError(f"there is no model card {name!r}; there are: {known}", hint="see `genu models`")
+    if len(found) > 1:
+        raise SettingsError(f"there are two cards {name!r}: {found[0]} and {found[1]}", hint="rename the site's own")
     try:
-        if told["preparation"] != PREPARATION:
-            raise SettingsError(
-                f"{path} needs preparation {told['preparation']}, this Genu prepares by {PREPARATION}",
-                hint="use the model's own Genu version, or train it again with `genu train`",
-            )
-        return Card(
-            name=told["name"],
-            version=told["version"],
-            kind=told["kind"],
-            architecture=told["architecture"],
-            engine=told["engine"],
-            input_size=told["input_size"],
-            weights=told["weights"]["file"],
-            weights_sha256=told["weights"]["sha256"],
-            graph=told["graph"]["file"],
-            graph_sha256=told["graph"]["sha256"],
-            temperature=told.get("temperature", 1.0),
-            heat_scale=told.get("heat_scale", 1.0),
-            thresholds=told.get("thresholds", {}),
-            told=told,
-        )
+        return _card(found[0])
     except KeyError as error:
-        raise SettingsError(f"{path} does not say {error.args[0]!r}", hint="compare it with the other cards") from error
+        raise SettingsError(f"{found[0]} does not say {error.args[0]!r}", hint="compare it with other cards") from error
 
 
-def load(name: str, *, engine: str = "", threads: int = 0, folder: Path = CARDS, weights: Path = WEIGHTS) -> Model:
+def _card(path: Path) -> Card:
+    try:
+        told = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not TOML: {error}", hint="mend the card, or remove it") from error
+    if told["preparation"] != PREPARATION:
+        raise SettingsError(
+            f"{path} needs preparation {told['preparation']}, this Genu prepares by {PREPARATION}",
+            hint="use the model's own Genu version, or train it again with `genu train`",
+        )
+    weights = told["weights"] if isinstance(told["weights"], list) else [told["weights"]]
+    return Card(
+        name=told["name"],
+        version=told["version"],
+        kind=told["kind"],
+        architecture=told["architecture"],
+        engine=told["engine"],
+        input_size=told["input_size"],
+        weights=tuple(ModelFile(each["file"], each["sha256"], each.get("prefix", "")) for each in weights),
+        graph=ModelFile(told["graph"]["file"], told["graph"]["sha256"]),
+        calibration=Calibration.told(told.get("calibration", {})),
+        heat_scale=told.get("heat_scale", 1.0),
+        thresholds=told.get("thresholds", {}),
+        told=told,
+    )
+
+
+def load(name: str, *, engine: str = "", threads: int = 0, within: Sequence[Path] = SHIPPED) -> Model:
     """
     The model of that name, checked and loaded; `engine` overrides the card's.
 
@@ -111,27 +147,28 @@ def load(name: str, *, engine: str = "", threads: int = 0, folder: Path = CARDS,
     SettingsError
         Naming the file, the expected and the found hash if a file is not the one the card describes.
     """
-    card = read_card(name, folder)
-    _verify(weights / card.weights, card.weights_sha256)
-    chosen = engine or card.engine
-    return Model(card, _engine(chosen)(card, weights, threads))
+    card = read_card(name, within)
+    files = {file.prefix: _verified(file, within) for file in card.weights}
+    return Model(card, _engine(engine or card.engine)(card, files, within, threads))
 
 
-def _engine(name: str) -> Callable[[Card, Path, int], Engine]:
-    engines: dict[str, Callable[[Card, Path, int], Engine]] = {"openvino": _open_vino, "torch": _torch}
+Opener = Callable[[Card, dict[str, Path], Sequence[Path], int], Engine]
+
+
+def _engine(name: str) -> Opener:
+    engines: dict[str, Opener] = {"openvino": _open_vino, "torch": _torch}
     if name not in engines:
         raise SettingsError(f"there is no engine {name!r}; there are: {', '.join(engines)}")
     return engines[name]
 
 
-def _open_vino(card: Card, weights: Path, threads: int) -> Engine:
-    _verify(weights / card.graph, card.graph_sha256)
-    return OpenVinoEngine(weights / card.graph, threads=threads)
+def _open_vino(card: Card, weights: dict[str, Path], within: Sequence[Path], threads: int) -> Engine:
+    return OpenVinoEngine(_verified(card.graph, within), threads=threads)
 
 
-def _torch(card: Card, weights: Path, threads: int) -> Engine:
+def _torch(card: Card, weights: dict[str, Path], within: Sequence[Path], threads: int) -> Engine:
     try:
-        return TorchEngine(card.architecture, weights / card.weights, threads=threads)
+        return TorchEngine(card.architecture, weights, threads=threads)
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"the engine torch needs {error.name}, which is not installed",
@@ -141,18 +178,24 @@ def _torch(card: Card, weights: Path, threads: int) -> Engine:
 
 def check(settings: Settings) -> str:
     """What `genu check` says of the models; raises what keeps a worker from starting."""
-    work = settings.work
-    loaded = [load(name, engine=work.engine, threads=work.threads) for name in (FINDER, work.model)]
+    work, within = settings.work, folders(settings)
+    loaded = [load(name, engine=work.engine, threads=work.threads, within=within) for name in (FINDER, work.model)]
     return ", ".join(f"{each.card.name} {each.card.version} on {each.run.name}" for each in loaded)
 
 
-def _verify(path: Path, expected: str) -> None:
-    if not path.is_file():
-        raise SettingsError(f"the model's file {path} is missing", hint="install Genu again, or train the model")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != expected:
+def _verified(file: ModelFile, within: Sequence[Path]) -> Path:
+    """Where the file is, once it is known to be the one that the card describes."""
+    path = next((path for folder in within if (path := folder / file.name).is_file()), None)
+    if path is None:
+        looked = " or ".join(str(folder) for folder in within)
         raise SettingsError(
-            f"{path} is not the file that its card describes: expected sha256 {expected}, found {found}",
+            f"the model's file {file.name} is missing in {looked}", hint="install Genu again, or train the model"
+        )
+    with path.open("rb") as content:
+        found = hashlib.file_digest(content, "sha256").hexdigest()
+    if found != file.sha256:
+        raise SettingsError(
+            f"{path} is not the file that its card describes: expected sha256 {file.sha256}, found {found}",
             hint="restore the file; a model that was changed is not used",
         )
+    return path

@@ -15,7 +15,7 @@ from node.logs import configure
 from node.settings import Settings
 from node.vault import Vault
 from workers.read import Reader
-from workers.registry import FINDER, load
+from workers.registry import FINDER, folders, load
 from workers.tasks import Bench, grade, worker_name
 
 BEAT_SECONDS = 5.0
@@ -50,15 +50,15 @@ def run(settings: Settings, name: str = "") -> None:
 
 def set_up(settings: Settings, name: str) -> Bench:
     """Load and check the models, warm the decoder, open the memory: everything that can fail, fails here."""
-    work = settings.work
+    work, within = settings.work, folders(settings)
     bench = Bench(
         name=name,
         settings=settings,
         vault=Vault(settings.storage.folder),
         ledger=Ledger(settings.database_url),
         reader=Reader.within(work),
-        finder=load(FINDER, engine=work.engine, threads=work.threads),
-        grader=load(work.model, engine=work.engine, threads=work.threads),
+        finder=load(FINDER, engine=work.engine, threads=work.threads, within=within),
+        grader=load(work.model, engine=work.engine, threads=work.threads, within=within),
     )
     bench.ledger.upgrade()
     return bench

@@ -1,17 +1,65 @@
-"""What a trained grader's numbers mean: one temperature for its logits, one scale for its maps."""
+"""What a trained grader's numbers mean: one temperature, thresholds of its sets, one scale for its maps."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from workers.grade import softmax
+from workers.certainty import Calibration, softmax
+
+Logits = npt.NDArray[np.float32]
+Grades = npt.NDArray[np.int64]
 
 
-def temperature(logits: npt.NDArray[np.float32], truth: npt.NDArray[np.int64]) -> float:
+def temperature(logits: Logits, truth: Grades) -> float:
     """The divisor of the logits (n, 5) under which the true grades are most probable (Guo et al. 2017)."""
     tried = np.exp(np.linspace(np.log(0.3), np.log(3), 400))
     rows = np.arange(len(truth))
     losses = [-np.log(np.clip(softmax(logits / each)[rows, truth], 1e-9, 1)).mean() for each in tried]
     return float(tried[int(np.argmin(losses))])
+
+
+def set_thresholds(probabilities: Logits, truth: Grades, level: float) -> list[float]:
+    """
+    For each grade the least threshold of 1 - p that at least `level` of its knees would have passed, had each
+    in turn been a new one (split conformal, conditional on the grade: Vovk 2012).
+
+    A grade with too few knees to say so, fewer than level / (1 - level), is never ruled out: 1.
+    """
+    found = []
+    for grade in range(5):
+        away = np.sort(1 - probabilities[truth == grade, grade])
+        rank = int(np.ceil((len(away) + 1) * level))
+        found.append(float(away[rank - 1]) if rank <= len(away) else 1.0)
+    return found
+
+
+def calibrated(logits: Logits, truth: Grades, before: Calibration) -> dict[str, Any]:
+    """The [calibration] of a card on labelled knees; what is chosen and not measured stays as it was `before`."""
+    warmth = round(temperature(logits, truth), 4)
+    thresholds = set_thresholds(softmax(logits / warmth), truth, before.level)
+    return {
+        "temperature": warmth,
+        "cost": before.cost,
+        "level": before.level,
+        "thresholds": [round(each, 4) for each in thresholds],
+        "apart": before.apart,
+        "knees": np.bincount(truth, minlength=5).tolist(),
+    }
+
+
+def too_few(truth: Grades, level: float) -> list[str]:
+    """A line for each grade of which there are too few knees to rely on its threshold."""
+    counts: Sequence[int] = np.bincount(truth, minlength=5).tolist()
+    least, wanted = int(np.ceil(level / (1 - level))), 50
+    told = []
+    for grade, count in enumerate(counts):
+        if count < least:
+            told.append(f"KL {grade}: {count} knees are too few for a threshold (at least {least}): never ruled out")
+        elif count < wanted:
+            told.append(f"KL {grade}: {count} knees are few: its sets may miss {100 * level:.0f} % by several points")
+    return told
 
 
 def heat_scale(heights: npt.NDArray[np.float32]) -> float:

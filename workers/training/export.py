@@ -1,13 +1,15 @@
 """
-A trained network to the two files that are shipped: weights (safetensors) and graph (ONNX).
+A trained network to the files that are shipped: weights (safetensors) and graph (ONNX).
 
-The graph holds no weights of its own: its initializers point into the safetensors file by offset, so
-that torch and the CPU engine read the very same bytes, and one hash stands for the model.
+The graph holds no weights of its own: its initializers point into the safetensors files by offset, so
+that torch and the CPU engine read the very same bytes, and the same hash stands for the model. So a network
+that joins others needs no weights but theirs.
 """
 
 import hashlib
 import json
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
@@ -23,16 +25,16 @@ def export(network: nn.Module, example: torch.Tensor, folder: Path, name: str) -
     `example` (1, channels, size, size) gives the input's shape; the graph takes any number of images.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    weights, graph = folder / f"{name}.safetensors", folder / f"{name}.onnx"
+    weights = folder / f"{name}.safetensors"
     network = network.eval().to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     save_file({key: value.contiguous() for key, value in network.state_dict().items()}, weights)
-    _write_graph(network, example, weights, graph)
-    return {"weights": _named(weights), "graph": _named(graph)}
+    return {"weights": named(weights), "graph": export_graph(network, example, {"": weights}, folder / f"{name}.onnx")}
 
 
-def _write_graph(network: nn.Module, example: torch.Tensor, weights: Path, path: Path) -> None:
+def export_graph(network: nn.Module, example: torch.Tensor, weights: Mapping[str, Path], path: Path) -> dict[str, str]:
+    """Write the graph of a network whose parameters lie in `weights`, by prefix; its name and hash for the card."""
     program = torch.onnx.export(
-        network,
+        network.eval(),
         (example,),
         dynamo=True,
         optimize=False,  # keeps the initializers under the names that they have in the weights
@@ -42,24 +44,29 @@ def _write_graph(network: nn.Module, example: torch.Tensor, weights: Path, path:
     )
     assert program is not None  # it is only where the older exporter writes a file itself
     model = program.model_proto
-    begin, entries = _safetensors_index(weights)
+    places = {prefix + key: place for prefix, file in weights.items() for key, place in _places(file).items()}
     for tensor in model.graph.initializer:
-        if tensor.name not in entries or tensor.data_type != onnx.TensorProto.FLOAT:
+        if tensor.name not in places or tensor.data_type != onnx.TensorProto.FLOAT:
             continue
-        start, end = entries[tensor.name]["data_offsets"]
         tensor.ClearField("raw_data")
         tensor.data_location = onnx.TensorProto.EXTERNAL
-        for key, value in (("location", weights.name), ("offset", begin + start), ("length", end - start)):
+        for key, value in places[tensor.name].items():
             tensor.external_data.add(key=key, value=str(value))
     _forget_origins(model)
     onnx.save(model, path)
+    return named(path)
 
 
-def _safetensors_index(path: Path) -> tuple[int, dict[str, dict[str, list[int]]]]:
-    """Where the tensors' bytes begin, and each tensor's place among them."""
+def _places(path: Path) -> dict[str, dict[str, str | int]]:
+    """Where each tensor's bytes lie, in the words of ONNX."""
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
-        return 8 + length, json.loads(file.read(length))
+        entries = json.loads(file.read(length))
+    spans = {key: entry["data_offsets"] for key, entry in entries.items() if key != "__metadata__"}
+    return {
+        key: {"location": path.name, "offset": 8 + length + start, "length": end - start}
+        for key, (start, end) in spans.items()
+    }
 
 
 def _forget_origins(model: onnx.ModelProto) -> None:
@@ -76,5 +83,6 @@ def _forget_origins(model: onnx.ModelProto) -> None:
         del function.metadata_props[:]
 
 
-def _named(path: Path) -> dict[str, str]:
+def named(path: Path) -> dict[str, str]:
+    """A file as a card names it."""
     return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}

@@ -1,11 +1,16 @@
 """The figures a grader is judged by, each with a 95 % interval from resampling whole patients."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from workers.certainty import Calibration
+
 Grades = npt.NDArray[np.int64]
+Probabilities = npt.NDArray[np.float32]
+"""(n, 5)."""
 
 
 def accuracy(truth: Grades, found: Grades) -> float:
@@ -50,20 +55,66 @@ def quadratic_weighted_kappa(truth: Grades, found: Grades) -> float:
     return 1.0 if expected == 0 else 1 - float((weight * table).sum()) / expected
 
 
-FIGURES: dict[str, Callable[[Grades, Grades], float]] = {
-    "accuracy": accuracy,
-    "balanced_accuracy": balanced_accuracy,
-    "macro_f1": macro_f1,
-    "qwk": quadratic_weighted_kappa,
-    "mae": mean_absolute_error,
-}
+def expected_calibration_error(truth: Grades, found: Grades, probabilities: Probabilities, bins: int = 15) -> float:
+    """Mean gap between the confidence of the found grade and how often it is right (Naeini et al. 2015)."""
+    confidence = probabilities[np.arange(len(found)), found]
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [confidence[bin_of == each].sum() - (found == truth)[bin_of == each].sum() for each in range(bins)]
+    return float(np.abs(gaps).sum() / len(truth))
+
+
+def auc_from(truth: Grades, probabilities: Probabilities, least: int = 2) -> float:
+    """Area under the ROC curve for "KL `least` or above"; NaN where all knees lie on one side of it."""
+    score, ill = probabilities[:, least:].sum(1), truth >= least
+    _, inverse, counts = np.unique(score, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]  # ties share their mean rank (Mann & Whitney 1947)
+    many, few = int(ill.sum()), int((~ill).sum())
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return float(np.float64(ranks[ill].sum() - many * (many + 1) / 2) / (many * few))
+
+
+Figures = dict[str, float]
+
+LISTS = {"recall": "recall of each grade", "set_coverage": "part of each grade's knees whose set holds the grade"}
+"""Figures that are told for each grade."""
+
+
+def figures_of(truth: Grades, probabilities: Probabilities, calibration: Calibration) -> Figures:
+    """Every figure; those of LISTS as "recall 0" to "recall 4". NaN where there is no such knee."""
+    found = calibration.grades(probabilities)
+    lowest, highest = calibration.sets(probabilities)
+    held = (lowest <= truth) & (truth <= highest)
+    told = {
+        "accuracy": accuracy(truth, found),
+        "balanced_accuracy": balanced_accuracy(truth, found),
+        "macro_f1": macro_f1(truth, found),
+        "qwk": quadratic_weighted_kappa(truth, found),
+        "mae": mean_absolute_error(truth, found),
+        "auc_kl2": auc_from(truth, probabilities),
+        "ece": expected_calibration_error(truth, found, probabilities),
+        "coverage": float(held.mean()),
+        "set_size": float((highest - lowest + 1).mean()),
+    }
+    told |= {f"recall {grade}": float(value) for grade, value in enumerate(recall(truth, found))}
+    told |= {f"set_coverage {grade}": _mean(held[truth == grade]) for grade in range(5)}
+    return told
+
+
+def _mean(held: npt.NDArray[np.bool_]) -> float:
+    return float(held.mean()) if len(held) else float("nan")
 
 
 def with_intervals(
-    truth: Grades, found: Grades, patients: Sequence[str], *, rounds: int = 1000, seed: int = 0
-) -> dict[str, object]:
+    truth: Grades,
+    probabilities: Probabilities,
+    patients: Sequence[str],
+    calibration: Calibration,
+    *,
+    rounds: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
     """
-    Every figure as {"value", "low", "high"}, and "recall" as a list of five of them.
+    Every figure as {"value", "low", "high"}, those of LISTS as lists of five of them, and the confusion.
 
     The interval is the 2.5th to 97.5th percentile over `rounds` draws of patients with replacement: a
     patient's two knees resemble each other, so drawing single knees would flatter.
@@ -71,19 +122,15 @@ def with_intervals(
     names, owner = np.unique(patients, return_inverse=True)
     knees_of = [np.flatnonzero(owner == number) for number in range(len(names))]
     random = np.random.default_rng(seed)
-    drawn: dict[str, list[float]] = {name: [] for name in FIGURES}
-    recalls: list[npt.NDArray[np.float64]] = []
+    drawn: list[Figures] = []
     for _ in range(rounds):
         chosen = np.concatenate([knees_of[number] for number in random.integers(0, len(names), len(names))])
-        for name, figure in FIGURES.items():
-            drawn[name].append(figure(truth[chosen], found[chosen]))
-        recalls.append(recall(truth[chosen], found[chosen]))
-    result: dict[str, object] = {"n": len(truth)}
-    for name, figure in FIGURES.items():
-        result[name] = _interval(figure(truth, found), np.array(drawn[name]))
-    grades = zip(recall(truth, found), np.array(recalls).T, strict=True)
-    result["recall"] = [_interval(float(value), draws) for value, draws in grades]
-    return result
+        drawn.append(figures_of(truth[chosen], probabilities[chosen], calibration))
+    values = figures_of(truth, probabilities, calibration)
+    told = {key: _interval(value, np.array([draw[key] for draw in drawn])) for key, value in values.items()}
+    lists = {name: [told.pop(f"{name} {grade}") for grade in range(5)] for name in LISTS}
+    found = calibration.grades(probabilities)
+    return {"n": len(truth), **told, **lists, "confusion": confusion(truth, found).tolist()}
 
 
 def _interval(value: float, draws: npt.NDArray[np.float64]) -> dict[str, float | None]:

@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 from torch.nn import functional
 
 from workers.networks import GRADERS, Grader, start_from_imagenet
@@ -32,6 +34,11 @@ class Recipe:
     warm_up: float = 0.05
     label_sigma: float = 0.45
     average: float = 0.998
+    mixup: float = 0.0
+    """Alpha of the Beta distribution that two knees are blended by (Zhang et al. 2018); 0: none are."""
+    ordinal: float = 0.0
+    """Weight of the squared distance between the cumulated probabilities and the cumulated target beside
+    the cross-entropy (Hou et al. 2016): two grades off costs more than one."""
     seed: int = 1
 
     @property
@@ -114,7 +121,29 @@ def _begin(recipe: Recipe, imagenet: Path | None, device: str) -> _Training:
     if imagenet:
         start_from_imagenet(network, imagenet)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return _Training(recipe, network, copy.deepcopy(network).eval(), _optimizer(network, recipe), device)
+    averaged = copy.deepcopy(network).eval()
+    if device == "cpu":
+        spare_slow_kernels(network)
+    return _Training(recipe, network, averaged, _optimizer(network, recipe), device)
+
+
+def spare_slow_kernels(network: nn.Module) -> None:
+    """
+    Keep the depthwise convolutions that are wide or strided in fp32 while all else runs in bf16.
+
+    On a CPU their backward pass in bf16 takes up to eighteen times as long as in fp32, and all others half
+    as long: a step of EfficientNet-Lite0 (32 knees, 224 pixels, 2 cores) took 1.7 s in bf16, 1.2 s in fp32
+    and 0.85 s so.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d) and layer.groups > 1 and (layer.kernel_size[0] > 3 or layer.stride[0] > 1):
+            layer.forward = partial(_in_fp32, layer)  # type: ignore[method-assign]
+
+
+def _in_fp32(layer: nn.Conv2d, images: torch.Tensor) -> torch.Tensor:
+    given = images.dtype
+    with torch.autocast("cpu", enabled=False):
+        return nn.Conv2d.forward(layer, images.float()).to(given)
 
 
 def _train(
@@ -135,7 +164,8 @@ def _train(
         at = epoch * steps + step
         for group in training.optimizer.param_groups:
             group["lr"] = recipe.learning_rate * _schedule(at / (steps * recipe.epochs), recipe.warm_up)
-        loss = _step(network, training.optimizer, images.to(device), targets[labels].to(device))
+        images, wanted = _blend(images, targets[labels], recipe.mixup, np.random.default_rng((recipe.seed, at)))
+        loss = _step(network, training.optimizer, images.to(device), wanted.to(device), recipe.ordinal)
         _average(training.averaged, network, min(recipe.average, (1 + at) / (10 + at)))
         left = (time.monotonic() - began) / (step + 1) * (steps * recipe.epochs - at - 1)
         watch(Progress(epoch, recipe.epochs, step + 1, steps, loss, left))
@@ -154,10 +184,25 @@ def _schedule(part: float, warm_up: float) -> float:
     return part / warm_up if part < warm_up else 0.5 * (1 + math.cos(math.pi * (part - warm_up) / (1 - warm_up)))
 
 
-def _step(network: Grader, optimizer: torch.optim.Optimizer, images: torch.Tensor, targets: torch.Tensor) -> float:
+def _blend(
+    images: torch.Tensor, targets: torch.Tensor, alpha: float, random: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each knee blended with the batch's reverse, and its target likewise; as they are for an alpha of 0."""
+    if not alpha:
+        return images, targets
+    part = float(random.beta(alpha, alpha))
+    return images * part + images.flip(0) * (1 - part), targets * part + targets.flip(0) * (1 - part)
+
+
+def _step(
+    network: Grader, optimizer: torch.optim.Optimizer, images: torch.Tensor, targets: torch.Tensor, ordinal: float
+) -> float:
     with torch.autocast(images.device.type, torch.bfloat16):
         logits, _ = network(images)
     loss = functional.cross_entropy(logits.float(), targets)
+    if ordinal:
+        beyond = (logits.float().softmax(1) - targets).cumsum(1)
+        loss = loss + ordinal * (beyond**2).sum(1).mean()
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)

@@ -8,18 +8,18 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from safetensors.torch import load_file
 from tomlkit import dump, parse
 
 from node.errors import SettingsError
-from workers.engines import OpenVinoEngine
-from workers.grade import softmax
-from workers.networks import Grader
+from workers.certainty import Calibration
+from workers.networks import Grader, build
 from workers.prepare import PREPARATION
-from workers.registry import CARDS, Model, read_card
+from workers.registry import CARDS, load
 from workers.training import fit_finder
-from workers.training.calibrate import heat_scale, temperature
+from workers.training.calibrate import calibrated, heat_scale
 from workers.training.evaluate import answers
-from workers.training.export import export
+from workers.training.export import export, export_graph, named
 from workers.training.figures import with_intervals
 from workers.training.fit import Progress as Standing
 from workers.training.fit import Recipe, fit
@@ -35,10 +35,14 @@ def train(card: str, data: Path, out: Path) -> None:
     console.print(f"train: {len(train_part)} knees, KL 0 to 4: {grade_counts(train_part)}; val: {len(val_part)}")
     if told["kind"] == "finder":
         _finder(card, told, train_part, val_part, out)
+    elif "members" in told["training"]:
+        for member in told["training"]["members"]:
+            if not (out / f"{member}.toml").is_file():
+                train(member, data, out)
+        _join(card, told, val_part, out)
     else:
         _grader(card, told, train_part, val_part, out)
-    with (out / f"{card}.toml").open("w", encoding="utf-8") as file:
-        dump(told, file)
+    _dump(told, out / f"{card}.toml")
     console.print(f"{out / card}.toml, .safetensors and .onnx are ready; copy them into workers/cards and weights")
 
 
@@ -56,7 +60,7 @@ def _grader(name: str, told: Any, train: list[LabelledKnee], val: list[LabelledK
             left = f"about {at.seconds_left / 60:.0f} min left"
             bar.update(task, completed=part, description=f"epoch {at.epoch + 1}/{at.epochs} loss {at.loss:.3f} {left}")
 
-        network = fit(recipe, train, val, out, imagenet=imagenet(start), watch=watch, device=device)
+        network = fit(recipe, train, val, out / name, imagenet=imagenet(start), watch=watch, device=device)
     finish(name, told, network, val, out)
 
 
@@ -75,18 +79,40 @@ def finish(name: str, told: Any, network: Grader, val: list[LabelledKnee], out: 
     """Export a trained grader, calibrate it on val, and write hashes, calibration and figures into its card."""
     size = int(told["input_size"])
     written = export(network, torch.zeros(1, 3, size, size), out, name)
-    told["preparation"] = PREPARATION
     told["weights"], told["graph"] = written["weights"], written["graph"]
+    _judge(name, told, val, out)
+
+
+def _join(name: str, told: Any, val: list[LabelledKnee], out: Path) -> None:
+    """Join the trained members of an ensemble, whose weights lie in `out`, to one graph, and calibrate it."""
+    members = list(told["training"]["members"])
+    weights = {f"members.{at}.": out / f"{member}.safetensors" for at, member in enumerate(members)}
+    network = build(str(told["architecture"]))
+    network.load_state_dict(
+        {prefix + key: held for prefix, file in weights.items() for key, held in load_file(file).items()}
+    )
+    size = int(told["input_size"])
+    # Two examples: of one, the exporter concludes that there is never more than one.
+    told["graph"] = export_graph(network, torch.zeros(2, 3, size, size), weights, out / f"{name}.onnx")
+    told["weights"] = [{**named(file), "prefix": prefix} for prefix, file in weights.items()]
+    _judge(name, told, val, out)
+
+
+def _judge(name: str, told: Any, val: list[LabelledKnee], out: Path) -> None:
+    """Calibrate an exported grader on val, and write calibration and figures into its card."""
+    told["preparation"] = PREPARATION
     # The registry reads finished cards only, so the model is put together here.
-    told["temperature"], told["heat_scale"] = 1.0, 1.0
     _dump(told, out / f"{name}.toml")
-    model = Model(read_card(name, out), OpenVinoEngine(out / written["graph"]["file"]))
-    logits, heights = answers(model, val)
+    model = load(name, engine="openvino", within=(out,))
+    given = answers(model, val)
     truth = np.array([knee.kl for knee in val])
-    told["temperature"] = round(temperature(logits, truth), 4)
-    told["heat_scale"] = round(heat_scale(heights), 3)
-    found = softmax(logits).argmax(1)
-    told["metrics"] = {"val": _known(with_intervals(truth, found, [knee.patient for knee in val]))}
+    told["heat_scale"] = round(heat_scale(given.heights), 3)
+    told["calibration"] = calibrated(given.logits, truth, model.card.calibration)
+    calibration = Calibration.told(told["calibration"].unwrap())
+    figures = with_intervals(
+        truth, calibration.probabilities(given.logits), [knee.patient for knee in val], calibration
+    )
+    told["metrics"] = {"val": _known(figures)}
 
 
 def _known(figures: Any) -> Any:

@@ -1,0 +1,77 @@
+"""
+What a grader's logits mean: probabilities, the grade, and the grades that could not be ruled out.
+
+A model's card holds the numbers; `workers/training/calibrate.py` finds them on labelled knees.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from node.finding import KLGrade
+
+GRADES = np.arange(5)
+Array = npt.NDArray[np.float32]
+
+
+def softmax(logits: Array) -> Array:
+    """Probabilities over the last axis."""
+    raised = np.exp(logits - logits.max(-1, keepdims=True))
+    return np.asarray(raised / raised.sum(-1, keepdims=True), np.float32)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """
+    The [calibration] of a card.
+
+    `temperature` divides the logits (Guo et al. 2017). `cost` is the exponent of a mistake's cost: the grade
+    is the one whose expected distance from the truth, to that power, is least; 0 gives the most probable
+    grade, 1 the median. `thresholds` are those of the prediction sets, one for each grade: the largest
+    1 - p that a knee of that grade has in `level` of the cases (split conformal, conditional on the grade:
+    Vovk 2012, Sadinle et al. 2019). Two neighbours whose probabilities differ so little that the greater
+    has less than `apart` of both could not be told apart.
+    """
+
+    temperature: float = 1.0
+    cost: float = 0.0
+    level: float = 0.9
+    thresholds: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0)
+    apart: float = 0.6
+
+    @classmethod
+    def told(cls, card: dict[str, Any]) -> "Calibration":
+        """The calibration of a card as TOML tells it."""
+        given = {key: card[key] for key in ("temperature", "cost", "level", "apart") if key in card}
+        return cls(**given, thresholds=tuple(card.get("thresholds", cls.thresholds)))
+
+    def probabilities(self, logits: Array) -> Array:
+        """(..., 5) logits to probabilities."""
+        return softmax(logits / self.temperature)
+
+    def grades(self, probabilities: Array) -> npt.NDArray[np.int64]:
+        """(..., 5) probabilities to the grades that are given, (...)."""
+        away = np.abs(GRADES[:, None] - GRADES).astype(np.float64)
+        costs = away**self.cost if self.cost else (away > 0).astype(np.float64)
+        # Ties, as of a flat answer, go to the lower grade.
+        return np.asarray((probabilities @ costs).round(9).argmin(-1), np.int64)
+
+    def sets(self, probabilities: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """
+        (n, 5) probabilities to the lowest and the highest grade (n,) that could not be ruled out.
+
+        A set is contiguous: what lies between two of its grades belongs to it. The grade that is given does.
+        """
+        within = (1 - probabilities) <= np.array(self.thresholds)
+        within[np.arange(len(within)), self.grades(probabilities)] = True
+        return within.argmax(1), 4 - within[:, ::-1].argmax(1)
+
+    def undecided(self, probabilities: Array) -> tuple[KLGrade, KLGrade] | None:
+        """The two most probable grades (5,), if they are neighbours and one is hardly likelier than the other."""
+        second, first = np.argsort(probabilities, kind="stable")[-2:]
+        if abs(int(first) - int(second)) != 1:
+            return None
+        close = probabilities[first] < self.apart * (probabilities[first] + probabilities[second])
+        return (KLGrade(int(min(first, second))), KLGrade(int(max(first, second)))) if close else None
