@@ -98,7 +98,7 @@ class Finding:
 
     `box` is (x0, y0, x1, y1) in pixels of the stored image; x1 and y1 lie just outside. `probabilities`
     are those of KL 0 to KL 4 and sum to 1. `laterality_source` names the attribute or sign that told the
-    side ("ImageLaterality", "Laterality", "AnatomicRegionSequence", "position", "none").
+    side ("ImageLaterality", "Laterality", "AnatomicRegionSequence", "position", "image", "none").
     """
 
     laterality: Laterality

@@ -9,7 +9,7 @@ import pytest
 from node.errors import SettingsError
 from workers.registry import CARDS, WEIGHTS, Card, load, names, read_card
 
-SHIPPED = ["finder", "kl-lite0"]
+SHIPPED = ["finder", "kl-lite0", "upright"]
 
 
 @pytest.fixture

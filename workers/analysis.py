@@ -10,6 +10,7 @@ from workers.grade import Graded, grade
 from workers.knees import find_knees
 from workers.read import Film
 from workers.registry import Model
+from workers.upright import with_bright_bones, with_sides
 
 
 @dataclass(frozen=True)
@@ -20,14 +21,15 @@ class Analysis:
     heat_maps: tuple[HeatMap, ...]
 
 
-def analyse(sop_instance_uid: str, film: Film, *, finder: Model, grader: Model) -> Analysis:
+def analyse(sop_instance_uid: str, film: Film, *, finder: Model, teller: Model, grader: Model) -> Analysis:
     """
     Find, grade and explain the knees on a film.
 
     A film without a knee to grade is no error: its reading says NOT_ANALYSED and the coded reason.
     """
     try:
-        knees = find_knees(film, finder)
+        film, found = with_bright_bones(film, finder, teller)
+        knees = with_sides(find_knees(film, finder, found), film, teller)
     except Ungradable as refusal:
         return refused(sop_instance_uid, refusal, film.notes)
     graded = grade(film.pixels, knees, grader)

@@ -15,7 +15,7 @@ from node.finding import Laterality, Outcome, reason_as_json
 from node.settings import Settings
 from workers.analysis import Analysis, analyse, refused
 from workers.read import Film, Reader, read_picture
-from workers.registry import FINDER, folders, load
+from workers.registry import FINDER, TELLER, folders, load
 from workers.report import report
 
 PICTURES = {".png", ".jpg", ".jpeg"}
@@ -32,6 +32,7 @@ class Desk:
         self._side = side
         engine, threads, within = self._work.engine, self._work.threads, folders(settings)
         self._finder = load(FINDER, engine=engine, threads=threads, within=within)
+        self._teller = load(TELLER, engine=engine, threads=threads, within=within)
         self._grader = load(model or self._work.model, engine=engine, threads=threads, within=within)
         self._reader = Reader.within(self._work)
 
@@ -77,7 +78,7 @@ class Desk:
         else:
             film = self._reader.film(file)
             uid = str(film.header.get("SOPInstanceUID", ""))
-        return film, analyse(uid, film, finder=self._finder, grader=self._grader)
+        return film, analyse(uid, film, finder=self._finder, teller=self._teller, grader=self._grader)
 
     def _write(self, file: Path, film: Film, analysis: Analysis) -> list[Path]:
         if self._out is None or not analysis.reading.sop_instance_uid:

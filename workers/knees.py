@@ -2,7 +2,7 @@
 Where the knee joints are on a film, which side each is, and how that is known; or why there is none to grade.
 
 First edition: the finder knows upright AP and PA knees, one or two on a film or a tight crop of one. What
-is not told by the header or by a bilateral film's order stays unknown; it is never guessed.
+is not told by the header, by a bilateral film's order or by the image (upright.py) stays unknown.
 """
 
 from collections.abc import Sequence
@@ -40,16 +40,20 @@ class Knee:
     confidence: float
 
 
-def find_knees(film: "Film", finder: "Model") -> list[Knee]:
+Found = Sequence[tuple[Box, float]]
+"""Joint boxes on an image with the finder's confidence, the surest first."""
+
+
+def find_knees(film: "Film", finder: "Model", found: Found | None = None) -> list[Knee]:
     """
-    The joints on a film, ordered from the image's left to its right.
+    The joints on a film, ordered from the image's left to its right; `found` saves asking the finder again.
 
     Raises
     ------
     Ungradable
         NOT_A_KNEE if no joint is found, JOINT_CUT_OFF if none that is found lies wholly enough on the film.
     """
-    found = locate(film.pixels, finder)
+    found = locate(film.pixels, finder) if found is None else found
     if not found:
         raise Ungradable(reason("NOT_A_KNEE"))
     whole = [
@@ -63,8 +67,8 @@ def find_knees(film: "Film", finder: "Model") -> list[Knee]:
     return [Knee(box, side, source, sure) for box, (side, source), (_, sure) in zip(boxes, sides, whole, strict=True)]
 
 
-def locate(pixels: Grey, finder: "Model") -> list[tuple[Box, float]]:
-    """Joint boxes on an image with the finder's confidence, the surest first."""
+def locate(pixels: Grey, finder: "Model") -> Found:
+    """Where the finder sees joints."""
     size = finder.card.input_size
     view, scale = overview(pixels, size)
     answer = finder.run(view[None, None])[0][0]
@@ -98,7 +102,7 @@ def peaks(answer: npt.NDArray[np.float32], limit: float) -> list[tuple[Box, floa
     return sorted(boxes, key=lambda each: -each[1])
 
 
-def _without_repeats(found: Sequence[tuple[Box, float]]) -> list[tuple[Box, float]]:
+def _without_repeats(found: Found) -> Found:
     """Leave out boxes that mostly cover a surer one."""
     kept: list[tuple[Box, float]] = []
     for box, sure in found:

@@ -9,6 +9,7 @@ Localization"): logit_c = mean over the cells of map_c + bias_c, and Grad-CAM is
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -208,24 +209,43 @@ class DilatedBlock(nn.Module):
         return images + functional.relu(self.norm(self.filter(images)) + whole)
 
 
+class UprightTeller(nn.Module):
+    """
+    How a crop of one joint hangs: (n, 1, 96, 96) to logits (n, 2), that its bones are dark and that it is a left knee.
+
+    The fibula is lateral, so a small network sees the side; bones are brighter than what surrounds them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (1, 24, 48, 96, 128)
+        self.trunk = nn.Sequential(*(convolution(inside, outside, 3, 2) for inside, outside in pairwise(widths)))
+        self.head = nn.Linear(widths[-1], 2)
+
+    def forward(self, knees: Tensor) -> tuple[Tensor]:
+        return (self.head(self.trunk(knees).mean((2, 3))),)
+
+
 GRADERS: Mapping[str, Callable[[], Grader]] = {
     "efficientnet_lite0": efficientnet_lite,
     "efficientnet_lite1": partial(efficientnet_lite, depth=1.1),
     "efficientnet_lite2": partial(efficientnet_lite, width=1.1, depth=1.2),
     "densenet121": densenet121,
 }
+OTHERS: Mapping[str, Callable[[], nn.Module]] = {"joint_finder": JointFinder, "upright_teller": UprightTeller}
+
 FINE = " fine"
 """Behind a grader's name: its map has cells of 16 pixels instead of 32."""
 
 
 def build(architecture: str) -> nn.Module:
     """
-    The network that a card's `architecture` names: "joint_finder", a grader, or several joined by " + ".
+    The network that a card's `architecture` names; graders may be joined by " + ".
 
     Raises KeyError for one that there is not.
     """
-    if architecture == "joint_finder":
-        return JointFinder()
+    if architecture in OTHERS:
+        return OTHERS[architecture]()
     members = [_member(name) for name in architecture.split(" + ")]
     return members[0] if len(members) == 1 else Ensemble(members)
 

@@ -27,6 +27,8 @@ SHIPPED = (CARDS, WEIGHTS)
 
 FINDER = "finder"
 """The card of the network that finds the joints."""
+TELLER = "upright"
+"""The card of the network that tells how a joint hangs."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,9 @@ def _torch(card: Card, weights: dict[str, Path], within: Sequence[Path], threads
 def check(settings: Settings) -> str:
     """What `genu check` says of the models; raises what keeps a worker from starting."""
     work, within = settings.work, folders(settings)
-    loaded = [load(name, engine=work.engine, threads=work.threads, within=within) for name in (FINDER, work.model)]
+    loaded = [
+        load(name, engine=work.engine, threads=work.threads, within=within) for name in (FINDER, TELLER, work.model)
+    ]
     return ", ".join(f"{each.card.name} {each.card.version} on {each.run.name}" for each in loaded)
 
 

@@ -34,6 +34,7 @@ class Bench:
     ledger: Ledger
     reader: Reader
     finder: Model
+    teller: Model
     grader: Model
 
 
@@ -64,7 +65,7 @@ def read_and_analyse(entry: Entry, bench: Bench) -> tuple[Source, Analysis]:
         film = bench.reader.film(path)
     except Ungradable as refusal:
         return Source(header=header_of(path, bench.reader)), refused(uid, refusal)
-    return Source(film.header, film), analyse(uid, film, finder=bench.finder, grader=bench.grader)
+    return Source(film.header, film), analyse(uid, film, finder=bench.finder, teller=bench.teller, grader=bench.grader)
 
 
 def header_of(path: Path, reader: Reader) -> Dataset | None:

@@ -15,7 +15,7 @@ from node.logs import configure
 from node.settings import Settings
 from node.vault import Vault
 from workers.read import Reader
-from workers.registry import FINDER, folders, load
+from workers.registry import FINDER, TELLER, folders, load
 from workers.tasks import Bench, grade, worker_name
 
 BEAT_SECONDS = 5.0
@@ -58,6 +58,7 @@ def set_up(settings: Settings, name: str) -> Bench:
         ledger=Ledger(settings.database_url),
         reader=Reader.within(work),
         finder=load(FINDER, engine=work.engine, threads=work.threads, within=within),
+        teller=load(TELLER, engine=work.engine, threads=work.threads, within=within),
         grader=load(work.model, engine=work.engine, threads=work.threads, within=within),
     )
     bench.ledger.upgrade()

@@ -46,6 +46,7 @@ SOURCES = {
     "Laterality": "Laterality of the header",
     "AnatomicRegionSequence": "the header's anatomic region",
     "position": "its place on the film",
+    "image": "the image itself; the header is silent",
     "none": "nothing on the film or in the header",
 }
 PATIENT = (

@@ -8,13 +8,17 @@ from workers.prepare import Grey
 
 def augment(knee: Grey, random: np.random.Generator) -> Grey:
     """
-    A changed copy of a crop of a knee, same shape, 0 to 1.
+    A changed copy of a crop of a knee for a grader, same shape, 0 to 1.
 
-    Half are mirrored: up to half of films do not say their side, and a grade must not hang on it. Moves
-    go somewhat beyond what a joint finder misses by.
+    Half are mirrored: up to half of films do not say their side, and a grade must not hang on it.
     """
     if random.random() < 0.5:
         knee = np.ascontiguousarray(knee[:, ::-1])
+    return vary(knee, random)
+
+
+def vary(knee: Grey, random: np.random.Generator) -> Grey:
+    """The knee on another day, not mirrored. The moves go somewhat beyond what the joint finder misses by."""
     knee = _expose(_move(knee, random), random)
     if random.random() < 0.3:
         knee = _hide(knee, random)

@@ -16,7 +16,7 @@ from workers.certainty import Calibration
 from workers.networks import Grader, build
 from workers.prepare import PREPARATION
 from workers.registry import CARDS, load
-from workers.training import fit_finder
+from workers.training import fit_finder, fit_upright
 from workers.training.calibrate import calibrated, heat_scale
 from workers.training.evaluate import answers
 from workers.training.export import export, export_graph, named
@@ -35,6 +35,8 @@ def train(card: str, data: Path, out: Path) -> None:
     console.print(f"train: {len(train_part)} knees, KL 0 to 4: {grade_counts(train_part)}; val: {len(val_part)}")
     if told["kind"] == "finder":
         _finder(card, told, train_part, val_part, out)
+    elif told["kind"] == "upright":
+        _upright(card, told, train_part, val_part, out)
     elif "members" in told["training"]:
         for member in told["training"]["members"]:
             if not (out / f"{member}.toml").is_file():
@@ -137,6 +139,24 @@ def _finder(name: str, told: Any, train: list[LabelledKnee], val: list[LabelledK
     written = export(network, torch.zeros(1, 1, size, size), out, name)
     told["weights"], told["graph"] = written["weights"], written["graph"]
     told["preparation"] = PREPARATION
+
+
+def _upright(name: str, told: Any, train: list[LabelledKnee], val: list[LabelledKnee], out: Path) -> None:
+    recipe = fit_upright.UprightRecipe(**{key: value for key, value in told["training"].items() if key != "command"})
+    size = int(told["input_size"])
+    with _bar() as bar:
+        task = bar.add_task("training", total=recipe.steps)
+
+        def watch(step: int, loss: float) -> None:
+            bar.update(task, completed=step, description=f"step {step}/{recipe.steps} loss {loss:.3f}")
+
+        network = fit_upright.fit_upright(recipe, train, size, watch=watch)
+    written = export(network, torch.zeros(1, 1, size, size), out, name)
+    told["weights"], told["graph"] = written["weights"], written["graph"]
+    told["preparation"] = PREPARATION
+    right = fit_upright.part_right(network, val, size)
+    told["metrics"] = {"val": {"n": len(val), "dark": round(right[0], 4), "side": round(right[1], 4)}}
+    console.print(f"on val {100 * right[0]:.2f} % of polarities and {100 * right[1]:.2f} % of sides are told right")
 
 
 def _dump(told: Any, path: Path) -> None:

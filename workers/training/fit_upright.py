@@ -1,0 +1,81 @@
+"""Fit the network that tells how a joint hangs: crops of known side and polarity, mirrored and inverted at will."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+from workers.networks import UprightTeller
+from workers.prepare import Grey
+from workers.training.augment import vary
+from workers.training.knees import LabelledKnee
+from workers.upright import small
+
+WIDE = 128
+"""Pixels of a crop's side while it is varied: enough for what the network sees of it."""
+
+
+@dataclass(frozen=True)
+class UprightRecipe:
+    """How the teller is trained."""
+
+    steps: int = 1200
+    batch: int = 64
+    learning_rate: float = 3e-3
+    seed: int = 1
+
+
+def fit_upright(
+    recipe: UprightRecipe, train: Sequence[LabelledKnee], size: int, *, watch: Callable[[int, float], None]
+) -> UprightTeller:
+    """Train on `train` and return the network."""
+    torch.manual_seed(recipe.seed)
+    network, knees = UprightTeller(), shrunk(train)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, recipe.steps)
+    network.train()
+    for step in range(1, recipe.steps + 1):
+        random = np.random.default_rng((recipe.seed, step))
+        chosen = [knees[int(at)] for at in random.integers(len(knees), size=recipe.batch)]
+        views, truth = hung(chosen, random, size)
+        loss = functional.binary_cross_entropy_with_logits(network(torch.from_numpy(views))[0], torch.from_numpy(truth))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+        watch(step, float(loss.detach()))
+    return network.eval()
+
+
+@torch.no_grad()
+def part_right(network: UprightTeller, knees: Sequence[LabelledKnee], size: int) -> tuple[float, float]:
+    """The part of knees whose polarity, and whose side, is told right: each knee hung in all four ways."""
+    given, right = shrunk(knees), []
+    for dark, left in product((False, True), repeat=2):
+        shown = [1 - knee if dark else knee for knee in given]
+        views = np.stack([small(np.ascontiguousarray(each[:, ::-1] if left else each), size) for each in shown])
+        right.append((network(torch.from_numpy(views))[0].numpy() > 0) == (dark, left))
+    told = np.concatenate(right).mean(0)
+    return float(told[0]), float(told[1])
+
+
+def shrunk(knees: Sequence[LabelledKnee]) -> list[Grey]:
+    """Each knee as a right one with bright bones, (WIDE, WIDE)."""
+    return [small(knee.read(), WIDE)[0] * np.float32(0.25) + np.float32(0.5) for knee in knees]
+
+
+def hung(
+    knees: Sequence[Grey], random: np.random.Generator, size: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Right knees with bright bones, hung at random: the network's (n, 1, size, size), and dark, left (n, 2)."""
+    truth = random.integers(0, 2, (len(knees), 2)).astype(np.float32)
+    views = []
+    for knee, (dark, left) in zip(knees, truth, strict=True):
+        shown = vary(knee, random)
+        shown = shown[:, ::-1] if left else shown
+        views.append(small(np.ascontiguousarray(1 - shown if dark else shown), size))
+    return np.stack(views), truth

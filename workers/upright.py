@@ -1,0 +1,73 @@
+"""
+How the joints on a film hang, told from the image whatever the header says: bones bright or dark, right or left.
+
+A MONOCHROME1 film that somebody saved without honouring it hangs as a negative: 84 of the 6,604 knees that the
+graders were trained and judged on did. A grader takes such a knee for another, so it is turned before it is graded.
+And up to half of films do not say their side; the fibula, which is lateral, does.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from node.finding import Laterality
+from workers.knees import Found, Knee, is_mirrored, locate
+from workers.prepare import Box, Grey, crop, stretch
+from workers.read import Film
+from workers.registry import Model
+
+DARK, LEFT = 0, 1
+"""The teller's two answers."""
+
+TURNED = "Bones were dark, though the header does not say so: the film was turned to a positive before grading."
+
+
+def with_bright_bones(film: Film, finder: Model, teller: Model) -> tuple[Film, Found]:
+    """
+    The film and the joints on it; turned to a positive, and noted, if they show that it is a negative.
+
+    Where the finder sees no joint, the film is tried as a negative too.
+    """
+    found = locate(film.pixels, finder)
+    if found and not _dark(film, found, teller):
+        return film, found
+    turned = replace(film, pixels=np.asarray(1 - film.pixels, np.float32), notes=(*film.notes, TURNED))
+    positive = locate(turned.pixels, finder) or found
+    return (turned, positive) if positive and _dark(film, positive, teller) else (film, found)
+
+
+def with_sides(knees: Sequence[Knee], film: Film, teller: Model) -> list[Knee]:
+    """The knees, those of unknown side with the side that the image tells if it tells one clearly."""
+    if all(knee.laterality is not Laterality.UNKNOWN for knee in knees):
+        return list(knees)
+    mirrored = -1 if is_mirrored(film.header) else 1
+    told = mirrored * hang(film.pixels, [knee.box for knee in knees], teller)[:, LEFT]
+    return [_sided(knee, float(left), teller.card.thresholds["side"]) for knee, left in zip(knees, told, strict=True)]
+
+
+def _sided(knee: Knee, left: float, limit: float) -> Knee:
+    if knee.laterality is not Laterality.UNKNOWN or abs(left) < limit:
+        return knee
+    return replace(knee, laterality=Laterality.LEFT if left > 0 else Laterality.RIGHT, laterality_source="image")
+
+
+def _dark(film: Film, found: Found, teller: Model) -> bool:
+    """Whether the bones of the joints, taken together, are dark."""
+    said = hang(film.pixels, [box for box, _ in found], teller)[:, DARK]
+    return float(said.mean()) > teller.card.thresholds["dark"]
+
+
+def hang(pixels: Grey, boxes: Sequence[Box], teller: Model) -> npt.NDArray[np.float32]:
+    """The teller's logits (n, 2) for each box on a film: that its bones are dark, that it is a left knee."""
+    size = teller.card.input_size
+    return teller.run(np.stack([small(crop(pixels, box, size), size) for box in boxes]))[0]
+
+
+def small(knee: Grey, size: int) -> npt.NDArray[np.float32]:
+    """What the teller sees of a crop of a joint, (1, size, size)."""
+    if knee.shape != (size, size):
+        knee = np.asarray(cv2.resize(knee, (size, size), interpolation=cv2.INTER_AREA), np.float32)
+    return ((stretch(knee) - 0.5) / 0.25)[None]
