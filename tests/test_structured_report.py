@@ -289,6 +289,14 @@ def test_every_private_code_is_declared_and_fits() -> None:
     assert all(len(each.value) <= 16 and len(each.meaning) <= 64 for each in own)
 
 
+def test_the_conformance_statement_lists_every_private_concept() -> None:
+    """Who reads the reports by machine finds each code, and each unit that is not a public one."""
+    statement = (Path(__file__).parent.parent / "deploy" / "CONFORMANCE.md").read_text()
+    own = [each for each in vars(codes).values() if isinstance(each, Code) and each.scheme_designator == codes.SCHEME]
+    assert [each.value for each in own if not re.search(rf"\b{each.value}\b", statement)] == []
+    assert codes.GRADE_STEPS.value in statement
+
+
 def test_how_the_film_was_read_and_where_the_side_comes_from_are_told() -> None:
     """Notes and the source of the side are in each group; what is not ASCII is replaced, as any set can hold it."""
     told = made_of(header(), reading(RIGHT, notes=("Polarity put right", "§ 2")))["SR"]
