@@ -70,6 +70,21 @@ class Certainty:
         """The set as a person says it: "KL 2" or "KL 1 to 2"."""
         return f"KL {self.lowest}" if self.lowest == self.highest else f"KL {self.lowest} to {self.highest}"
 
+    @property
+    def remaining(self) -> str:
+        """The set in a sentence, with its level."""
+        level = f"({100 * self.level:g} % set)"
+        if self.lowest == self.highest:
+            return f"Only {self.words} remains {level}"
+        if (self.lowest, self.highest) == (KLGrade.KL0, KLGrade.KL4):
+            return f"No grade can be ruled out {level}"
+        return f"{self.words} cannot be ruled out {level}"
+
+    @property
+    def doubt(self) -> str:
+        """Which two grades look alike, in a sentence; nothing where none do."""
+        return "KL {} and KL {} could not be told apart".format(*self.undecided) if self.undecided else ""
+
     def as_json(self) -> dict[str, Any]:
         return {
             "set": [int(self.lowest), int(self.highest)],
@@ -117,6 +132,14 @@ class Finding:
         """The probability of the grade that is given."""
         return None if self.grade is None or self.probabilities is None else self.probabilities[self.grade]
 
+    @property
+    def sureness(self) -> str:
+        """The confidence as a person says it: "62 %", and never all or nothing."""
+        if self.confidence is None:
+            return ""
+        percent = round(100 * self.confidence)
+        return ">99 %" if percent > 99 else "<1 %" if percent < 1 else f"{percent} %"
+
     def as_json(self) -> dict[str, Any]:
         return {
             "laterality": self.laterality.value,
@@ -156,6 +179,11 @@ class Reading:
     detail: str = ""
     notes: tuple[str, ...] = ()
     """What a reader should know of how the film was read, e.g. that its polarity was put right."""
+
+    @property
+    def undecided(self) -> bool:
+        """Whether two neighbouring grades of any knee could not be told apart."""
+        return any(knee.certainty is not None and knee.certainty.undecided is not None for knee in self.knees)
 
     def as_json(self) -> dict[str, Any]:
         model = self.model

@@ -4,6 +4,7 @@ import io
 import re
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from node.finding import Finding, KLGrade, Laterality, ModelIdentity, Outcome, Reading
+from node.finding import Certainty, Finding, KLGrade, Laterality, ModelIdentity, Outcome, Reading
 from node.reasons import reason
 from workers.explain import HeatMap
 from workers.read import Film, Spacing, SpacingKind
@@ -163,6 +164,17 @@ RIGHT = Finding(Laterality.RIGHT, "position", (100, 300, 500, 700), KLGrade.KL3,
 LEFT = Finding(Laterality.LEFT, "position", (700, 300, 1100, 700), KLGrade.KL1, (0.1, 0.6, 0.2, 0.06, 0.04))
 UNKNOWN = Finding(Laterality.UNKNOWN, "none", (100, 300, 500, 700), KLGrade.KL0, (0.9, 0.04, 0.03, 0.02, 0.01))
 EMPTY = Finding(Laterality.RIGHT, "ImageLaterality", (100, 300, 500, 700), KLGrade.KL3, SHARES, empty_map=True)
+SURE = replace(RIGHT, certainty=Certainty(KLGrade.KL3, KLGrade.KL3, 0.9))
+UNSURE = replace(RIGHT, certainty=Certainty(KLGrade.KL1, KLGrade.KL3, 0.9, spread=0.2345))
+UNDECIDED = Finding(
+    Laterality.LEFT,
+    "position",
+    LEFT.box,
+    KLGrade.KL2,
+    (0.08, 0.42, 0.41, 0.06, 0.03),
+    certainty=Certainty(KLGrade.KL0, KLGrade.KL4, 0.9, undecided=(KLGrade.KL1, KLGrade.KL2), spread=0.5),
+)
+"""Between KL 1 and KL 2; the grade that is given is not the most probable one."""
 CUT_OFF = Finding(Laterality.LEFT, "position", (900, 300, 1300, 700), reason=reason("JOINT_CUT_OFF"))
 
 
@@ -179,6 +191,8 @@ READINGS = {
     "mixed": reading(RIGHT, CUT_OFF),
     "side unknown": reading(UNKNOWN),
     "empty map": reading(EMPTY),
+    "sure": reading(SURE),
+    "unsure": reading(UNSURE, UNDECIDED),
     "no knee": reading(refused="NOT_A_KNEE"),
     "blank": reading(refused="BLANK"),
 }

@@ -150,6 +150,7 @@ def test_the_list_shows_state_grades_reason_sender_and_flags(ward: Ward, signed_
         ("state=REPORTED", {"reported", "hostile"}),
         ("reason=NOT_A_KNEE", {"refused"}),
         ("flag=CONFLICT", {"hostile"}),
+        ("flag=UNDECIDED", {"delivered"}),
         ("state=REPORTED&flag=CONFLICT", {"hostile"}),
         ("state=CONFIRMED", set()),
         ("state=%3Cb%3E&reason=x&flag=y&before=never", set("ALL")),
@@ -211,6 +212,29 @@ def test_the_page_of_a_radiograph_tells_everything(ward: Ward, signed_in: TestCl
         picture = signed_in.get(f"/radiographs/{uid}/{name}")
         assert picture.content == ward.vault.read_result(uid, name)
         assert picture.headers["cache-control"] == "no-store"
+
+
+def test_how_sure_a_grade_is_stands_on_list_and_page(ward: Ward, signed_in: TestClient) -> None:
+    """Confidence, set and doubt of the knee that has them; of the other, answered as before, the confidence alone."""
+    doubt = "KL 2 and KL 3 could not be told apart"
+    page, sure = (signed_in.get(f"/radiographs/{ward.uids[name]}").text for name in ("delivered", "hostile"))
+    assert re.findall(r"<strong>(\S+ %) sure", page) == ["71 %", "83 %"]
+    for text in (page, sure):
+        assert text.count("KL 2 to 3 cannot be ruled out (90 % set)") == 1
+        kept = re.findall(r'<tr class="([a-z ]*)"><th scope="row">KL (\d)', text)
+        assert [grade for words, grade in kept if "kept" in words] == ["2", "3"]
+    assert doubt in page
+    assert "Two neighbouring grades of a knee could not be told apart" in page
+    assert "told apart" not in sure
+    rows = signed_in.get("/").text.split("<tr")
+    (undecided,) = (row for row in rows if f'row-{ward.uids["delivered"]}"' in row)
+    (decided,) = (row for row in rows if f'row-{ward.uids["reported"]}"' in row)
+    for row in (undecided, decided):
+        assert row.count("(2 to 3)") == 1
+    assert doubt in undecided
+    assert "undecided" in undecided
+    assert "told apart" not in decided
+    assert "undecided" not in decided
 
 
 def test_a_refusal_says_why_and_what_to_do(ward: Ward, signed_in: TestClient) -> None:

@@ -113,6 +113,22 @@ def test_from_signing_in_to_a_radiograph(signed_in: Chrome, ward: Ward) -> None:
     assert faults(signed_in) == []
 
 
+def test_a_knee_that_is_undecided_is_found_and_marked(signed_in: Chrome, ward: Ward) -> None:
+    """The filter leaves it alone in the list; its page says how sure, and brackets the set at the bars."""
+    signed_in.get(address(ward) + "?flag=UNDECIDED")
+    (row,) = signed_in.find_elements(By.CSS_SELECTOR, "#live-list tbody tr")
+    assert "undecided" in row.text
+    assert "KL 3 (2 to 3) ?" in row.text
+    signed_in.get(address(ward, "delivered"))
+    facts = by_id(signed_in, "live-facts").text
+    assert "71 % sure. KL 2 to 3 cannot be ruled out (90 % set). KL 2 and KL 3 could not be told apart." in facts
+    edges = [
+        signed_in.execute_script("return getComputedStyle(arguments[0]).borderLeftColor", name)
+        for name in signed_in.find_elements(By.CSS_SELECTOR, ".knee:first-of-type .bars th")
+    ]
+    assert [edge != "rgba(0, 0, 0, 0)" for edge in edges] == [False, False, True, True, False]
+
+
 def test_the_heat_map_lies_on_the_film_and_is_switched_off_and_on(signed_in: Chrome, ward: Ward) -> None:
     """Both pictures are loaded and cover the same place; the switch takes the upper one away and brings it back."""
     signed_in.get(address(ward, "delivered"))

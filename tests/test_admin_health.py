@@ -172,6 +172,7 @@ def test_metrics_count_what_the_ledger_holds(ward: Ward) -> None:
     assert number("genu_attempts_total") == 6
     assert number("genu_grades_total", model="kl-lite0", version="1.0.0", grade="3") == 3
     assert number("genu_grades_total", model="kl-lite0", version="1.0.0", grade="0") == 3
+    assert number("genu_undecided_grades_total", model="kl-lite0", version="1.0.0") == 1
     assert number("genu_storage_free_bytes") > 0
     assert number("genu_ledger_up") == 1
     assert any(name == "genu_build_info" for name, _ in found)

@@ -1,13 +1,27 @@
 """What logits mean: grades by cost, contiguous sets that keep their promise, neighbours that look alike."""
 
+import hashlib
+import io
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
 import numpy as np
+import pydicom
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.finding import Certainty, Finding, KLGrade, Laterality
+from node.finding import Certainty, Finding, KLGrade, Laterality, Reading
+from node.ledger import State
+from node.radiograph import Radiograph
+from node.settings import Settings
 from workers.certainty import Calibration, softmax
+from workers.phantom import samples
+from workers.registry import Model
+from workers.tasks import grade as work_on
 from workers.training.calibrate import calibrated, set_thresholds, too_few
+from workers.worker import set_up
 
 shares = st.lists(st.floats(0.001, 1), min_size=5, max_size=5).map(
     lambda raw: (np.array(raw) / np.sum(raw)).astype(np.float32)
@@ -97,3 +111,48 @@ def test_certainty_survives_json(undecided: tuple[KLGrade, KLGrade] | None) -> N
     assert sure.words == "KL 1 to 2"
     del told["certainty"], told["confidence"]
     assert Finding.from_json(told).certainty is None
+
+
+class Between:
+    """An engine that finds KL 1 and KL 2 about as likely in every knee, and nothing else."""
+
+    name = "test"
+
+    def __call__(self, knees: np.ndarray) -> tuple[np.ndarray, ...]:
+        logits = np.tile(np.array([0, 3, 3.1, 0, 0], np.float32), (len(knees), 1))
+        return logits, np.repeat(logits, 64, axis=1).reshape(-1, 5, 8, 8)
+
+
+@pytest.mark.parametrize("undecided", [True, False])
+def test_what_a_model_is_sure_of_reaches_ledger_and_results(undecided: bool, tmp_path: Path) -> None:
+    """From the card's numbers to the flag, the reading and the report: one journey, in one process."""
+    settings = Settings(storage={"folder": tmp_path})
+    bench = set_up(settings, "w")
+    calibration = Calibration(thresholds=(0.9,) * 5, level=0.8, apart=0.6 if undecided else 0.5)
+    grader = Model(replace(bench.grader.card, calibration=calibration), Between())
+    source, spooled = samples()[0], tmp_path / "film.dcm"
+    source.save_as(spooled, enforce_file_format=True)
+    sha256, uid = hashlib.sha256(spooled.read_bytes()).hexdigest(), str(source.SOPInstanceUID)
+    size = spooled.stat().st_size
+    bench.vault.keep(spooled, sha256)
+    syntax = source.file_meta.TransferSyntaxUID
+    bench.ledger.keep(Radiograph(uid, source.SOPClassUID, syntax, sha256, size, "A", "h", datetime.now(UTC)))
+    try:
+        work_on(uid, replace(bench, grader=grader))
+    finally:
+        bench.reader.close()
+    entry = bench.ledger.find(uid)
+    assert entry is not None
+    assert entry.state is State.REPORTED
+    assert entry.flags == (("UNDECIDED",) if undecided else ())
+    assert entry.reading is not None
+    (knee,) = Reading.from_json(entry.reading).knees
+    assert knee.certainty is not None
+    assert knee.certainty.remaining == "KL 1 to 2 cannot be ruled out (80 % set)"
+    assert (knee.grade, bool(knee.certainty.doubt)) == (KLGrade.KL2, undecided)
+    made = {each.kind: bench.vault.read_result(uid, each.file) for each in bench.ledger.objects(uid)}
+    assert made.keys() == {"SC", "SR"}
+    report = str(pydicom.dcmread(io.BytesIO(made["SR"])))
+    for word, there in (("SETLEVEL", True), ("KL1", True), ("KL0", False), ("UNDECIDED", undecided)):
+        assert (f"'{word}'" in report) is there
+    bench.ledger.close()

@@ -9,7 +9,10 @@ from typing import Any
 import pydicom
 import pytest
 
+from node.finding import Finding
 from tests.real_knees import KNEES, needs_knees, some_knees, wrapped
+from tests.sources import RIGHT, SURE, UNDECIDED, UNKNOWN, UNSURE, reading
+from workers.desk import say
 from workers.phantom import samples
 
 
@@ -36,6 +39,9 @@ def test_a_bilateral_film_gives_two_knees_and_two_objects(tmp_path: Path) -> Non
         assert len(knee["probabilities"]) == 5
         assert sum(knee["probabilities"]) == pytest.approx(1, abs=1e-3)
         assert len(knee["box"]) == 4
+        assert knee["confidence"] == knee["probabilities"][knee["grade"]]
+        assert {"set", "level", "undecided", "spread"} == knee["certainty"].keys()
+        assert knee["certainty"]["set"][0] <= knee["grade"] <= knee["certainty"]["set"][1]
     written = [pydicom.dcmread(path) for path in told["objects"]]
     assert sorted(dataset.Modality for dataset in written) == ["OT", "SR"]
     assert {str(dataset.StudyInstanceUID) for dataset in written} == {str(samples()[2].StudyInstanceUID)}
@@ -59,6 +65,22 @@ def test_rubbish_among_films_is_told_and_the_rest_is_graded(tmp_path: Path) -> N
     assert notes["outcome"] in ("not_analysed", "failed")
     assert notes["reason"]["code"]
     assert film["outcome"] == "graded"
+
+
+@pytest.mark.parametrize(
+    ("knee", "said"),
+    [
+        (UNSURE, "right KL 3 (71 %, KL 1 to 3)"),
+        (SURE, "right KL 3 (71 %, only KL 3)"),
+        (UNDECIDED, "left KL 2 (41 %, KL 0 to 4, KL 1 and KL 2 could not be told apart)"),
+        (RIGHT, "right KL 3 (71 %)"),
+        (UNKNOWN, "side unknown KL 0 (90 %)"),
+    ],
+)
+def test_a_line_for_a_person_says_how_sure_the_grade_is(knee: Finding, said: str) -> None:
+    """Confidence, set and doubt behind each grade; of an answer of before there was such a thing its confidence."""
+    told = {"file": "film.dcm", "objects": ["out/sr.dcm"], **reading(knee).as_json()}
+    assert say(told) == f"film.dcm: {said}\n  wrote out/sr.dcm"
 
 
 @needs_knees

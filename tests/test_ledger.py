@@ -331,6 +331,18 @@ def test_an_answer_is_owed_to_each_destination_that_takes_its_kind(ledger: Ledge
     assert ledger.waiting() == []
 
 
+def test_an_undecided_answer_is_found_by_its_flag(ledger: Ledger) -> None:
+    """The flag comes with the answer, in one transaction, and only to a worker whose claim stands."""
+    for uid in ("1.2.1", "1.2.2"):
+        ledger.keep(film(uid))
+        ledger.claim(uid, "w", lease_seconds=60, attempts=3)
+    assert not ledger.report("1.2.1", "slow", READING, BOTH, PACS, undecided=True)
+    assert ledger.listing(flag="UNDECIDED") == []
+    assert ledger.report("1.2.1", "w", READING, [made("SC", "2.1")], PACS, undecided=True)
+    assert ledger.report("1.2.2", "w", READING, [made("SC", "2.2")], PACS)
+    assert [entry.sop_instance_uid for entry in ledger.listing(flag="UNDECIDED")] == ["1.2.1"]
+
+
 def test_without_a_destination_an_answer_stays_reported(ledger: Ledger) -> None:
     """Nobody got it, so nobody may say so."""
     graded(ledger, "1.2.1", {"pacs": ()})

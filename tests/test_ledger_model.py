@@ -48,6 +48,7 @@ class Film:
     expired: bool = False
     reason: str | None = None
     conflict: bool = False
+    undecided: bool = False
     standing: set[str] = field(default_factory=set)
     deliveries: dict[tuple[str, str], str] = field(default_factory=dict)
 
@@ -142,13 +143,16 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         if held:
             self.films[uid].expired = expired
 
-    @rule(uid=UIDS, worker=WORKERS, version=VERSIONS, destinations=DESTINATIONS)
-    def report(self, uid: str, worker: str, version: str, destinations: dict[str, tuple[str, ...]]) -> None:
+    @rule(uid=UIDS, worker=WORKERS, version=VERSIONS, destinations=DESTINATIONS, undecided=st.booleans())
+    def report(
+        self, uid: str, worker: str, version: str, destinations: dict[str, tuple[str, ...]], undecided: bool = False
+    ) -> None:
         made = objects_of(uid, version, ("SC", "SR"))
         reading = {"model": {"name": "m", "version": version, "sha256": "f" * 64}}
         held = self.holds(uid, worker)
-        assert self.ledger.report(uid, worker, reading, made, destinations) == held
+        assert self.ledger.report(uid, worker, reading, made, destinations, undecided=undecided) == held
         if held:
+            self.films[uid].undecided = undecided
             self.films[uid].let_go(State.REPORTED)
             self.films[uid].answered(made, destinations)
 
@@ -222,7 +226,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
             assert entry is not None
             assert (entry.state, entry.attempts, entry.reason) == (film.state, film.attempts, film.reason)
             assert (entry.sha256, entry.worker) == (film.sha256, film.worker)
-            assert entry.flags == (("CONFLICT",) if film.conflict else ())
+            assert entry.flags == ("CONFLICT",) * film.conflict + ("UNDECIDED",) * film.undecided
             owed = {(one.object.sop_instance_uid, one.destination): one.state for one in self.ledger.deliveries(uid)}
             assert owed == film.deliveries
             assert {made.sop_instance_uid for made in self.ledger.objects(uid)} == film.standing

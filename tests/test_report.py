@@ -1,6 +1,7 @@
 """The objects made of a reading: whose they are, that they come out the same twice, and that they are valid."""
 
 import io
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.valuerep import PersonName
 
 from node.errors import Permanent
-from node.finding import ModelIdentity, Outcome, Reading
+from node.finding import KLGrade, ModelIdentity, Outcome, Reading
 from node.reasons import REASONS, reason
 from tests.peers import needs
 from tests.sources import (
@@ -21,7 +22,9 @@ from tests.sources import (
     NAMES,
     READINGS,
     RIGHT,
+    SHARES,
     SOURCE_UID,
+    UNSURE,
     dciodvfy,
     film,
     header,
@@ -94,6 +97,25 @@ def test_uids_follow_from_source_model_kind_and_answer() -> None:
     other = Reading("1.2.3", two.outcome, CARD, knees=two.knees)
     assert made_of(header(SOPInstanceUID="1.2.3"), other)["SR"].sop_instance_uid not in reports
     assert all(uid.startswith("2.25.") and len(uid) <= 64 for uid in reports + pictures)
+
+
+def test_what_is_said_of_certainty_changes_the_uid_and_its_last_digits_do_not() -> None:
+    """Another set, level or doubt is another answer; the noise of two engines in probabilities and spread is not."""
+    sure = UNSURE.certainty
+    assert sure is not None
+    said = [
+        RIGHT,
+        UNSURE,
+        replace(UNSURE, certainty=replace(sure, lowest=KLGrade.KL2)),
+        replace(UNSURE, certainty=replace(sure, highest=KLGrade.KL4)),
+        replace(UNSURE, certainty=replace(sure, level=0.95)),
+        replace(UNSURE, certainty=replace(sure, undecided=(KLGrade.KL2, KLGrade.KL3))),
+    ]
+    uids = [made.sop_instance_uid for knee in said for made in made_of(header(), reading(knee)).values()]
+    assert len(set(uids)) == 2 * len(said)
+    noisy = replace(UNSURE, probabilities=tuple(p + 1e-6 for p in SHARES), certainty=replace(sure, spread=0.23450001))
+    again = [made.sop_instance_uid for made in made_of(header(), reading(noisy)).values()]
+    assert again == uids[2:4]
 
 
 def test_the_time_of_making_changes_no_uid() -> None:
@@ -249,4 +271,4 @@ def test_two_knees_of_one_film_keep_their_own_answers() -> None:
         for item in group.ContentSequence
         if item.ConceptNameCodeSequence[0].CodeValue == "121106"
     ]
-    assert comments == ["AI L: KL 1 - not for diagnosis", "AI R: KL 3 - not for diagnosis"]
+    assert comments == ["AI L: KL 1, 60 % - not for diagnosis", "AI R: KL 3, 71 % - not for diagnosis"]

@@ -3,6 +3,7 @@
 import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.finding import Finding, KLGrade, Laterality
+from node.finding import Certainty, Finding, KLGrade, Laterality
 from node.reasons import REASONS
 from tests.peers import needs
 from tests.sources import (
@@ -23,7 +24,9 @@ from tests.sources import (
     READINGS,
     RIGHT,
     SHARES,
+    UNDECIDED,
     UNKNOWN,
+    UNSURE,
     dciodvfy,
     film,
     header,
@@ -33,6 +36,7 @@ from tests.sources import (
 )
 from workers.prepare import Box
 from workers.report import draw, film_png, overlay_png
+from workers.report.canvas import Canvas, font
 from workers.report.colours import TABLE, Bytes, heat_alpha, heat_colour
 from workers.report.draw import Row, picture
 from workers.report.view import cut
@@ -86,7 +90,15 @@ def test_it_is_a_single_rgb_frame_of_bounded_size_without_a_pixel_spacing(name: 
 def test_the_image_has_a_side_only_if_it_shows_one_knee_of_known_side() -> None:
     """A side at image level would be wrong for one of two knees, and a guess for an unknown one."""
     sides = {name: made_of(header(Laterality="L"), READINGS[name])["SC"].dataset.get("Laterality") for name in GRADED}
-    assert sides == {"graded": "R", "two knees": None, "mixed": None, "side unknown": None, "empty map": "R"}
+    assert sides == {
+        "graded": "R",
+        "two knees": None,
+        "mixed": None,
+        "side unknown": None,
+        "empty map": "R",
+        "sure": "R",
+        "unsure": None,
+    }
 
 
 def test_a_film_once_compressed_with_loss_stays_one() -> None:
@@ -187,6 +199,112 @@ def test_on_a_grey_monitor_stronger_is_lighter_and_opacity_only_rises() -> None:
     assert alpha[0] == 0
     assert alpha[-1] < 0.7
     assert np.array_equal(heat_colour(np.array([1.5], np.float32)), TABLE[-1:])
+
+
+class Ink:
+    """Every line of type that a picture has, with the rectangle that it covers."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.lines: list[tuple[str, tuple[float, float, float, float]]] = []
+        set_type = Canvas.text
+
+        def noted(sheet: Canvas, x: float, y: float, words: str, size: int, **style: Any) -> float:
+            letters = font(size, bold=style.get("bold", False))
+            box = sheet.pen.textbbox((x, y), words, font=letters, anchor=style.get("anchor", "ls"))
+            self.lines.append((words, box))
+            return set_type(sheet, x, y, words, size, **style)
+
+        monkeypatch.setattr(Canvas, "text", noted)
+
+    def drawn(self, *rows: Row) -> tuple[str, Bytes]:
+        """All words of the picture, and the picture, on which no line touches another or a knee."""
+        self.lines.clear()
+        shown = drawn(*rows)
+        side = draw.SINGLE if len(rows) == 1 else draw.PAIR
+        for at, (words, (x0, y0, x1, y1)) in enumerate(self.lines):
+            assert x1 <= draw.LONGEST_SIDE - draw.MARGIN + 1, words
+            for other, (left, top, right, bottom) in self.lines[at + 1 :]:
+                assert x1 <= left or right <= x0 or y1 <= top or bottom <= y0, (words, other)
+            for number in range(len(rows)):
+                top = draw.HEAD + number * (side + draw.CAPTION + draw.GAP)
+                on_panels = x0 < draw.MARGIN + 2 * side + draw.GAP and y0 < top + side and y1 > top
+                assert not on_panels, words
+        return " ".join(words for words, _ in self.lines), shown
+
+
+SETS = [(low, high) for low in KLGrade for high in KLGrade if low <= high]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("grade", KLGrade)
+def test_how_sure_a_grade_is_stands_beside_it_and_nothing_overlaps(
+    grade: KLGrade, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Confidence, set and doubt in words, for every grade and set, one knee and two."""
+    ink = Ink(monkeypatch)
+    likely = tuple(0.46 if each == grade else 0.135 for each in KLGrade)
+    for low, high in (ends for ends in SETS if ends[0] <= grade <= ends[1]):
+        for doubt in ((low, high),) if high - low == 1 else ((KLGrade.KL1, KLGrade.KL2), None):
+            sure = Certainty(low, high, 0.9, undecided=doubt)
+            knee = replace(RIGHT, grade=grade, probabilities=likely, certainty=sure)
+            words, _ = ink.drawn(*[Row(knee, heat())] * count)
+            assert f"KL {grade}" in words
+            assert words.count("46 % sure") == count
+            assert words.count(sure.remaining) == count
+            assert words.count("could not be told apart") == (count if doubt else 0)
+
+
+def test_the_words_of_certainty() -> None:
+    """A set of one, of some, of all grades; a doubt; and a confidence that is never all or nothing."""
+    all_of_it = Certainty(KLGrade.KL0, KLGrade.KL4, 0.9)
+    some = replace(all_of_it, lowest=KLGrade.KL1, highest=KLGrade.KL2, level=0.955)
+    one = replace(all_of_it, lowest=KLGrade.KL2, highest=KLGrade.KL2)
+    assert all_of_it.remaining == "No grade can be ruled out (90 % set)"
+    assert some.remaining == "KL 1 to 2 cannot be ruled out (95.5 % set)"
+    assert one.remaining == "Only KL 2 remains (90 % set)"
+    assert one.doubt == ""
+    doubt = replace(some, undecided=(KLGrade.KL1, KLGrade.KL2))
+    assert doubt.doubt == "KL 1 and KL 2 could not be told apart"
+    told = [
+        replace(RIGHT, probabilities=(0, 0, 0, share, 1 - share)).sureness for share in (0.001, 0.62, 0.994, 0.9999)
+    ]
+    assert told == ["<1 %", "62 %", "99 %", ">99 %"]
+    assert CUT_OFF.sureness == ""
+
+
+def test_an_answer_of_before_has_its_confidence_and_claims_no_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without certainty there is nothing to say of a set; a refused knee has no confidence either."""
+    words, _ = Ink(monkeypatch).drawn(Row(RIGHT, heat()), Row(CUT_OFF, None))
+    assert "71 % sure" in words
+    assert "set)" not in words
+    assert "told apart" not in words
+    assert words.count("sure") == 1
+
+
+def test_a_grade_that_is_not_the_likeliest_is_not_passed_off_as_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a card weighs mistakes, the picture says which grade is likelier; else it says nothing of the kind."""
+    ink = Ink(monkeypatch)
+    words, _ = ink.drawn(Row(UNDECIDED, heat()), Row(UNSURE, heat()))
+    assert words.count("likelier") == 1
+    assert "KL 1 is likelier; KL 2 errs less on average" in words
+    alone, _ = ink.drawn(Row(UNDECIDED, heat()))
+    assert "KL 1 is likelier" in alone
+
+
+def test_the_bracket_spans_the_set_and_reads_without_colour() -> None:
+    """Left of the bars a light line runs from the set's lowest grade to its highest, and nowhere else."""
+    left = draw.MARGIN + 2 * (draw.SINGLE + draw.GAP) + draw.BAR_WIDTH + 76
+    first = draw.HEAD + draw.SINGLE - 5 * draw.PITCH
+    for low, high in SETS:
+        certainty = Certainty(low, high, 0.9)
+        shown = drawn(Row(replace(RIGHT, grade=high, certainty=certainty), heat()))
+        rows = shown[first : first + 5 * draw.PITCH, left : left + 3]
+        middles = rows[draw.PITCH // 2 :: draw.PITCH]
+        assert [bool((middle > 200).all()) for middle in middles] == [low <= each <= high for each in KLGrade]
+        assert is_grey(rows)
+        assert not rows[: low * draw.PITCH].any()
+        assert not rows[(high + 1) * draw.PITCH :].any()
+    assert not drawn(Row(RIGHT, heat()))[first : first + 5 * draw.PITCH, left : left + 3].any()
 
 
 def test_side_grade_and_source_change_the_words() -> None:

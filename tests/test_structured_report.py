@@ -57,7 +57,7 @@ def test_dciodvfy_finds_nothing_but_the_private_scheme(name: str, sr_class: str,
 
 
 @needs("DicomSRValidator")
-@pytest.mark.parametrize("name", ["mixed", "blank"])
+@pytest.mark.parametrize("name", ["mixed", "blank", "unsure"])
 def test_pixelmed_finds_no_error_against_the_template(name: str, tmp_path: Path) -> None:
     """The one validator that knows TID 1500; what it warns of are extensions, which the template allows."""
     path = tmp_path / "sr.dcm"
@@ -72,11 +72,12 @@ def test_pixelmed_finds_no_error_against_the_template(name: str, tmp_path: Path)
 
 
 @needs("dsr2html")
-def test_dcmtk_shows_every_label_and_the_grade(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["two knees", "unsure"])
+def test_dcmtk_shows_every_label_and_the_grade(name: str, tmp_path: Path) -> None:
     """dsr2html, with which Horos renders reports, and dsrdump leave nothing out."""
     path = tmp_path / "sr.dcm"
-    path.write_bytes(made("two knees").encode())
-    labels = [item.ConceptNameCodeSequence[0].CodeMeaning for item in items(groups(made("two knees"))[0])][1:]
+    path.write_bytes(made(name).encode())
+    labels = [item.ConceptNameCodeSequence[0].CodeMeaning for item in items(groups(made(name))[-1])][1:]
     assert len(labels) > 15
     page = subprocess.run(["dsr2html", "+X1", str(path)], capture_output=True, text=True, timeout=60)
     dump = subprocess.run(["dsrdump", "+Pl", str(path)], capture_output=True, text=True, timeout=60)
@@ -150,7 +151,10 @@ def test_the_reported_grade_comes_first_and_the_comment_repeats_it() -> None:
         numbers = [code_of(item) for item in group.ContentSequence if item.ValueType == "NUM"]
         assert numbers[0] == f"PKL{knee.grade}"
         assert sorted(numbers) == ["NGRADED", "PKL0", "PKL1", "PKL2", "PKL3", "PKL4"]
-        assert said(group, "121106").TextValue == f"AI {knee.laterality}: KL {knee.grade} - not for diagnosis"
+        assert (
+            said(group, "121106").TextValue
+            == f"AI {knee.laterality}: KL {knee.grade}, {knee.sureness} - not for diagnosis"
+        )
         first = next(item for item in group.ContentSequence if item.ValueType == "NUM")
         assert re.fullmatch(r"\d+\.\d", str(first.MeasuredValueSequence[0].NumericValue.original_string))
 
@@ -185,7 +189,54 @@ def test_an_unknown_side_is_not_coded_but_said() -> None:
     """No laterality modifier, and the comment says that the side is unknown."""
     [group] = groups(made("side unknown"))
     assert "ContentSequence" not in said(group, "363698007")
-    assert said(group, "121106").TextValue == "AI knee of unknown side: KL 0 - not for diagnosis"
+    assert said(group, "121106").TextValue == "AI knee of unknown side: KL 0, 90 % - not for diagnosis"
+
+
+def test_how_sure_the_grade_is_is_coded() -> None:
+    """The ends of the set as grades, its level in percent, two grades that look alike, the spread in grades."""
+    report = hd.sr.srread(io.BytesIO(made("unsure").encode()))
+    content: Any = report.content
+    for group, knee in zip(content.get_image_measurement_groups(), READINGS["unsure"].knees, strict=True):
+        sure = knee.certainty
+        assert sure is not None
+        told: dict[str, list[Any]] = {}
+        for each in group.get_qualitative_evaluations():
+            told.setdefault(each.name.value, []).append(each.value)
+        assert told["KL"] == [codes.GRADES[knee.grade or KLGrade.KL0]]
+        assert told["KLLOWEST"] == [codes.GRADES[sure.lowest]]
+        assert told["KLHIGHEST"] == [codes.GRADES[sure.highest]]
+        assert told.get("UNDECIDED", []) == [codes.GRADES[grade] for grade in sure.undecided or ()]
+        numbers = {each.name.value: each for each in group.get_measurements()}
+        assert (numbers["SETLEVEL"].value, numbers["SETLEVEL"].unit.value) == (90, "%")
+        assert (numbers["KLSPREAD"].value, numbers["KLSPREAD"].unit.value) == (sure.spread, "{grade}")
+
+
+def test_how_sure_the_grade_is_stays_within_what_ohif_shows() -> None:
+    """In the comment, in ASCII and short; the first four numbers are probabilities, the grade's own the first."""
+    comments = []
+    for name in ("sure", "unsure"):
+        for group, knee in zip(groups(made(name)), READINGS[name].knees, strict=True):
+            comments.append(said(group, "121106").TextValue)
+            numbers = [code_of(item) for item in group.ContentSequence if item.ValueType == "NUM"]
+            assert numbers[0] == f"PKL{knee.grade}"
+            assert all(each.startswith("PKL") for each in numbers[:4])
+    assert comments == [
+        "AI R: KL 3 (only 3), 71 % - not for diagnosis",
+        "AI R: KL 3 (1 to 3), 71 % - not for diagnosis",
+        "AI L: KL 2 (0 to 4), 41 %, KL 1/2 not told apart - not for diagnosis",
+    ]
+    assert all(comment.isascii() for comment in comments)
+
+
+def test_what_is_not_known_of_certainty_is_not_coded() -> None:
+    """No spread of a model that takes one view, and nothing at all in an answer of before there was certainty."""
+    [one_view], [old] = groups(made("sure")), groups(made("graded"))
+    told = [code_of(item) for item in one_view.ContentSequence]
+    assert "SETLEVEL" in told
+    assert not {"KLSPREAD", "UNDECIDED"} & set(told)
+    assert not {"KLLOWEST", "KLHIGHEST", "SETLEVEL", "KLSPREAD", "UNDECIDED"} & {
+        code_of(item) for item in old.ContentSequence
+    }
 
 
 def test_an_empty_map_is_coded() -> None:
@@ -233,9 +284,17 @@ def test_every_private_code_is_declared_and_fits() -> None:
     assert scheme.CodingSchemeResponsibleOrganization
     table = [*vars(codes).values(), *codes.GRADES.values(), *codes.PROBABILITIES.values(), *codes.REASON_CODES.values()]
     own = [each for each in table if isinstance(each, Code) and each.scheme_designator == codes.SCHEME]
-    assert len(own) > 25
+    assert len(own) > 30
     assert len({each.value for each in own}) == len(own)
     assert all(len(each.value) <= 16 and len(each.meaning) <= 64 for each in own)
+
+
+def test_the_conformance_statement_lists_every_private_concept() -> None:
+    """Who reads the reports by machine finds each code, and each unit that is not a public one."""
+    statement = (Path(__file__).parent.parent / "deploy" / "CONFORMANCE.md").read_text()
+    own = [each for each in vars(codes).values() if isinstance(each, Code) and each.scheme_designator == codes.SCHEME]
+    assert [each.value for each in own if not re.search(rf"\b{each.value}\b", statement)] == []
+    assert codes.GRADE_STEPS.value in statement
 
 
 def test_how_the_film_was_read_and_where_the_side_comes_from_are_told() -> None:

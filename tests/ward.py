@@ -15,7 +15,7 @@ from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
 from node.admin.app import application
-from node.finding import Finding, KLGrade, Laterality, ModelIdentity, Outcome, Reading
+from node.finding import Certainty, Finding, KLGrade, Laterality, ModelIdentity, Outcome, Reading
 from node.ledger import Ledger, ResultObject
 from node.radiograph import Radiograph
 from node.reasons import reason
@@ -71,7 +71,7 @@ def busy(settings: Settings) -> Ward:
     for name in ("received", "grading", "reported", "delivered", "refused", "failed", "hostile"):
         ward.uids[name] = arrive(ward, name)
     for name in ("reported", "delivered", "hostile"):
-        answer(ward, ward.uids[name])
+        answer(ward, ward.uids[name], doubt=(KLGrade.KL2, KLGrade.KL3) if name == "delivered" else None)
     ward.ledger.claim(ward.uids["grading"], WORKER, lease_seconds=600, attempts=3)
     refuse(ward, ward.uids["refused"])
     ward.ledger.claim(ward.uids["failed"], WORKER, lease_seconds=600, attempts=3)
@@ -126,8 +126,12 @@ def arrive(ward: Ward, name: str, *, content: str = "", at: datetime | None = No
     return uid
 
 
-def answer(ward: Ward, uid: str) -> None:
-    """A worker grades the radiograph: both knees, a film, heat maps, patient facts, two objects."""
+def answer(ward: Ward, uid: str, *, doubt: tuple[KLGrade, KLGrade] | None = None) -> None:
+    """
+    A worker grades the radiograph: both knees, a film, heat maps, patient facts, two objects.
+
+    Of the right knee is said how sure the grade is, of the left one not, as before there was such a thing.
+    """
     ward.ledger.claim(uid, WORKER, lease_seconds=600, attempts=3)
     knees = (
         Finding(
@@ -136,6 +140,7 @@ def answer(ward: Ward, uid: str) -> None:
             (40.0, 60.0, 360.0, 380.0),
             KLGrade.KL3,
             (0.01, 0.04, 0.17, 0.71, 0.07),
+            certainty=Certainty(KLGrade.KL2, KLGrade.KL3, 0.9, undecided=doubt, spread=0.11),
         ),
         Finding(
             Laterality.LEFT,
@@ -157,7 +162,8 @@ def answer(ward: Ward, uid: str) -> None:
         )
         for kind, sop_class in made
     ]
-    assert ward.ledger.report(uid, WORKER, reading.as_json(), objects, DESTINATIONS)
+    told = reading.as_json()
+    assert ward.ledger.report(uid, WORKER, told, objects, DESTINATIONS, undecided=reading.undecided)
 
 
 def refuse(ward: Ward, uid: str) -> None:

@@ -35,6 +35,8 @@ def grade(
 
     For DICOM files the same Secondary Capture and Structured Report are written to --out as would be
     sent. Ends with 1 if any file failed; a file that is not analysed for a reason is no failure.
+    Behind each grade stand its probability and the grades that could not be ruled out; --json has them
+    as confidence and certainty (deploy/CONFORMANCE.md lists the keys).
 
     \b
     Example: genu grade study/*.dcm --out results --json

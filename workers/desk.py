@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from node.errors import Permanent, Ungradable
-from node.finding import Laterality, Outcome, reason_as_json
+from node.finding import Finding, Laterality, Outcome, reason_as_json
 from node.settings import Settings
 from workers.analysis import Analysis, analyse, refused
 from workers.read import Film, Reader, read_picture
@@ -111,9 +111,15 @@ def say(told: dict[str, Any]) -> str:
         detail = f" ({why['detail']})" if why.get("detail") else ""
         outcome = told["outcome"].replace("_", " ")
         return f"{told['file']}: {outcome}: {why['code']}: {why['text']}{detail}. {why['advice']}"
-    sides = {"R": "right", "L": "left", "U": "side unknown"}
-    knees = [
-        f"{sides[knee['laterality']]} KL {knee['grade']} ({100 * knee['probabilities'][knee['grade']]:.0f} %)"
-        for knee in told["knees"]
-    ]
+    knees = [_say_knee(Finding.from_json(knee)) for knee in told["knees"]]
     return "\n".join([f"{told['file']}: {', '.join(knees)}", *(f"  wrote {path}" for path in told["objects"])])
+
+
+def _say_knee(knee: Finding) -> str:
+    side = {Laterality.RIGHT: "right", Laterality.LEFT: "left", Laterality.UNKNOWN: "side unknown"}[knee.laterality]
+    sure = knee.certainty
+    told = [knee.sureness]
+    if sure is not None:
+        told.append(f"only {sure.words}" if sure.lowest == sure.highest else sure.words)
+        told += [sure.doubt] if sure.doubt else []
+    return f"{side} KL {knee.grade} ({', '.join(told)})"

@@ -50,7 +50,7 @@ def grade(uid: str, bench: Bench) -> None:
         destinations = {each.name: each.objects for each in bench.settings.destination}
         reading = analysis.reading
         if reading.outcome is Outcome.GRADED:
-            bench.ledger.report(uid, bench.name, reading.as_json(), objects, destinations)
+            bench.ledger.report(uid, bench.name, reading.as_json(), objects, destinations, undecided=reading.undecided)
         elif reading.reason is not None:
             bench.ledger.set_aside(
                 uid, bench.name, reading.reason.code, reading.detail, reading.as_json(), objects, destinations

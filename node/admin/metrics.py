@@ -98,8 +98,11 @@ class LedgerCollector(Collector):
         events = _bounded(((what.replace(" ", "_"),), count) for what, count in tally.events.items())
         yield _counter("genu_events", "Lines of the journal, by what happened.", events, "event")
         yield _counter("genu_attempts", "Times a worker began to grade.", _one(tally.events["claimed"]))
-        grades = _bounded(((name, version, str(grade)), n) for (name, version, grade), n in tally.grades.items())
+        grades = _bounded(((name, version, str(grade)), n) for (name, version, grade, _), n in tally.grades.items())
         yield _counter("genu_grades", "Knees graded.", grades, "model", "version", "grade")
+        undecided = _bounded(((name, version), n * doubt) for (name, version, _, doubt), n in tally.grades.items())
+        told = "Knees of which two neighbouring grades could not be told apart."
+        yield _counter("genu_undecided_grades", told, undecided, "model", "version")
 
 
 def _parts(beats: list[Beat], now: datetime) -> Iterator[Metric]:

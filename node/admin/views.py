@@ -10,7 +10,7 @@ from pydicom.uid import UID
 
 from node.finding import Finding, Laterality, Reading
 from node.ledger import Beat, Entry, State, Waiting
-from node.ledger.words import CONFLICT_FLAG
+from node.ledger.words import CONFLICT_FLAG, UNDECIDED_FLAG
 from node.reasons import REASONS, Reason
 from node.settings import Destination
 
@@ -29,6 +29,7 @@ UNFINISHED = (State.RECEIVED, State.GRADING, State.REPORTED)
 
 FLAGS = {
     CONFLICT_FLAG: "Another object came with the same UID and other content. It is kept apart and was not graded.",
+    UNDECIDED_FLAG: "Two neighbouring grades of a knee could not be told apart: look for yourself.",
 }
 """What the flags of a radiograph mean."""
 GRADES = {
@@ -88,6 +89,8 @@ class Bar:
     grade: int
     percent: float
     chosen: bool
+    kept: bool
+    """Whether the grade belongs to the set of those that could not be ruled out."""
 
 
 @dataclass(frozen=True)
@@ -214,8 +217,14 @@ def reason_of(code: str | None) -> Reason | None:
 
 def bars(knee: Finding) -> list[Bar]:
     """The probability of each grade, as a bar."""
+    sure = knee.certainty
     return [
-        Bar(grade, 100 * min(1.0, max(0.0, probability)), grade == knee.grade)
+        Bar(
+            grade,
+            100 * min(1.0, max(0.0, probability)),
+            chosen=grade == knee.grade,
+            kept=sure is not None and sure.lowest <= grade <= sure.highest,
+        )
         for grade, probability in enumerate(knee.probabilities or ())
     ]
 

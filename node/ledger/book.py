@@ -89,13 +89,27 @@ class Ledger:
         reading: Mapping[str, Any],
         objects: Sequence[ResultObject],
         destinations: Mapping[str, Sequence[str]],
+        *,
+        undecided: bool = False,
     ) -> bool:
-        """REPORTED; each destination is owed the objects of the kinds it takes. False: the claim was lost."""
+        """
+        REPORTED; each destination is owed the objects of the kinds it takes. False: the claim was lost.
+
+        Where the answer is `undecided` between two grades of a knee, the radiograph has a flag that says so.
+        """
         with self._database.write() as connection:
             row = claims.held_by(connection, uid, worker)
             if row is None:
                 return False
-            claims.answer(connection, row, State.REPORTED, reading=reading, objects=objects, destinations=destinations)
+            claims.answer(
+                connection,
+                row,
+                State.REPORTED,
+                reading=reading,
+                objects=objects,
+                destinations=destinations,
+                undecided=undecided,
+            )
             return True
 
     def set_aside(

@@ -9,9 +9,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from node.ledger import deliveries, tables
+from node.ledger.keeping import raise_flag
 from node.ledger.rows import hold, move, note, now
 from node.ledger.states import State
-from node.ledger.words import ResultObject
+from node.ledger.words import UNDECIDED_FLAG, ResultObject
 from node.reasons import reason
 
 
@@ -79,6 +80,7 @@ def answer(
     reading: Mapping[str, Any],
     objects: Sequence[ResultObject],
     destinations: Mapping[str, Sequence[str]],
+    undecided: bool = False,
     reason_code: str | None = None,
     detail: str = "",
 ) -> None:
@@ -102,6 +104,8 @@ def answer(
     what = "reported" if state is State.REPORTED else "not analysed"
     told = f"{reason_code}: {detail}" if reason_code else f"{model.get('name')} {model.get('version')}"
     move(connection, row, state, what=what, by=worker, detail=told, values=values)
+    if undecided:
+        raise_flag(connection, uid, UNDECIDED_FLAG)
     deliveries.ask(connection, uid, answer_id, objects=objects, destinations=destinations, by=worker)
 
 

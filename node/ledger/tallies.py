@@ -22,8 +22,8 @@ class Tally:
 
     events: Counter[str]
     """The journal's `what` -> how often."""
-    grades: Counter[tuple[str, str, int]]
-    """(model, its version, grade) -> knees that were given it."""
+    grades: Counter[tuple[str, str, int, bool]]
+    """(model, its version, grade, whether it was undecided) -> knees that were given it."""
     settled: "Tally | None" = field(default=None, repr=False)
     journal_id: int = 0
     answer_id: int = 0
@@ -69,15 +69,16 @@ def _events(connection: Connection, after: int, until: int | None) -> Counter[st
     return Counter({row.what: row[1] for row in connection.execute(wanted)})
 
 
-def _grades(connection: Connection, after: int, until: int | None) -> Counter[tuple[str, str, int]]:
+def _grades(connection: Connection, after: int, until: int | None) -> Counter[tuple[str, str, int, bool]]:
     row = tables.answer.c
     wanted = sa.select(row.model_name, row.model_version, row.reading)
     wanted = wanted.where(row.id > after, row.model_name.is_not(None))
     if until is not None:
         wanted = wanted.where(row.id <= until)
-    counted: Counter[tuple[str, str, int]] = Counter()
+    counted: Counter[tuple[str, str, int, bool]] = Counter()
     for name, version, reading in connection.execute(wanted.execution_options(yield_per=500)):
         for knee in json.loads(reading).get("knees", ()):
             if knee.get("grade") is not None:
-                counted[(name, version or "", int(knee["grade"]))] += 1
+                undecided = bool((knee.get("certainty") or {}).get("undecided"))
+                counted[(name, version or "", int(knee["grade"]), undecided)] += 1
     return counted

@@ -11,6 +11,8 @@ DeliveryState = Literal["WAITING", "SENT", "GIVEN_UP"]
 
 CONFLICT_FLAG = "CONFLICT"
 """On a radiograph whose UID also came with other bytes."""
+UNDECIDED_FLAG = "UNDECIDED"
+"""On a radiograph whose answer could not tell two neighbouring grades of a knee apart."""
 
 
 class Kept(StrEnum):

@@ -57,7 +57,7 @@ class Canvas:
         self, x: float, y: float, words: str, size: int, *, width: float, colour: Colour = WHITE, bold: bool = False
     ) -> float:
         """Set lines no wider than `width`, the first baseline at `y`; returns the baseline that would follow."""
-        for line in wrapped(words, font(size, bold=bold), width):
+        for line in wrapped(words, font(size, bold=bold), width) if words else ():
             self.text(x, y, line, size, colour=colour, bold=bold)
             y += round(size * 1.35)
         return y

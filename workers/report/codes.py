@@ -34,6 +34,11 @@ WHY_NOT = own("NGREASON", "Reason not gradable")
 PROBABILITIES: Mapping[KLGrade, Code] = {
     grade: own(f"PKL{grade}", f"KL {grade} model probability") for grade in KLGrade
 }
+LOWEST = own("KLLOWEST", "Lowest Kellgren-Lawrence grade not ruled out")
+HIGHEST = own("KLHIGHEST", "Highest Kellgren-Lawrence grade not ruled out")
+LEVEL = own("SETLEVEL", "Level of the set of grades not ruled out")
+UNDECIDED = own("UNDECIDED", "Grade that could not be told apart from its neighbour")
+SPREAD = own("KLSPREAD", "Spread of the expected grade over the views")
 GRADES_GIVEN = own("NGRADED", "Knee joints graded")
 """The one number that is true of a refusal too: OHIF needs a number with coordinates in every group."""
 HEAT_MAP = own("MAP", "Heat map of the grade")
@@ -67,6 +72,7 @@ SIDES: Mapping[Laterality, Code] = {
 }
 PERCENT = Code("%", "UCUM", "Percent")
 COUNT = Code("1", "UCUM", "no units")
+GRADE_STEPS = Code("{grade}", "UCUM", "grades")
 PIXELS = Code("{pixels}", "UCUM", "Pixels")
 MILLIMETRE = Code("mm", "UCUM", "millimeter")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")

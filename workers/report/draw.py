@@ -11,7 +11,7 @@ from datetime import datetime
 
 import numpy as np
 
-from node.finding import Finding, KLGrade, Laterality, ModelIdentity
+from node.finding import Certainty, Finding, KLGrade, Laterality, ModelIdentity
 from workers.prepare import Box
 from workers.read import Film
 from workers.report.canvas import AMBER, DIM, GREY, WHITE, Canvas, shortened
@@ -23,7 +23,9 @@ LONGEST_SIDE = 1600
 """Pixels of the picture's longer side, whatever the film's: 5.8 MB for two knees."""
 MARGIN, GAP, HEAD, FOOT, CAPTION = 32, 16, 76, 84, 34
 BAR_WIDTH = 18
-SINGLE, PAIR = 520, 456
+PITCH = 34
+"""From one grade's bar to the next one's."""
+SINGLE, PAIR = 512, 456
 """Side of a knee's picture where there is one knee, and where there are two."""
 CONTOURS = (0.25, 0.5, 0.75)
 WARNING = "AI second opinion, not for primary diagnosis"
@@ -145,10 +147,20 @@ def _answer(
     width = LONGEST_SIDE - MARGIN - x
     _whose(sheet, finding, x, top)
     name, features = GRADE_NAMES[grade]
-    end = sheet.text(x, top + 156, f"KL {grade}", 84, bold=True, colour=AMBER)
-    sheet.text(end + 18, top + 156, name, 32)
-    sheet.paragraph(x, top + 196, features, 22, width=width, colour=GREY)
-    _bars(sheet, grade, probabilities, (x, top + side - 5 * 36, width))
+    beside = sheet.text(x, top + 142, f"KL {grade}", 84, bold=True, colour=AMBER) + 18
+    sheet.text(beside, top + 106, name, 30)
+    sheet.text(beside, top + 142, f"{finding.sureness} sure", 30)
+    y = sheet.paragraph(x, top + 178, features, 20, width=width, colour=GREY)
+    bars = (x, top + side - 5 * PITCH, width)
+    if finding.certainty is not None:
+        y = sheet.paragraph(x, y + 8, finding.certainty.doubt, 21, width=width, colour=AMBER, bold=True)
+        sheet.paragraph(x, y + 4, finding.certainty.remaining, 20, width=width)
+        _bracket(sheet, finding.certainty, bars)
+    _bars(sheet, grade, probabilities, bars)
+    likeliest = KLGrade(int(np.argmax(probabilities)))
+    if likeliest != grade:  # the card says what a mistake costs, and the grade is the one that costs least
+        told = f"KL {likeliest} is likelier; KL {grade} errs less on average"
+        sheet.text(LONGEST_SIDE - MARGIN, top + side + 25, told, 18, colour=GREY, anchor="rs")
 
 
 def _whose(sheet: Canvas, finding: Finding, x: int, top: int) -> None:
@@ -160,15 +172,24 @@ def _whose(sheet: Canvas, finding: Finding, x: int, top: int) -> None:
 def _bars(sheet: Canvas, grade: KLGrade, probabilities: Sequence[float], place: tuple[int, int, int]) -> None:
     """The model's probability of each grade, from 0 to 100 % of the track."""
     x, top, width = place
-    track = width - 58 - 86
+    x, track = x + 16, width - 16 - 58 - 86
     for at, probability in zip(KLGrade, probabilities, strict=True):
-        y = top + int(at) * 36
+        y = top + int(at) * PITCH
         mine = at == grade
-        sheet.text(x, y + 27, f"KL {at}", 20, colour=WHITE if mine else GREY, bold=mine)
-        sheet.box(x + 58, y + 10, x + 58 + track, y + 28, fill=(32, 32, 32))
-        sheet.box(x + 58, y + 10, x + 58 + max(round(track * probability), 1), y + 28, fill=AMBER if mine else GREY)
+        sheet.text(x, y + 25, f"KL {at}", 20, colour=WHITE if mine else GREY, bold=mine)
+        sheet.box(x + 58, y + 8, x + 58 + track, y + 26, fill=(32, 32, 32))
+        sheet.box(x + 58, y + 8, x + 58 + max(round(track * probability), 1), y + 26, fill=AMBER if mine else GREY)
         share = f"{100 * probability:.1f} %"
-        sheet.text(x + width, y + 27, share, 20, colour=WHITE if mine else GREY, bold=mine, anchor="rs")
+        sheet.text(LONGEST_SIDE - MARGIN, y + 25, share, 20, colour=WHITE if mine else GREY, bold=mine, anchor="rs")
+
+
+def _bracket(sheet: Canvas, certainty: Certainty, place: tuple[int, int, int]) -> None:
+    """A bracket before the grades that could not be ruled out; its shape says it, not its colour."""
+    x, top, _ = place
+    first, last = top + int(certainty.lowest) * PITCH + 6, top + int(certainty.highest) * PITCH + 28
+    sheet.box(x, first, x + 3, last, fill=WHITE)
+    for y in (first, last - 3):
+        sheet.box(x, y, x + 9, y + 3, fill=WHITE)
 
 
 def _refusal(sheet: Canvas, finding: Finding, x: int, top: int) -> None:

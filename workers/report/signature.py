@@ -37,11 +37,18 @@ def device_uid(card: ModelIdentity) -> UID:
 
 
 def object_uid(kind: str, reading: Reading, card: ModelIdentity, *settings: str) -> UID:
-    """The SOP Instance UID of a result: of its source, model and kind, and of all that changes what it says."""
+    """
+    The SOP Instance UID of a result: of its source, model and kind, and of all that changes what it says.
+
+    Of numbers the UID takes only what was decided by them. Two engines compute the same probabilities
+    but for their last digits, and what they say is one result.
+    """
     said = [reading.outcome.value, reading.reason.code if reading.reason else ""]
     for knee in reading.knees:
         answer = str(int(knee.grade)) if knee.grade is not None else knee.reason.code if knee.reason else ""
         said.append(f"{knee.laterality.value}{answer}")
+        if (sure := knee.certainty) is not None:
+            said += [sure.remaining, sure.doubt]
     model = (card.name, card.version, card.sha256, __version__)
     return derived_uid("object", kind, reading.sop_instance_uid, *model, *settings, *said)
 

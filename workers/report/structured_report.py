@@ -6,7 +6,7 @@ sources that break a rule (a sex of 'U', no Study ID) and stamps the time of day
 
 - every group carries a closed polyline under its first number: OHIF crashes on a group without
   coordinates, draws the comment and the first four numbers beside it, and Stone draws polylines only;
-- the comment repeats the grade, since OHIF shows no coded answers;
+- the comment repeats the grade and how sure it is, since OHIF shows no coded answers;
 - every container is SEPARATE: with CONTINUOUS ones, dsr2html (Horos) and Weasis leave out all labels.
 """
 
@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, Comprehensive3DSRStorage, ComprehensiveSRStorage
 
-from node.finding import Finding, Laterality, ModelIdentity, Reading
+from node.finding import Certainty, Finding, Laterality, ModelIdentity, Reading
 from node.reasons import Reason
 from workers.report import codes
 from workers.report.identity import text_of
@@ -96,12 +96,12 @@ class _Image:
             said, evaluations = _refused(SIDE_LETTERS[knee.laterality], knee.reason)
             numbers = [self._count(0, knee.box)]
         else:
-            said = f"AI {SIDE_LETTERS[knee.laterality]}: KL {knee.grade} - not for diagnosis"
+            said = f"AI {SIDE_LETTERS[knee.laterality]}: {_answer(knee)} - not for diagnosis"
             shown = codes.MAP_EMPTY if knee.empty_map else codes.MAP_SPEAKS
-            evaluations = [(codes.GRADE, codes.GRADES[knee.grade]), (codes.HEAT_MAP, shown)]
+            evaluations = [(codes.GRADE, codes.GRADES[knee.grade]), *_set(knee.certainty), (codes.HEAT_MAP, shown)]
             # The grade that is reported comes first: OHIF shows four numbers, the first with the box.
             numbers = [self._probability(knee, grade) for grade in sorted(codes.GRADES, key=lambda g: g != knee.grade)]
-            numbers.append(self._count(1))
+            numbers += [*_extent(knee.certainty), self._count(1)]
         # The side may be put right later; the number of a knee on its film does not change.
         tracking = (f"Genu KL {SIDE_WORDS[knee.laterality]}", f"knee {number}")
         texts = [(codes.SIDE_SOURCE, knee.laterality_source), *self._advice(knee.reason)]
@@ -157,21 +157,11 @@ class _Image:
     def _probability(self, knee: Finding, grade: int) -> hd.sr.Measurement:
         percent = 100 * float((knee.probabilities or ())[grade])
         where = [self._outline(knee.box)] if grade == knee.grade else None
-        number = hd.sr.Measurement(
-            codes.PROBABILITIES[list(codes.GRADES)[grade]],
-            percent,
-            codes.PERCENT,
-            referenced_coordinates=where,
-        )
-        # One decimal to read; the floating point value beside it keeps the rest (PS3.3 C.18.1).
-        number[0].MeasuredValueSequence[0].NumericValue = f"{percent:.1f}"
-        return number
+        return _number(codes.PROBABILITIES[list(codes.GRADES)[grade]], percent, codes.PERCENT, "{:.1f}", where)
 
     def _count(self, graded: int, edges: Edges | None = None) -> hd.sr.Measurement:
         where = [self._outline(edges)] if edges else None
-        number = hd.sr.Measurement(codes.GRADES_GIVEN, graded, codes.COUNT, referenced_coordinates=where)
-        number[0].MeasuredValueSequence[0].NumericValue = str(graded)
-        return number
+        return _number(codes.GRADES_GIVEN, graded, codes.COUNT, "{}", where)
 
     def _outline(self, edges: Edges) -> hd.sr.CoordinatesForMeasurement:
         """A closed polyline; coordinates run from 0 to columns and rows (PS3.3 C.18.6)."""
@@ -184,6 +174,43 @@ class _Image:
     @staticmethod
     def _advice(reason: Reason | None) -> list[tuple[Code, str]]:
         return [(codes.ADVICE, reason.advice)] if reason else []
+
+
+def _number(
+    name: Code, value: float, unit: Code, shown: str, where: list[hd.sr.CoordinatesForMeasurement] | None = None
+) -> hd.sr.Measurement:
+    """A number as few digits show it; the floating point value beside it keeps the rest (PS3.3 C.18.1)."""
+    number = hd.sr.Measurement(name, value, unit, referenced_coordinates=where)
+    number[0].MeasuredValueSequence[0].NumericValue = shown.format(value)
+    return number
+
+
+def _answer(knee: Finding) -> str:
+    """The grade, the set of those that could not be ruled out, and how sure: few letters, for they lie on the film."""
+    sure = knee.certainty
+    if sure is None:
+        return f"KL {knee.grade}, {knee.sureness}"
+    only = sure.lowest == sure.highest
+    said = f"KL {knee.grade} ({f'only {sure.lowest}' if only else f'{sure.lowest} to {sure.highest}'}), {knee.sureness}"
+    return said + (", KL {}/{} not told apart".format(*sure.undecided) if sure.undecided else "")
+
+
+def _set(certainty: Certainty | None) -> list[tuple[Code, Code]]:
+    """The ends of the set as coded answers, and each of two grades that could not be told apart."""
+    if certainty is None:
+        return []
+    ends = [(codes.LOWEST, codes.GRADES[certainty.lowest]), (codes.HIGHEST, codes.GRADES[certainty.highest])]
+    return ends + [(codes.UNDECIDED, codes.GRADES[grade]) for grade in certainty.undecided or ()]
+
+
+def _extent(certainty: Certainty | None) -> list[hd.sr.Measurement]:
+    """What the set promises, and how far the views lay apart."""
+    if certainty is None:
+        return []
+    level = _number(codes.LEVEL, 100 * certainty.level, codes.PERCENT, "{:.1f}")
+    if certainty.spread is None:
+        return [level]
+    return [level, _number(codes.SPREAD, certainty.spread, codes.GRADE_STEPS, "{:.3f}")]
 
 
 def _refused(side: str, reason: Reason) -> tuple[str, list[tuple[Code, Code]]]:
