@@ -4,7 +4,6 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -20,10 +19,10 @@ from workers.training import fit_finder
 from workers.training.calibrate import calibrated, heat_scale
 from workers.training.evaluate import answers
 from workers.training.export import export, export_graph, named
-from workers.training.figures import with_intervals
+from workers.training.figures import Said, with_intervals
 from workers.training.fit import Progress as Standing
 from workers.training.fit import Recipe, fit
-from workers.training.knees import LabelledKnee, grade_counts, read_labels
+from workers.training.knees import LabelledKnee, grade_counts, read_labels, truth_of
 
 console = Console(stderr=True)
 
@@ -105,13 +104,12 @@ def _judge(name: str, told: Any, val: list[LabelledKnee], out: Path) -> None:
     _dump(told, out / f"{name}.toml")
     model = load(name, engine="openvino", within=(out,))
     given = answers(model, val)
-    truth = np.array([knee.kl for knee in val])
+    truth = truth_of(val)
     told["heat_scale"] = round(heat_scale(given.heights), 3)
     told["calibration"] = calibrated(given.logits, truth, model.card.calibration)
     calibration = Calibration.told(told["calibration"].unwrap())
-    figures = with_intervals(
-        truth, calibration.probabilities(given.logits), [knee.patient for knee in val], calibration
-    )
+    said = Said.by(calibration, calibration.probabilities(given.logits))
+    figures = with_intervals(truth, said, [knee.patient for knee in val])
     told["metrics"] = {"val": _known(figures)}
 
 
