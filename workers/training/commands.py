@@ -96,7 +96,9 @@ def train(card: str, data: Path, out: Path) -> None:
 @click.option("--model", default="", help="Card of the model to calibrate; default: [work] model.")
 @click.option("--name", required=True, help="Name of the new card, e.g. kl-lite0-site.")
 @click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the new card; default: models, in storage."
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the new card; default: models, in storage.",
 )
 @click.pass_obj
 def calibrate(settings: Settings, data: Path, split: str, model: str, name: str, out: Path | None) -> None:

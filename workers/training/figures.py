@@ -166,3 +166,10 @@ def interval(value: float, drawn: npt.NDArray[np.float64]) -> dict[str, float | 
         return {"value": None, "low": None, "high": None}
     low, high = np.percentile(drawn, (2.5, 97.5))
     return {"value": round(value, 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+
+
+def known(figures: Any) -> Any:
+    """The same figures without those that are None, which TOML cannot say."""
+    if isinstance(figures, dict):
+        return {key: known(value) for key, value in figures.items() if value is not None}
+    return [known(value) for value in figures] if isinstance(figures, list) else figures
