@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import tomlkit
-from pydicom.misc import is_dicom
 from rich.console import Console
 from rich.progress import track
 
@@ -137,10 +137,10 @@ def ask(grader: Model, knees: Sequence[LabelledKnee], settings: Settings) -> Ask
     films: dict[Path, list[LabelledKnee]] = {}
     crops: list[LabelledKnee] = []
     for knee in knees:
-        if knee.path in films or is_dicom(knee.path):
-            films.setdefault(knee.path, []).append(knee)
-        else:
+        if cv2.haveImageReader(str(knee.path)):
             crops.append(knee)
+        else:
+            films.setdefault(knee.path, []).append(knee)
     used, logits = list(crops), [each.logits for each in graded_by(grader, crops)]
     left_out: list[str] = []
     if films:
