@@ -112,10 +112,13 @@ def test_the_plots_take_the_colour_of_the_page(judged: Judgement) -> None:
         assert "<metadata" not in svg
 
 
-def test_a_page_that_cannot_be_written_says_so(judged: Judgement, tmp_path: Path) -> None:
-    """One line instead of a traceback after minutes of grading."""
-    with pytest.raises(GenuError, match="cannot be written"):
-        write(judged, tmp_path / "nowhere" / "model.html")
+def test_a_page_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    """Before the knees are graded, which takes minutes."""
+    folder = spots(tmp_path / "knees", 2)
+    page = tmp_path / "nowhere" / "model.html"
+    done = CliRunner().invoke(command, ["--data", str(folder), "--report", str(page)], obj=Settings())
+    assert isinstance(done.exception, GenuError)
+    assert "cannot be written: there is no such folder" in str(done.exception)
 
 
 def test_without_matplotlib_the_command_says_what_to_install(tmp_path: Path) -> None:

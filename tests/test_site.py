@@ -16,7 +16,7 @@ from workers.certainty import Calibration, softmax
 from workers.knees import Knee
 from workers.phantom import KneeShape, as_dx, render, step_wedge
 from workers.prepare import Box
-from workers.registry import folders, load, read_card
+from workers.registry import Model, folders, load, read_card
 from workers.training import site
 from workers.training.calibrate import too_few
 from workers.training.commands import calibrate as command
@@ -44,8 +44,12 @@ Fit = Callable[..., Fitted]
 @pytest.fixture
 def fit(settings: Settings, knees: Path, monkeypatch: pytest.MonkeyPatch) -> Fit:
     """Calibrates a model that is always right and says so with little confidence."""
-    shipped = load
-    monkeypatch.setattr(site, "load", lambda name, **how: middle(1.0) if name == "kl-lite0" else shipped(name, **how))
+    shipped = site.grader_of
+
+    def chosen(name: str, settings: Settings, *, engine: str) -> Model:
+        return middle(1.0) if name == "kl-lite0" else shipped(name, settings, engine=engine)
+
+    monkeypatch.setattr(site, "grader_of", chosen)
 
     def run(
         name: str, *, data: Path = knees, split: str = "", model: str = "kl-lite0", out: Path | None = None

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from node.settings import Settings
-from workers.registry import folders, load, names
+from workers.registry import names
 
 data_option = click.option(
     "--data",
@@ -49,28 +49,22 @@ def evaluate(
     \b
     Example: genu evaluate --data knees --stress --report model.html
     """
+    from workers.training import evaluate as judging
     from workers.training import stress as stressing
-    from workers.training.evaluate import evaluate as judge
-    from workers.training.evaluate import say
+    from workers.training.served import grader_of
 
-    if report:
-        from workers.training.page import write
+    if report:  # what the page needs is there now, or there is no page in the end
+        from workers.training import page
 
-    work = settings.work
-    loaded = load(model or work.model, engine=engine, threads=work.threads, within=folders(settings))
-    judged = judge(loaded, data, split)
+        page.refuse_absent_folder(report)
+    judged = judging.evaluate(grader_of(model or settings.work.model, settings, engine=engine), data, split)
+    words = [judging.say(judged.figures)]
     if stress:
-        judged.figures["stress"] = stressing.stress(judged, work)
+        judged.figures["stress"] = stressing.stress(judged, settings.work)
+        words.append(stressing.say(judged.figures["stress"]))
     if report:
-        write(judged, report)
-    if as_json:
-        click.echo(json.dumps(judged.figures))
-        return
-    click.echo(say(judged.figures))
-    if stress:
-        click.echo(f"\n{stressing.say(judged.figures['stress'])}")
-    if report:
-        click.echo(f"\nThe page is {report}.")
+        page.write(judged, report)
+    click.echo(json.dumps(judged.figures) if as_json else "\n\n".join(words))
 
 
 @click.command()

@@ -62,12 +62,13 @@ def write(judged: Judgement, path: Path) -> None:
         version=__version__,
         made=f"{datetime.now(UTC):%Y-%m-%d}",
     )
-    try:
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise GenuError(
-            f"{path} cannot be written: {error.strerror}", hint="name a file in a folder that exists"
-        ) from error
+    path.write_text(page, encoding="utf-8")
+
+
+def refuse_absent_folder(path: Path) -> None:
+    """Raise GenuError if the page could not be written there: grading takes minutes."""
+    if not path.parent.is_dir():
+        raise GenuError(f"{path} cannot be written: there is no such folder", hint="make it, or name another file")
 
 
 def worst(judged: Judgement) -> list[int]:

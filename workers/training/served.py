@@ -5,17 +5,27 @@ from collections.abc import Sequence
 import numpy as np
 from pydicom import Dataset
 
+from node.errors import SettingsError
 from node.finding import Laterality
+from node.settings import Settings
 from workers.grade import Graded, grade_crops
 from workers.knees import Knee, tell_sides
 from workers.prepare import Box, Grey, crop
 from workers.read import Film
 from workers.read.spacing import UNKNOWN
-from workers.registry import Model
+from workers.registry import Model, folders, load
 from workers.training.knees import LabelledKnee
 
 BATCH = 16
 """Knees that are graded in one pass."""
+
+
+def grader_of(name: str, settings: Settings, *, engine: str = "") -> Model:
+    """The model of that name, loaded; raises SettingsError if it is none that grades."""
+    loaded = load(name, engine=engine, threads=settings.work.threads, within=folders(settings))
+    if loaded.card.kind != "grader":
+        raise SettingsError(f"{name} is no grader but a {loaded.card.kind}", hint="name the card of a grader")
+    return loaded
 
 
 def as_film(knee: LabelledKnee) -> Film:

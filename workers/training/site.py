@@ -32,6 +32,7 @@ from workers.training.calibrate import Logits, calibrated, too_few
 from workers.training.evaluate import graded_by, with_range
 from workers.training.figures import Grades, Said, known, with_intervals
 from workers.training.knees import LabelledKnee, LabelsError, read_labels, splits_of, truth_of
+from workers.training.served import grader_of
 
 LEAST_KNEES, LEAST_PATIENTS = 100, 50
 """With fewer, one temperature and five thresholds would follow chance: a coverage is known to 6 points at best."""
@@ -82,10 +83,7 @@ def calibrate(settings: Settings, data: Path, split: str, model: str, name: str,
     refuse_name(name, path, within)
     knees = _chosen(data, split)
     refuse_few(knees, data)
-    work = settings.work
-    grader = load(model, engine=work.engine, threads=work.threads, within=within)
-    if grader.card.kind != "grader":
-        raise SettingsError(f"{model} is no grader but a {grader.card.kind}", hint="name the card of a grader")
+    grader = grader_of(model, settings, engine=settings.work.engine)
     asked = ask(grader, knees, settings)
     refuse_few(asked.knees, data, asked.left_out)
     truth, old = truth_of(asked.knees), grader.card.calibration
