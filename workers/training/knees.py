@@ -39,7 +39,10 @@ class LabelledKnee:
     def _stored(self) -> Grey:
         stored = cv2.imread(str(self.path), cv2.IMREAD_GRAYSCALE)
         if stored is None:
-            raise LabelsError(f"{self.path} is not an image that can be read")
+            raise LabelsError(
+                f"{self.path} is not an image that can be read",
+                hint="of DICOM films only `genu calibrate` can make use",
+            )
         return stored.astype(np.float32) / np.float32(255)
 
 
