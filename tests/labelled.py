@@ -3,9 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import cv2
 import numpy as np
+from click.testing import CliRunner, Result
 
+from node.settings import Settings
 from workers.registry import Model, read_card
 
 HEADER = "path,patient,side,kl,split,inverted"
@@ -56,3 +59,8 @@ class Middle:
 def middle(sure: float = 3.0) -> Model:
     """A grader that is always right about `spots`."""
     return Model(replace(read_card("kl-lite0"), input_size=64), Middle(sure))
+
+
+def call(command: click.Command, *arguments: object, settings: Settings) -> Result:
+    """A command called as `genu` would; click keeps the help options that a command is first called with."""
+    return CliRunner().invoke(command, [*map(str, arguments)], obj=settings, help_option_names=["-h", "--help"])

@@ -9,13 +9,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
 from node.errors import GenuError
 from node.settings import Settings
-from tests.labelled import HEADER, folder_of, middle, spots
+from tests.labelled import HEADER, call, folder_of, middle, spots
 from tests.real_knees import KNEES, needs_knees, some_knees
 from workers.training.commands import evaluate as command
 from workers.training.evaluate import Judgement, evaluate
@@ -116,7 +115,7 @@ def test_a_page_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     """Before the knees are graded, which takes minutes."""
     folder = spots(tmp_path / "knees", 2)
     page = tmp_path / "nowhere" / "model.html"
-    done = CliRunner().invoke(command, ["--data", str(folder), "--report", str(page)], obj=Settings())
+    done = call(command, "--data", folder, "--report", page, settings=Settings())
     assert isinstance(done.exception, GenuError)
     assert "cannot be written: there is no such folder" in str(done.exception)
 
@@ -146,7 +145,7 @@ def test_the_page_of_the_shipped_model(tmp_path: Path) -> None:
     lines = [",".join(str(KNEES / value) if key == "path" else value for key, value in row.items()) for row in rows]
     (folder / "labels.csv").write_text("\n".join([HEADER, *lines]) + "\n")
     page = tmp_path / "model.html"
-    done = CliRunner().invoke(command, ["--data", str(folder), "--report", str(page)], obj=Settings())
+    done = call(command, "--data", folder, "--report", page, settings=Settings())
     assert done.exit_code == 0, done.output
     text = page.read_text(encoding="utf-8")
     assert "Where it was wrong" in text

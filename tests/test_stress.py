@@ -5,13 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from node.errors import Ungradable
 from node.finding import Laterality
 from node.reasons import reason
 from node.settings import Settings, Work
-from tests.labelled import middle, spots
+from tests.labelled import call, middle, spots
 from tests.real_knees import KNEES, needs_knees
 from workers.read import Film, Reader
 from workers.registry import load
@@ -142,9 +141,9 @@ def test_real_knees_keep_their_grades_in_a_dicom_of_12_bits(tmp_path: Path) -> N
 def test_the_command_prints_a_table_or_json(tmp_path: Path) -> None:
     """`genu evaluate --stress` on a few knees with the shipped model; both outputs hold a row for every change."""
     folder = spots(tmp_path / "knees", 2)
-    shown = CliRunner().invoke(command, ["--data", str(folder), "--stress"], obj=Settings())
+    shown = call(command, "--data", folder, "--stress", settings=Settings())
     assert shown.exit_code == 0, shown.output
     assert "turned left by 10°" in shown.stdout
     assert "gamma 1.6" in shown.stdout
-    given = CliRunner().invoke(command, ["--data", str(folder), "--stress", "--json"], obj=Settings())
+    given = call(command, "--data", folder, "--stress", "--json", settings=Settings())
     assert [row["change"] for row in json.loads(given.stdout)["stress"]][:2] == ["as it is", "shifted by 8 %"]

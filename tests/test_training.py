@@ -7,11 +7,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from safetensors.torch import save_file
 
 from node.settings import Settings, Storage
-from tests.labelled import HEADER, folder_of
+from tests.labelled import HEADER, call, folder_of
 from workers.engines import OpenVinoEngine, TorchEngine
 from workers.networks import GRADERS, Ensemble, build
 from workers.prepare import prepare
@@ -41,7 +40,7 @@ def test_every_command_refuses_a_torn_patient(tmp_path: Path) -> None:
         commands.calibrate: [*data, "--name", "here"],
     }
     for command, arguments in calls.items():
-        done = CliRunner().invoke(command, arguments, obj=node)
+        done = call(command, *arguments, settings=node)
         assert isinstance(done.exception, LabelsError)
         assert "more than one split" in str(done.exception)
     assert [path.name for path in tmp_path.iterdir()] == ["knees"]

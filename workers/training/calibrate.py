@@ -56,7 +56,8 @@ def too_few(truth: Grades, level: float) -> list[str]:
     told = []
     for grade, count in enumerate(counts):
         if count < least:
-            told.append(f"KL {grade}: {count} knees are too few for a threshold (at least {least}): never ruled out")
+            few = f"KL {grade}: {count} knees are too few for a threshold (at least {least})"
+            told.append(f"{few}: never ruled out, so every set reaches to it")
         elif count < wanted:
             told.append(f"KL {grade}: {count} knees are few: its sets may miss {100 * level:.0f} % by several points")
     return told
