@@ -63,7 +63,7 @@ def test_the_page_stands_alone(judged: Judgement, tmp_path: Path) -> None:
             assert re.match(r"data:image/png;base64,|#", attributes.get(key) or "#"), (tag, attributes)
     ids = [attributes["id"] for _, attributes in outline.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
-    assert names.count("svg") == 5
+    assert names.count("svg") == 6
     assert names.count("img") == 2 * 3
 
 

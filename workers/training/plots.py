@@ -39,7 +39,7 @@ BINS = 15
 
 def plots_of(judged: Judgement) -> dict[str, str]:
     """The plots of a model's page by name, as SVG that stands in a page and takes its text colour."""
-    drawn = (confusion_matrix, reliability, sets, roc, confidences)
+    drawn = (confusion_matrix, reliability, coverage, set_sizes, roc, confidences)
     with mpl.rc_context(STYLE):
         return {draw.__name__: _svg(draw(judged), "currentColor", draw.__name__) for draw in drawn}
 
@@ -78,26 +78,31 @@ def reliability(judged: Judgement) -> Figure:
     return figure
 
 
-def sets(judged: Judgement) -> Figure:
-    """How often the set held the true grade, and how many grades it held, for knees of each grade."""
-    truth, said, level = judged.truth, judged.said, judged.model.card.calibration.level
-    figure, (left, right) = _figure(2)
-    for grade, told in enumerate(judged.figures["set_coverage"]):
-        if told["value"] is not None:
-            left.plot((grade, grade), (told["low"], told["high"]), color=BLUE, linewidth=1.5)
-            left.plot(grade, told["value"], color=BLUE, marker="o", markersize=5)
-    left.axhline(level, color=INK, linewidth=0.8, linestyle=":")
-    least = min((told["low"] for told in judged.figures["set_coverage"] if told["low"] is not None), default=0.5)
-    left.set(
-        xlim=(-0.5, 4.5), ylim=(min(0.5, least - 0.05), 1.02), title=f"set holds the true grade (wanted: {level:g})"
-    )
-    means = [float(said.set_sizes[truth == grade].mean()) if (truth == grade).any() else 0.0 for grade in range(5)]
-    right.bar(range(5), means, color=BLUE, width=0.6)
-    for grade, mean in enumerate(means):
-        right.text(grade, mean + 0.08, f"{mean:.2f}" if mean else "no knee", ha="center")
-    right.set(ylim=(0, 5.4), title="grades in the set, mean")
-    for axes in (left, right):
-        axes.set(xticks=range(5), xticklabels=KL)
+def coverage(judged: Judgement) -> Figure:
+    """How often the set held the true grade, for the knees of each grade, and how often it should."""
+    told = judged.figures["set_coverage"]
+    level = judged.model.card.calibration.level
+    figure, (axes,) = _figure(1)
+    for grade, figures in enumerate(told):
+        if figures["value"] is not None:
+            axes.plot((grade, grade), (figures["low"], figures["high"]), color=BLUE, linewidth=1.5)
+            axes.plot(grade, figures["value"], color=BLUE, marker="o", markersize=5)
+    axes.axhline(level, color=INK, linewidth=0.8, linestyle=":")
+    least = min((figures["low"] for figures in told if figures["low"] is not None), default=0.5)
+    axes.set(xlim=(-0.5, 4.5), ylim=(min(0.5, least - 0.05), 1.02), ylabel="part of sets with the true grade")
+    axes.set(xticks=range(5), xticklabels=KL, xlabel="true grade")
+    return figure
+
+
+def set_sizes(judged: Judgement) -> Figure:
+    """How many grades the sets held in the mean, for the knees of each grade."""
+    figure, (axes,) = _figure(1)
+    for grade in range(5):
+        sizes = judged.said.set_sizes[judged.truth == grade]
+        mean = float(sizes.mean()) if len(sizes) else 0.0
+        axes.bar(grade, mean, color=BLUE, width=0.6)
+        axes.text(grade, mean + 0.08, f"{mean:.2f}" if len(sizes) else "no knee", ha="center")
+    axes.set(ylim=(0, 5.4), ylabel="grades in the set, mean", xticks=range(5), xticklabels=KL, xlabel="true grade")
     return figure
 
 
