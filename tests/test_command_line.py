@@ -25,7 +25,7 @@ from tests.peers import free_port, needs, storescp
 CONTEXT = click.Context(genu)
 COMMANDS = genu.list_commands(CONTEXT)
 NODE = ("admin", "check", "deliver", "demo", "echo", "receive", "retry", "run", "send", "status", "sweep")
-WORKERS = ("evaluate", "grade", "train", "work")
+WORKERS = ("calibrate", "evaluate", "grade", "train", "work")
 ROOT = Path(__file__).resolve().parent.parent
 
 

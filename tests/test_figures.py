@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from workers.certainty import Calibration
 from workers.training.calibrate import heat_scale, temperature
 from workers.training.figures import (
+    Said,
     auc_from,
     balanced_accuracy,
     confusion,
@@ -43,9 +44,9 @@ def test_kappa_at_its_corners() -> None:
     assert quadratic_weighted_kappa(np.full(4, 3), np.full(4, 3)) == 1
 
 
-def certain(found: np.ndarray) -> np.ndarray:
-    """Probabilities (n, 5) that leave no doubt."""
-    return np.eye(5, dtype=np.float32)[found]
+def certain(found: np.ndarray) -> Said:
+    """Grades that leave no doubt."""
+    return Said.by(Calibration(), np.eye(5, dtype=np.float32)[found])
 
 
 def test_the_area_under_the_curve_is_the_chance_to_rank_two_knees_right() -> None:
@@ -72,7 +73,7 @@ def test_the_calibration_error_is_the_gap_between_confidence_and_truth() -> None
 def test_every_interval_holds_finite_numbers(pairs: list[tuple[int, int]]) -> None:
     """Whatever the answers are, a figure is a number within its meaning, or None where there is no such knee."""
     truth, found = np.array(pairs).T
-    told = with_intervals(truth, certain(found), [str(at // 2) for at in range(len(pairs))], Calibration(), rounds=20)
+    told = with_intervals(truth, certain(found), [str(at // 2) for at in range(len(pairs))], rounds=20)
     assert told["n"] == len(pairs)
     for grade, figure in enumerate(told["recall"]):
         assert (figure["value"] is None) == (grade not in truth)
@@ -86,7 +87,7 @@ def test_the_interval_is_wider_when_knees_come_in_pairs() -> None:
     found = np.where(np.repeat(random.random(200) < 0.7, 2), truth, (truth + 1) % 5)
 
     def width(patients: list[str]) -> float:
-        accuracy = with_intervals(truth, certain(found), patients, Calibration())["accuracy"]
+        accuracy = with_intervals(truth, certain(found), patients)["accuracy"]
         return float(accuracy["high"] - accuracy["low"])
 
     assert width([str(at // 2) for at in range(400)]) > 1.25 * width([str(at) for at in range(400)])

@@ -97,10 +97,11 @@ def test_the_node_runs_without_torch_and_without_the_workers() -> None:
 
 
 def test_serving_a_model_needs_no_torch() -> None:
-    """The worker's whole journey imports where torch is not installed."""
+    """The worker's whole journey, judging and calibrating import where torch is not installed."""
     code = (
         "import sys; sys.modules.update(dict.fromkeys(('torch', 'torchvision', 'onnx', 'onnxscript')))\n"
-        "import workers.tasks, workers.worker, workers.desk, workers.commands, workers.training.evaluate"
+        "import workers.tasks, workers.worker, workers.desk, workers.commands, workers.training.commands\n"
+        "import workers.training.evaluate, workers.training.stress, workers.training.site, workers.training.page"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

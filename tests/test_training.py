@@ -9,25 +9,18 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from node.settings import Settings, Storage
+from tests.labelled import HEADER, call, folder_of
 from workers.engines import OpenVinoEngine, TorchEngine
 from workers.networks import GRADERS, Ensemble, build
 from workers.prepare import prepare
+from workers.training import commands
 from workers.training.augment import augment
 from workers.training.export import export, export_graph
 from workers.training.films import compose, tight, without_joint
 from workers.training.fit import Progress, Recipe, fit, soft_labels
 from workers.training.knees import LabelledKnee, LabelsError, grade_counts, read_labels, upright
-
-HEADER = "path,patient,side,kl,split,inverted"
-
-
-def folder_of(tmp_path: Path, *rows: str) -> Path:
-    """A labels.csv, and a picture for each of its rows."""
-    random = np.random.default_rng(0)
-    (tmp_path / "labels.csv").write_text("\n".join([HEADER, *rows]) + "\n")
-    for row in rows:
-        cv2.imwrite(str(tmp_path / row.split(",")[0]), random.integers(0, 255, (64, 64), dtype=np.uint8))
-    return tmp_path
+from workers.training.plots import training_log
 
 
 def test_a_patient_in_two_splits_is_an_error(tmp_path: Path) -> None:
@@ -35,6 +28,22 @@ def test_a_patient_in_two_splits_is_an_error(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, "a.png,p1,R,0,train,0", "b.png,p1,L,1,val,0")
     with pytest.raises(LabelsError, match="more than one split"):
         read_labels(folder, "train")
+
+
+def test_every_command_refuses_a_torn_patient(tmp_path: Path) -> None:
+    """train, evaluate and calibrate end before they read a picture, and say what is wrong."""
+    folder = folder_of(tmp_path / "knees", "a.png,p1,R,0,train,0", "b.png,p1,L,1,val,0")
+    data, node = ["--data", str(folder)], Settings(storage=Storage(folder=tmp_path / "node"))
+    calls = {
+        commands.train: ["kl-lite0", *data, "--out", str(tmp_path / "out")],
+        commands.evaluate: data,
+        commands.calibrate: [*data, "--name", "here"],
+    }
+    for command, arguments in calls.items():
+        done = call(command, *arguments, settings=node)
+        assert isinstance(done.exception, LabelsError)
+        assert "more than one split" in str(done.exception)
+    assert [path.name for path in tmp_path.iterdir()] == ["knees"]
 
 
 @pytest.mark.parametrize(
@@ -124,6 +133,39 @@ def test_an_interrupted_training_goes_on_where_it_was(tmp_path: Path) -> None:
         torch.testing.assert_close(ours, theirs, atol=2e-2, rtol=0.1)
     with pytest.raises(ValueError, match="another recipe"):
         fit(Recipe("efficientnet_lite0", seed=4), train, val, tmp_path / "torn")
+
+
+def test_time_left_counts_pixels() -> None:
+    """Half of the epochs at half of the size are a fifth of the work."""
+    recipe = Recipe("efficientnet_lite0", sizes=((2, 128), (2, 256)))
+    assert [recipe.part_done(epoch) for epoch in range(4)] == pytest.approx([0, 0.1, 0.2, 0.6])
+    assert recipe.part_done(2, 0.5) == pytest.approx(0.4)
+    assert recipe.part_done(3, 1.0) == 1
+
+
+def test_a_training_tells_how_far_it_is_and_draws_its_log(tmp_path: Path) -> None:
+    """Its progress goes up to all of it, and time left down to none; the log names what each epoch was run with."""
+    train, val, recipe = tiny(tmp_path)
+    seen: list[Progress] = []
+    fit(recipe, train, val, tmp_path / "run", watch=seen.append)
+    parts = [at.part for at in seen]
+    assert parts == sorted(parts)
+    assert parts[-1] == 1
+    assert seen[-1].seconds_left == 0
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [row["size"] for row in log] == [32, 32, 64, 64]
+    rates = [row["learning_rate"] for row in log]
+    assert rates[0] > rates[1] > rates[2] > rates[3] == 0
+    training_log(tmp_path / "run")
+    assert "learning rate" in (tmp_path / "run" / "log.svg").read_text()
+
+
+def test_an_older_log_is_drawn_with_gaps(tmp_path: Path) -> None:
+    """A training that was begun before sizes were logged can go on."""
+    row = {"epoch": 0, "loss": 1.0, "accuracy": 0.5, "qwk": 0.4, "mae": 0.6, "seconds": 9.0}
+    (tmp_path / "log.jsonl").write_text(json.dumps(row) + "\n" + json.dumps({**row, "epoch": 1, "size": 64}) + "\n")
+    training_log(tmp_path)
+    assert (tmp_path / "log.svg").read_text().startswith("<svg")
 
 
 @pytest.mark.parametrize("name", sorted(GRADERS))

@@ -1,4 +1,4 @@
-"""The commands of `genu` that need the workers: work, grade, evaluate, train."""
+"""The commands of `genu` that need the workers: work, grade. Those of training are in workers/training/commands.py."""
 
 import json
 import sys
@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from node.settings import Settings
-from workers.registry import folders, load, names
 
 
 @click.command()
@@ -50,51 +49,3 @@ def grade(
             failed = failed or told["outcome"] == "failed"
     if failed:
         raise SystemExit(1)
-
-
-@click.command()
-@click.option(
-    "--data",
-    required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with labels.csv.",
-)
-@click.option("--split", default="val", show_default=True, help="Which split of labels.csv to judge on.")
-@click.option("--model", default="", help="Card of the model to judge; default: [work] model.")
-@click.option("--engine", default="", help="openvino or torch; default: the card's.")
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
-@click.pass_obj
-def evaluate(settings: Settings, data: Path, split: str, model: str, engine: str, as_json: bool) -> None:
-    """
-    Judge a model on labelled knees: a folder with labels.csv (path, patient, side, kl, split[, inverted]).
-
-    Every figure comes with a 95 % interval from 1,000 draws of whole patients.
-    """
-    from workers.training.evaluate import evaluate as judge
-    from workers.training.evaluate import say
-
-    work = settings.work
-    loaded = load(model or work.model, engine=engine, threads=work.threads, within=folders(settings))
-    figures = judge(loaded, data, split)
-    click.echo(json.dumps(figures) if as_json else say(figures))
-
-
-@click.command()
-@click.argument("card", type=click.Choice(names()))
-@click.option(
-    "--data",
-    required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with labels.csv.",
-)
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Checkpoints and log.")
-def train(card: str, data: Path, out: Path) -> None:
-    """
-    Train the model that CARD describes again, by the recipe written in the card.
-
-    Interrupted, it goes on from its last epoch when called again with the same --out. At the end --out
-    holds the weights, the graph and the finished card; copy them into workers/ to use them.
-    """
-    from workers.training.train import train as run
-
-    run(card, data, out)

@@ -43,11 +43,15 @@ def grade(pixels: Grey, knees: Sequence[Knee], model: Model) -> list[Graded]:
     An ensemble looks at each knee from both sides by itself. Of one network the answer for a knee of unknown
     side is the mean of both mirrorings', maps and logits alike, so that the maps still add up to the logits.
     """
+    return grade_crops([crop(pixels, knee.box, model.card.input_size) for knee in knees], knees, model)
+
+
+def grade_crops(crops: Sequence[Grey], knees: Sequence[Knee], model: Model) -> list[Graded]:
+    """Grade knees that are cut out already, in one pass; they may be of several films."""
     if not knees:
         return []
     size, sides = model.card.input_size, (False,) if model.card.is_ensemble else None
     shown = [(at, mirrored) for at, knee in enumerate(knees) for mirrored in sides or VIEWS[knee.laterality]]
-    crops = [crop(pixels, knee.box, size) for knee in knees]
     logits, maps, *views = model.run(np.stack([prepare(_turned(crops[at], mirrored), size) for at, mirrored in shown]))
     answers = []
     for at, knee in enumerate(knees):

@@ -27,16 +27,21 @@ TURNED = "Bones were dark, though the header does not say so: the film was turne
 
 def with_bright_bones(film: Film, finder: Model, teller: Model) -> tuple[Film, Found]:
     """
-    The film and the joints on it; turned to a positive, and noted, if they show that it is a negative.
+    The film as a positive, and the joints on it.
 
     Where the finder sees no joint, the film is tried as a negative too.
     """
     found = locate(film.pixels, finder)
-    if found and not _dark(film, found, teller):
-        return film, found
-    turned = replace(film, pixels=np.asarray(1 - film.pixels, np.float32), notes=(*film.notes, TURNED))
-    positive = locate(turned.pixels, finder) or found
-    return (turned, positive) if positive and _dark(film, positive, teller) else (film, found)
+    tried = found or locate(_negative(film), finder)
+    mended = positive(film, [box for box, _ in tried], teller)
+    return (film, found) if mended is film else (mended, locate(mended.pixels, finder) or tried)
+
+
+def positive(film: Film, joints: Sequence[Box], teller: Model) -> Film:
+    """The film as it is, or turned and noted if the joints on it, taken together, have dark bones."""
+    if not joints or float(hang(film.pixels, joints, teller)[:, DARK].mean()) <= teller.card.thresholds["dark"]:
+        return film
+    return replace(film, pixels=_negative(film), notes=(*film.notes, TURNED))
 
 
 def with_sides(knees: Sequence[Knee], film: Film, teller: Model) -> list[Knee]:
@@ -54,10 +59,8 @@ def _sided(knee: Knee, left: float, limit: float) -> Knee:
     return replace(knee, laterality=Laterality.LEFT if left > 0 else Laterality.RIGHT, laterality_source="image")
 
 
-def _dark(film: Film, found: Found, teller: Model) -> bool:
-    """Whether the bones of the joints, taken together, are dark."""
-    said = hang(film.pixels, [box for box, _ in found], teller)[:, DARK]
-    return float(said.mean()) > teller.card.thresholds["dark"]
+def _negative(film: Film) -> Grey:
+    return np.asarray(1 - film.pixels, np.float32)
 
 
 def hang(pixels: Grey, boxes: Sequence[Box], teller: Model) -> npt.NDArray[np.float32]:

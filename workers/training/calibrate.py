@@ -52,11 +52,12 @@ def calibrated(logits: Logits, truth: Grades, before: Calibration) -> dict[str, 
 def too_few(truth: Grades, level: float) -> list[str]:
     """A line for each grade of which there are too few knees to rely on its threshold."""
     counts: Sequence[int] = np.bincount(truth, minlength=5).tolist()
-    least, wanted = int(np.ceil(level / (1 - level))), 50
+    least, wanted = int(np.ceil(round(level / (1 - level), 6))), 50  # rounded: .9 / (1 - .9) is a little more than 9
     told = []
     for grade, count in enumerate(counts):
         if count < least:
-            told.append(f"KL {grade}: {count} knees are too few for a threshold (at least {least}): never ruled out")
+            few = f"KL {grade}: {count} knees are too few for a threshold (at least {least})"
+            told.append(f"{few}: never ruled out, so every set reaches to it")
         elif count < wanted:
             told.append(f"KL {grade}: {count} knees are few: its sets may miss {100 * level:.0f} % by several points")
     return told

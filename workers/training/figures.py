@@ -1,6 +1,7 @@
 """The figures a grader is judged by, each with a 95 % interval from resampling whole patients."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -79,21 +80,47 @@ LISTS = {"recall": "recall of each grade", "set_coverage": "part of each grade's
 """Figures that are told for each grade."""
 
 
-def figures_of(truth: Grades, probabilities: Probabilities, calibration: Calibration) -> Figures:
+@dataclass(frozen=True)
+class Said:
+    """What was said of n knees: probabilities (n, 5), grades (n,), and the ends of their sets (n,)."""
+
+    probabilities: Probabilities
+    grades: Grades
+    lowest: Grades
+    highest: Grades
+
+    @classmethod
+    def by(cls, calibration: Calibration, probabilities: Probabilities) -> "Said":
+        """By one calibration of all of them."""
+        return cls(probabilities, calibration.grades(probabilities), *calibration.sets(probabilities))
+
+    def of(self, chosen: Grades) -> "Said":
+        """Of some of the knees, in the order of their numbers in `chosen`."""
+        return Said(self.probabilities[chosen], self.grades[chosen], self.lowest[chosen], self.highest[chosen])
+
+    def held(self, truth: Grades) -> npt.NDArray[np.bool_]:
+        """(n,): whether the set holds the true grade."""
+        return (self.lowest <= truth) & (truth <= self.highest)
+
+    @property
+    def set_sizes(self) -> Grades:
+        """(n,): how many grades could not be ruled out."""
+        return self.highest - self.lowest + 1
+
+
+def figures_of(truth: Grades, said: Said) -> Figures:
     """Every figure; those of LISTS as "recall 0" to "recall 4". NaN where there is no such knee."""
-    found = calibration.grades(probabilities)
-    lowest, highest = calibration.sets(probabilities)
-    held = (lowest <= truth) & (truth <= highest)
+    found, held = said.grades, said.held(truth)
     told = {
         "accuracy": accuracy(truth, found),
         "balanced_accuracy": balanced_accuracy(truth, found),
         "macro_f1": macro_f1(truth, found),
         "qwk": quadratic_weighted_kappa(truth, found),
         "mae": mean_absolute_error(truth, found),
-        "auc_kl2": auc_from(truth, probabilities),
-        "ece": expected_calibration_error(truth, found, probabilities),
+        "auc_kl2": auc_from(truth, said.probabilities),
+        "ece": expected_calibration_error(truth, found, said.probabilities),
         "coverage": float(held.mean()),
-        "set_size": float((highest - lowest + 1).mean()),
+        "set_size": float(said.set_sizes.mean()),
     }
     told |= {f"recall {grade}": float(value) for grade, value in enumerate(recall(truth, found))}
     told |= {f"set_coverage {grade}": _mean(held[truth == grade]) for grade in range(5)}
@@ -105,37 +132,44 @@ def _mean(held: npt.NDArray[np.bool_]) -> float:
 
 
 def with_intervals(
-    truth: Grades,
-    probabilities: Probabilities,
-    patients: Sequence[str],
-    calibration: Calibration,
-    *,
-    rounds: int = 1000,
-    seed: int = 0,
+    truth: Grades, said: Said, patients: Sequence[str], *, rounds: int = 1000, seed: int = 0
 ) -> dict[str, Any]:
     """
     Every figure as {"value", "low", "high"}, those of LISTS as lists of five of them, and the confusion.
 
-    The interval is the 2.5th to 97.5th percentile over `rounds` draws of patients with replacement: a
-    patient's two knees resemble each other, so drawing single knees would flatter.
+    The interval is the 2.5th to 97.5th percentile over `rounds` draws of patients with replacement.
+    """
+    drawn = [figures_of(truth[chosen], said.of(chosen)) for chosen in draws(patients, rounds, seed)]
+    values = figures_of(truth, said)
+    told = {key: interval(value, np.array([draw[key] for draw in drawn])) for key, value in values.items()}
+    lists = {name: [told.pop(f"{name} {grade}") for grade in range(5)] for name in LISTS}
+    return {"n": len(truth), **told, **lists, "confusion": confusion(truth, said.grades).tolist()}
+
+
+def draws(patients: Sequence[str], rounds: int = 1000, seed: int = 0) -> Iterator[Grades]:
+    """
+    The knees of as many patients as there are, drawn with replacement, `rounds` times; `patients` are their owners.
+
+    A patient's two knees resemble each other, so drawing single knees would flatter.
     """
     names, owner = np.unique(patients, return_inverse=True)
     knees_of = [np.flatnonzero(owner == number) for number in range(len(names))]
     random = np.random.default_rng(seed)
-    drawn: list[Figures] = []
     for _ in range(rounds):
-        chosen = np.concatenate([knees_of[number] for number in random.integers(0, len(names), len(names))])
-        drawn.append(figures_of(truth[chosen], probabilities[chosen], calibration))
-    values = figures_of(truth, probabilities, calibration)
-    told = {key: _interval(value, np.array([draw[key] for draw in drawn])) for key, value in values.items()}
-    lists = {name: [told.pop(f"{name} {grade}") for grade in range(5)] for name in LISTS}
-    found = calibration.grades(probabilities)
-    return {"n": len(truth), **told, **lists, "confusion": confusion(truth, found).tolist()}
+        yield np.concatenate([knees_of[number] for number in random.integers(0, len(names), len(names))])
 
 
-def _interval(value: float, draws: npt.NDArray[np.float64]) -> dict[str, float | None]:
-    draws = draws[~np.isnan(draws)]
-    if np.isnan(value) or not len(draws):
+def interval(value: float, drawn: npt.NDArray[np.float64]) -> dict[str, float | None]:
+    """A figure with the 2.5th to 97.5th percentile of what it was in the draws; None for what is NaN."""
+    drawn = drawn[~np.isnan(drawn)]
+    if np.isnan(value) or not len(drawn):
         return {"value": None, "low": None, "high": None}
-    low, high = np.percentile(draws, (2.5, 97.5))
+    low, high = np.percentile(drawn, (2.5, 97.5))
     return {"value": round(value, 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+
+
+def known(figures: Any) -> Any:
+    """The same figures without those that are None, which TOML cannot say."""
+    if isinstance(figures, dict):
+        return {key: known(value) for key, value in figures.items() if value is not None}
+    return [known(value) for value in figures] if isinstance(figures, list) else figures

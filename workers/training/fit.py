@@ -53,16 +53,22 @@ class Recipe:
             epoch -= epochs
         return self.sizes[-1][1]
 
+    def part_done(self, epoch: int, part: float = 0.0) -> float:
+        """How much of the work is done, 0 to 1, after `part` of `epoch`: a step costs what it has pixels."""
+        costs = [self.size(each) ** 2 for each in range(self.epochs)]
+        return (sum(costs[:epoch]) + part * costs[epoch]) / sum(costs)
+
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands after a step."""
+    """Where a training stands after a step; `part` of its work is done, 0 to 1."""
 
     epoch: int
     epochs: int
     step: int
     steps: int
     loss: float
+    part: float
     seconds_left: float
 
 
@@ -98,7 +104,9 @@ def fit(
         began = time.monotonic()
         loss = _train(training, _batches(pictures, grades, recipe, epoch), epoch, steps, watch=watch)
         figures = _judge(training.averaged, held, [knee.kl for knee in val], recipe.size(epoch), device)
-        _log(folder / "log.jsonl", epoch=epoch, loss=loss, seconds=time.monotonic() - began, **figures)
+        rate = recipe.learning_rate * _schedule((epoch + 1) / recipe.epochs, recipe.warm_up)
+        run = {"size": recipe.size(epoch), "learning_rate": rate, "seconds": time.monotonic() - began}
+        _log(folder / "log.jsonl", epoch=epoch, loss=loss, **run, **figures)
         _save(folder / "checkpoint.pt", training, epoch + 1)
     return training.averaged
 
@@ -167,8 +175,9 @@ def _train(
         images, wanted = _blend(images, targets[labels], recipe.mixup, np.random.default_rng((recipe.seed, at)))
         loss = _step(network, training.optimizer, images.to(device), wanted.to(device), recipe.ordinal)
         _average(training.averaged, network, min(recipe.average, (1 + at) / (10 + at)))
-        left = (time.monotonic() - began) / (step + 1) * (steps * recipe.epochs - at - 1)
-        watch(Progress(epoch, recipe.epochs, step + 1, steps, loss, left))
+        part = recipe.part_done(epoch, (step + 1) / steps)
+        left = (time.monotonic() - began) / (part - recipe.part_done(epoch)) * (1 - part)
+        watch(Progress(epoch, recipe.epochs, step + 1, steps, loss, part, left))
     return loss
 
 
@@ -287,4 +296,4 @@ def _save(path: Path, training: _Training, epoch: int) -> None:
 
 def _log(path: Path, **figures: float) -> None:
     with path.open("a", encoding="utf-8") as log:
-        log.write(json.dumps({key: round(value, 5) for key, value in figures.items()}) + "\n")
+        log.write(json.dumps({key: round(value, 7) for key, value in figures.items()}) + "\n")

@@ -40,12 +40,7 @@ def pairs(knees: Sequence[LabelledKnee]) -> Pairs:
     sides: dict[str, dict[str, LabelledKnee]] = {}
     for knee in knees:
         sides.setdefault(knee.patient, {})[knee.side] = knee
-    return [(_as_hung(both["R"]), _as_hung(both["L"])) for both in sides.values() if len(both) == 2]
-
-
-def _as_hung(knee: LabelledKnee) -> Grey:
-    read = knee.read()
-    return np.ascontiguousarray(read[:, ::-1]) if knee.side == "L" else read
+    return [(both["R"].as_hung(), both["L"].as_hung()) for both in sides.values() if len(both) == 2]
 
 
 def film(patients: Pairs, random: np.random.Generator) -> LabelledFilm:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from node.errors import GenuError
 from workers.prepare import Grey
@@ -29,10 +30,20 @@ class LabelledKnee:
 
     def read(self) -> Grey:
         """The knee as a right one with bright bones, (rows, columns), 0 to 1."""
+        return upright(self._stored(), inverted=self.inverted, left=self.side == "L")
+
+    def as_hung(self) -> Grey:
+        """The knee with bright bones, not mirrored."""
+        return upright(self._stored(), inverted=self.inverted, left=False)
+
+    def _stored(self) -> Grey:
         stored = cv2.imread(str(self.path), cv2.IMREAD_GRAYSCALE)
         if stored is None:
-            raise LabelsError(f"{self.path} is not an image that can be read")
-        return upright(stored.astype(np.float32) / np.float32(255), inverted=self.inverted, left=self.side == "L")
+            raise LabelsError(
+                f"{self.path} is not an image that can be read",
+                hint="of DICOM films only `genu calibrate` can make use",
+            )
+        return stored.astype(np.float32) / np.float32(255)
 
 
 def upright(knee: Grey, *, inverted: bool, left: bool) -> Grey:
@@ -43,7 +54,7 @@ def upright(knee: Grey, *, inverted: bool, left: bool) -> Grey:
 
 def read_labels(folder: Path, split: str | None = None) -> list[LabelledKnee]:
     """
-    Read labels.csv of `folder` (path, patient, side, kl, split; inverted is optional).
+    Read labels.csv of `folder` (path, patient, side, kl; split and inverted are optional).
 
     Raises
     ------
@@ -54,12 +65,14 @@ def read_labels(folder: Path, split: str | None = None) -> list[LabelledKnee]:
     table = folder / "labels.csv"
     if not table.is_file():
         raise LabelsError(f"{table} does not exist; name a folder that holds labels.csv and the images it lists")
-    with table.open(newline="", encoding="utf-8") as rows:
+    with table.open(newline="", encoding="utf-8-sig") as rows:
         knees = [_knee(folder, line, row) for line, row in enumerate(csv.DictReader(rows), start=2)]
     refuse_split_patients(knees)
     chosen = [knee for knee in knees if split in (None, knee.split)]
+    if not knees:
+        raise LabelsError(f"{table} lists no knee")
     if not chosen:
-        raise LabelsError(f"{table} lists no knee of split {split!r}; it has {sorted({knee.split for knee in knees})}")
+        raise LabelsError(f"{table} lists no knee of split {split!r}; it has {splits_of(knees)}")
     return chosen
 
 
@@ -69,9 +82,16 @@ def _knee(folder: Path, line: int, row: dict[str, str]) -> LabelledKnee:
         if side not in ("L", "R") or kl not in range(5):
             raise ValueError(f"side {side!r} must be L or R and kl {kl} must be 0 to 4")
         inverted = row.get("inverted", "0").strip() == "1"
-        return LabelledKnee(folder / row["path"], row["patient"], side, kl, row["split"], inverted)
-    except (KeyError, ValueError, AttributeError) as error:
+        return LabelledKnee(folder / row["path"], row["patient"], side, kl, (row.get("split") or "").strip(), inverted)
+    except KeyError as error:
+        raise LabelsError(f"{folder / 'labels.csv'} has no column {error}; columns are separated by commas") from error
+    except (ValueError, AttributeError) as error:
         raise LabelsError(f"{folder / 'labels.csv'}, line {line}: {error}") from error
+
+
+def splits_of(knees: Iterable[LabelledKnee]) -> list[str]:
+    """The names of the splits that occur."""
+    return sorted({knee.split for knee in knees})
 
 
 def refuse_split_patients(knees: Iterable[LabelledKnee]) -> None:
@@ -86,4 +106,9 @@ def refuse_split_patients(knees: Iterable[LabelledKnee]) -> None:
 
 def grade_counts(knees: Sequence[LabelledKnee]) -> list[int]:
     """How many knees there are of each grade, KL 0 to KL 4."""
-    return [int(count) for count in np.bincount([knee.kl for knee in knees], minlength=5)]
+    return [int(count) for count in np.bincount(truth_of(knees), minlength=5)]
+
+
+def truth_of(knees: Sequence[LabelledKnee]) -> npt.NDArray[np.int64]:
+    """The grade that each knee was given by its readers."""
+    return np.array([knee.kl for knee in knees], np.int64)

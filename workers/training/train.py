@@ -4,7 +4,6 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -20,10 +19,11 @@ from workers.training import fit_finder, fit_upright
 from workers.training.calibrate import calibrated, heat_scale
 from workers.training.evaluate import answers
 from workers.training.export import export, export_graph, named
-from workers.training.figures import with_intervals
+from workers.training.figures import Said, known, with_intervals
 from workers.training.fit import Progress as Standing
 from workers.training.fit import Recipe, fit
-from workers.training.knees import LabelledKnee, grade_counts, read_labels
+from workers.training.knees import LabelledKnee, grade_counts, read_labels, truth_of
+from workers.training.plots import training_log
 
 console = Console(stderr=True)
 
@@ -58,11 +58,14 @@ def _grader(name: str, told: Any, train: list[LabelledKnee], val: list[LabelledK
         task = bar.add_task("training", total=1.0)
 
         def watch(at: Standing) -> None:
-            part = (at.epoch + at.step / at.steps) / at.epochs
             left = f"about {at.seconds_left / 60:.0f} min left"
-            bar.update(task, completed=part, description=f"epoch {at.epoch + 1}/{at.epochs} loss {at.loss:.3f} {left}")
+            standing = f"epoch {at.epoch + 1}/{at.epochs} loss {at.loss:.3f} {left}"
+            bar.update(task, completed=at.part, description=standing)
+            if at.epoch and at.step == 1:
+                training_log(out / name)
 
         network = fit(recipe, train, val, out / name, imagenet=imagenet(start), watch=watch, device=device)
+        training_log(out / name)
     finish(name, told, network, val, out)
 
 
@@ -107,21 +110,13 @@ def _judge(name: str, told: Any, val: list[LabelledKnee], out: Path) -> None:
     _dump(told, out / f"{name}.toml")
     model = load(name, engine="openvino", within=(out,))
     given = answers(model, val)
-    truth = np.array([knee.kl for knee in val])
+    truth = truth_of(val)
     told["heat_scale"] = round(heat_scale(given.heights), 3)
     told["calibration"] = calibrated(given.logits, truth, model.card.calibration)
     calibration = Calibration.told(told["calibration"].unwrap())
-    figures = with_intervals(
-        truth, calibration.probabilities(given.logits), [knee.patient for knee in val], calibration
-    )
-    told["metrics"] = {"val": _known(figures)}
-
-
-def _known(figures: Any) -> Any:
-    """The same figures without those that are None, which TOML cannot say."""
-    if isinstance(figures, dict):
-        return {key: _known(value) for key, value in figures.items() if value is not None}
-    return [_known(value) for value in figures] if isinstance(figures, list) else figures
+    said = Said.by(calibration, calibration.probabilities(given.logits))
+    figures = with_intervals(truth, said, [knee.patient for knee in val])
+    told["metrics"] = {"val": known(figures)}
 
 
 def _finder(name: str, told: Any, train: list[LabelledKnee], val: list[LabelledKnee], out: Path) -> None:

@@ -1,0 +1,116 @@
+"""The commands of `genu` that make, judge and calibrate models: train, evaluate, calibrate."""
+
+import json
+from pathlib import Path
+
+import click
+
+from node.settings import Settings
+from workers.registry import names
+
+data_option = click.option(
+    "--data",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with labels.csv.",
+)
+
+
+@click.command()
+@data_option
+@click.option("--split", default="val", show_default=True, help="Which split of labels.csv to judge on.")
+@click.option("--model", default="", help="Card of the model to judge; default: [work] model.")
+@click.option("--engine", default="", help="openvino or torch; default: the card's.")
+@click.option("--stress", is_flag=True, help="Also judge on the same knees shifted, turned, inverted and so on.")
+@click.option(
+    "--report", type=click.Path(dir_okay=False, path_type=Path), help="Also write the model's page, one HTML file."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@click.pass_obj
+def evaluate(
+    settings: Settings,
+    data: Path,
+    split: str,
+    model: str,
+    engine: str,
+    stress: bool,
+    report: Path | None,
+    as_json: bool,
+) -> None:
+    """
+    Judge a model on labelled knees: a folder with labels.csv (path, patient, side, kl, split[, inverted]).
+
+    Every figure comes with a 95 % interval from 1,000 draws of whole patients. --stress grades the knees
+    eleven more times, each time changed as another film of them may differ, and says what that does to
+    accuracy (at most 2 points should be lost) and how far the grades move. --report writes a page for people:
+    what the model is for, its data, its figures as plots, and knees that it got wrong. The page holds
+    pictures of the knees but neither file names nor patients.
+
+    \b
+    Example: genu evaluate --data knees --stress --report model.html
+    """
+    from workers.training import evaluate as judging
+    from workers.training import stress as stressing
+    from workers.training.served import grader_of
+
+    if report:  # what the page needs is there now, or there is no page in the end
+        from workers.training import page
+
+        page.refuse_absent_folder(report)
+    judged = judging.evaluate(grader_of(model or settings.work.model, settings, engine=engine), data, split)
+    words = [judging.say(judged.figures)]
+    if stress:
+        judged.figures["stress"] = stressing.stress(judged, settings)
+        words.append(stressing.say(judged.figures["stress"]))
+    if report:
+        page.write(judged, report)
+    click.echo(json.dumps(judged.figures) if as_json else "\n\n".join(words))
+
+
+@click.command()
+@click.argument("card", type=click.Choice(names()))
+@data_option
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Checkpoints and log.")
+def train(card: str, data: Path, out: Path) -> None:
+    """
+    Train the model that CARD describes again, by the recipe written in the card.
+
+    Interrupted, it goes on from its last epoch when called again with the same --out. At the end --out
+    holds the weights, the graph and the finished card; copy them into workers/ to use them. OUT/CARD/log.jsonl
+    has a line for each epoch, and log.svg shows them.
+    """
+    from workers.training.train import train as run
+
+    run(card, data, out)
+
+
+@click.command()
+@data_option
+@click.option("--split", default="", help="Which split of labels.csv to use; needed where it has several.")
+@click.option("--model", default="", help="Card of the model to calibrate; default: [work] model.")
+@click.option("--name", required=True, help="Name of the new card, e.g. kl-lite0-site.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the new card; default: models, in storage.",
+)
+@click.pass_obj
+def calibrate(settings: Settings, data: Path, split: str, model: str, name: str, out: Path | None) -> None:
+    """
+    Fit a model's probabilities and sets to your own films, and write a new card for it.
+
+    The folder --data holds labels.csv with the columns path, patient, side (R or L) and kl (0 to 4, as read by
+    your own readers); a path is a DICOM film, or the crop of one joint as PNG or JPEG. The network stays as it
+    is: what is fitted is the temperature of its probabilities and the thresholds of its sets. That takes 100
+    knees of 50 patients at the least; aim at 50 knees of each grade. The figures printed for the new card are
+    honest ones: each knee is judged by a calibration that has not seen its patient.
+
+    The new card has a version of its own and is not used before `genu models promote NAME`.
+
+    \b
+    Example: genu calibrate --data our-films --name kl-lite0-site
+    """
+    from workers.training.site import calibrate as run
+    from workers.training.site import say
+
+    click.echo(say(run(settings, data, split, model or settings.work.model, name, out)))

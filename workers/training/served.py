@@ -1,0 +1,58 @@
+"""Labelled knees as the node would meet and grade them: a crop is a film of one joint, whose header tells its side."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from pydicom import Dataset
+
+from node.errors import SettingsError
+from node.finding import Laterality
+from node.settings import Settings
+from workers.grade import Graded, grade_crops
+from workers.knees import Knee, tell_sides
+from workers.prepare import Box, Grey, crop
+from workers.read import Film
+from workers.read.spacing import UNKNOWN
+from workers.registry import Model, folders, load
+from workers.training.knees import LabelledKnee
+
+BATCH = 16
+"""Knees that are graded in one pass."""
+
+
+def grader_of(name: str, settings: Settings, *, engine: str = "") -> Model:
+    """The model of that name, loaded; raises SettingsError if it is none that grades."""
+    loaded = load(name, engine=engine, threads=settings.work.threads, within=folders(settings))
+    if loaded.card.kind != "grader":
+        raise SettingsError(f"{name} is no grader but a {loaded.card.kind}", hint="name the card of a grader")
+    return loaded
+
+
+def as_film(knee: LabelledKnee) -> Film:
+    """A labelled crop as a film, as it hangs."""
+    return film_of(knee.as_hung(), Laterality(knee.side))
+
+
+def film_of(pixels: Grey, side: Laterality) -> Film:
+    """A film whose header tells the side and nothing else."""
+    header = Dataset()
+    if side is not Laterality.UNKNOWN:
+        header.ImageLaterality = side.value
+    return Film(pixels, np.ones(pixels.shape, np.bool_), UNKNOWN, header, ())
+
+
+def whole(film: Film) -> Knee:
+    """The joint on a film that is the crop of one."""
+    rows, columns = film.pixels.shape
+    box = Box(0, 0, columns, rows)
+    ((side, source),) = tell_sides(film.header, [box])
+    return Knee(box, side, source, 1.0)
+
+
+def grade_films(films: Sequence[Film], grader: Model) -> list[Graded]:
+    """The grades of films that are crops of one joint each, all in one pass."""
+    knees = [whole(film) for film in films]
+    size = grader.card.input_size
+    return grade_crops(
+        [crop(film.pixels, knee.box, size) for film, knee in zip(films, knees, strict=True)], knees, grader
+    )
