@@ -133,7 +133,7 @@ def test_weights_may_lie_in_several_files(tmp_path: Path, prefixes: tuple[str, s
 
 
 def test_a_sites_files_do_not_stand_in_for_the_shipped_ones(copies: tuple[Path, Path], tmp_path: Path) -> None:
-    """A file of the same name in the site's folder changes nothing: each model takes the one that it was judged with."""
+    """A file of the same name in the site's folder changes nothing: each model takes its own."""
     site = tmp_path / "models"
     site.mkdir()
     for kind in ("safetensors", "onnx"):
