@@ -7,17 +7,18 @@ from node.errors import Ungradable
 from node.finding import Finding, Outcome, Reading
 from workers.explain import HeatMap, explain
 from workers.grade import Graded, grade
-from workers.knees import find_knees
+from workers.knees import Knee, find_knees
 from workers.read import Film
 from workers.registry import Model
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """A reading and, for each of its knees, the heat map of its grade."""
+    """A reading and, for each of its knees, the joint as it was found and the heat map of its grade."""
 
     reading: Reading
     heat_maps: tuple[HeatMap, ...]
+    found: tuple[Knee, ...] = ()
 
 
 def analyse(sop_instance_uid: str, film: Film, *, finder: Model, grader: Model) -> Analysis:
@@ -30,6 +31,11 @@ def analyse(sop_instance_uid: str, film: Film, *, finder: Model, grader: Model) 
         knees = find_knees(film, finder)
     except Ungradable as refusal:
         return refused(sop_instance_uid, refusal, film.notes)
+    return say(sop_instance_uid, film, knees, grader)
+
+
+def say(sop_instance_uid: str, film: Film, knees: Sequence[Knee], grader: Model) -> Analysis:
+    """What `grader` says of the knees that were found on a film."""
     graded = grade(film.pixels, knees, grader)
     heat_maps = tuple(explain(each, grader.card.heat_scale) for each in graded)
     reading = Reading(
@@ -39,7 +45,7 @@ def analyse(sop_instance_uid: str, film: Film, *, finder: Model, grader: Model) 
         knees=tuple(_finding(each, heat.empty) for each, heat in zip(graded, heat_maps, strict=True)),
         notes=tuple(film.notes),
     )
-    return Analysis(reading, heat_maps)
+    return Analysis(reading, heat_maps, tuple(knees))
 
 
 def refused(sop_instance_uid: str, refusal: Ungradable, notes: Sequence[str] = ()) -> Analysis:

@@ -24,7 +24,11 @@ def work(settings: Settings, name: str) -> None:
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the result objects.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a file, each on a line of its own.")
-@click.option("--model", default="", help="Card of the model that answers; default: [work] model.")
+@click.option(
+    "--model",
+    default="",
+    help="Card of the model that answers; default: the one that answers in the node, else the shipped one.",
+)
 @click.option("--side", type=click.Choice(["R", "L"]), help="Side of the knees on PNG and JPEG files, if you know it.")
 @click.pass_obj
 def grade(
@@ -58,7 +62,7 @@ def grade(
     help="Folder with labels.csv.",
 )
 @click.option("--split", default="val", show_default=True, help="Which split of labels.csv to judge on.")
-@click.option("--model", default="", help="Card of the model to judge; default: [work] model.")
+@click.option("--model", default="", help="Card of the model to judge; default: the one that answers.")
 @click.option("--engine", default="", help="openvino or torch; default: the card's.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 @click.pass_obj
@@ -68,11 +72,12 @@ def evaluate(settings: Settings, data: Path, split: str, model: str, engine: str
 
     Every figure comes with a 95 % interval from 1,000 draws of whole patients.
     """
+    from workers.standing import wanted_of
     from workers.training.evaluate import evaluate as judge
     from workers.training.evaluate import say
 
-    work = settings.work
-    loaded = load(model or work.model, engine=engine, threads=work.threads, within=folders(settings))
+    card = model or wanted_of(settings).card
+    loaded = load(card, engine=engine, threads=settings.work.threads, within=folders(settings))
     figures = judge(loaded, data, split)
     click.echo(json.dumps(figures) if as_json else say(figures))
 

@@ -17,6 +17,7 @@ from workers.analysis import Analysis, analyse, refused
 from workers.read import Film, Reader, read_picture
 from workers.registry import FINDER, folders, load
 from workers.report import report
+from workers.standing import Wanted, take, wanted_of
 
 PICTURES = {".png", ".jpg", ".jpeg"}
 
@@ -32,7 +33,8 @@ class Desk:
         self._side = side
         engine, threads, within = self._work.engine, self._work.threads, folders(settings)
         self._finder = load(FINDER, engine=engine, threads=threads, within=within)
-        self._grader = load(model or self._work.model, engine=engine, threads=threads, within=within)
+        asked = Wanted(model, "--model") if model else wanted_of(settings)
+        self._grader = take(asked, settings)
         self._reader = Reader.within(self._work)
 
     def __enter__(self) -> "Desk":

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from node.errors import GenuError, SettingsError
+from node.errors import SettingsError
 from node.finding import ModelIdentity
 from node.settings import Settings
 from workers.certainty import Calibration
@@ -126,6 +126,8 @@ def _card(path: Path) -> Card:
         told = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not TOML: {error}", hint="mend the card, or remove it") from error
+    except OSError as error:
+        raise SettingsError(f"the card {path} cannot be read: {error.strerror}") from error
     if told["preparation"] != PREPARATION:
         raise SettingsError(
             f"{path} needs preparation {told['preparation']}, this Genu prepares by {PREPARATION}",
@@ -164,8 +166,12 @@ def load(name: str, *, engine: str = "", threads: int = 0, within: Sequence[Path
     home = verified(card, engine, within)
     try:
         return Model(card, open_with(card, home, threads))
-    except (GenuError, ModuleNotFoundError):
-        raise
+    except ModuleNotFoundError as error:
+        extra = "worker" if engine == "torch" else "worker-cpu"
+        raise SettingsError(
+            f"the engine {engine} needs {error.name}, which is not installed",
+            hint=f"pip install 'genu[{extra}]', or set another engine in [work] or in the card",
+        ) from error
     except Exception as error:
         why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
         raise SettingsError(
@@ -190,20 +196,7 @@ def _open_vino(card: Card, home: Path, threads: int) -> Engine:
 
 def _torch(card: Card, home: Path, threads: int) -> Engine:
     weights = {home / file.name: file.prefix for file in card.weights}
-    try:
-        return TorchEngine(card.architecture, weights, threads=threads)
-    except ModuleNotFoundError as error:
-        raise SettingsError(
-            f"the engine torch needs {error.name}, which is not installed",
-            hint="pip install 'genu[worker]', or set engine = \"openvino\" in the card",
-        ) from error
-
-
-def check(settings: Settings) -> str:
-    """What `genu check` says of the models; raises what keeps a worker from starting."""
-    work, within = settings.work, folders(settings)
-    loaded = [load(name, engine=work.engine, threads=work.threads, within=within) for name in (FINDER, work.model)]
-    return ", ".join(f"{each.card.name} {each.card.version} on {each.run.name}" for each in loaded)
+    return TorchEngine(card.architecture, weights, threads=threads)
 
 
 def verified(card: Card, engine: str = "", within: Sequence[Path] = SHIPPED) -> Path:
@@ -240,8 +233,11 @@ def _fault(home: Path, files: Sequence[ModelFile]) -> str:
     """Which of the files is not the one that the card describes; "" if all are."""
     for file in files:
         path = home / file.name
-        with path.open("rb") as content:
-            found = hashlib.file_digest(content, "sha256").hexdigest()
+        try:
+            with path.open("rb") as content:
+                found = hashlib.file_digest(content, "sha256").hexdigest()
+        except OSError as error:
+            return f"the model's file {path} cannot be read: {error.strerror}"
         if found != file.sha256:
             return f"{path} is not the file that its card describes: expected sha256 {file.sha256}, found {found}"
     return ""
