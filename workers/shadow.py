@@ -54,9 +54,9 @@ class Shadow:
                 log.error("shadow_failed", sop_instance_uid=uid, card=self.card, fault=fault)
         return ShadowReading(now, self.card, identity, reading, fault)
 
-    def told(self) -> dict[str, str]:
-        """For the heartbeat: who runs in shadow here; nothing where none does."""
-        if not self.card:
+    def told(self, answers: str) -> dict[str, str]:
+        """For the heartbeat: who runs in shadow beside the card that answers; nothing where none does."""
+        if self.card in ("", answers):
             return {}
         identity = self._model.card.identity if self._model else None
         return {

@@ -72,7 +72,8 @@ def _beat(bench: Bench, done: threading.Event) -> None:
         # A model that was promoted is loaded here, beside the work, so that no film has to wait for it.
         bench.answering.follow(again=True)
         with suppress(Transient):  # the ledger is away; the next beat tells that this worker still lives
-            bench.ledger.beat("work", bench.name, bench.answering.told() | bench.shadow.told())
+            answering = bench.answering.told()
+            bench.ledger.beat("work", bench.name, answering | bench.shadow.told(answering["card"]))
         if done.wait(BEAT_SECONDS):
             return
 
