@@ -1,4 +1,4 @@
-"""Models of a site's own, made of the shipped one: another calibration, or weights with another opinion."""
+"""Models of a site's own, made of a shipped one: the same under another name, or with another opinion."""
 
 import hashlib
 import json
@@ -14,18 +14,23 @@ from node.ledger import Ledger
 from node.radiograph import Radiograph
 from node.settings import Settings
 from node.vault import Vault
-from workers.registry import CARDS, WEIGHTS
+from workers.registry import CARDS, DEFAULT, WEIGHTS, read_card
 
-SHIPPED = "kl-lite0"
+SHIPPED = DEFAULT
+"""The card that answers where nothing was promoted."""
+
+BASE = "kl-lite0"
+"""The shipped card, of one network, that the others are made of."""
+
+BASE_WEIGHTS = read_card(BASE).weights[0].name
 
 
-def add_card(settings: Settings, stem: str, version: str, *, temperature: float = 2.0, kind: str = "grader") -> Path:
-    """The card `stem`: the shipped weights, calibrated otherwise."""
+def add_card(settings: Settings, stem: str, version: str) -> Path:
+    """The card `stem`: BASE under another name and version."""
     folder = settings.storage.folder / "models"
     folder.mkdir(parents=True, exist_ok=True)
-    told = parse((CARDS / f"{SHIPPED}.toml").read_text())
-    told["name"], told["version"], told["kind"] = stem, version, kind
-    told["calibration"]["temperature"] = temperature
+    told = parse((CARDS / f"{BASE}.toml").read_text())
+    told["name"], told["version"] = stem, version
     path = folder / f"{stem}.toml"
     path.write_text(dumps(told))
     return path
@@ -34,13 +39,13 @@ def add_card(settings: Settings, stem: str, version: str, *, temperature: float 
 def add_model(settings: Settings, stem: str, version: str, *, bias: tuple[float, ...] = (0, 0, 0, 0, 99)) -> Path:
     """The card `stem` with weights of its own, whose answer leans by `bias`: to KL 4 unless said otherwise."""
     path = add_card(settings, stem, version)
-    weights = path.with_name(f"{SHIPPED}.safetensors")
+    weights = path.with_name(BASE_WEIGHTS)
     content = bytearray((WEIGHTS / weights.name).read_bytes())
     (length,) = struct.unpack("<Q", content[:8])
     start, end = json.loads(content[8 : 8 + length])["head.bias"]["data_offsets"]
     content[8 + length + start : 8 + length + end] = struct.pack("<5f", *bias)
     weights.write_bytes(content)
-    shutil.copy(WEIGHTS / f"{SHIPPED}.onnx", path.parent)
+    shutil.copy(WEIGHTS / read_card(BASE).graph.name, path.parent)
     told = parse(path.read_text())
     told["weights"]["sha256"] = hashlib.sha256(content).hexdigest()
     path.write_text(dumps(told))

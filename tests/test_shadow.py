@@ -14,7 +14,7 @@ from node.ledger import State
 from node.settings import Destination, Settings
 from tests.peers import StoreSCP, needs, storescp, wait_until
 from tests.running import running, until_settled
-from tests.site_models import SHIPPED, add_model, receive, spoil
+from tests.site_models import BASE_WEIGHTS, SHIPPED, add_model, receive, spoil
 from workers.engines import Array
 from workers.phantom import samples
 from workers.tasks import Bench, grade
@@ -131,7 +131,7 @@ def test_a_shadow_that_cannot_be_recorded_leaves_the_answer_alone(
 
 def test_a_worker_starts_without_a_shadow_that_cannot_be_used(settings: Settings) -> None:
     """It answers all the same, says in its heartbeat what is wrong, and records it with each film."""
-    spoil(settings.storage.folder / "models" / f"{SHIPPED}.safetensors")
+    spoil(settings.storage.folder / "models" / BASE_WEIGHTS)
     bench = set_up(settings, "w")
     assert "is not the file that its card describes" in bench.shadow.told(SHIPPED)["shadow_trouble"]
     uid = receive(settings, samples(seed=3)[0])

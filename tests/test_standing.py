@@ -12,11 +12,11 @@ from structlog.testing import capture_logs
 from node.errors import SettingsError
 from node.ledger import Ledger
 from node.settings import Settings
-from tests.site_models import SHIPPED, add_card, add_model, receive, spoil
+from tests.site_models import BASE_WEIGHTS, SHIPPED, add_card, add_model, receive, spoil
 from workers.models.exchange import promote, roll_back
 from workers.phantom import samples
 from workers.read import Film
-from workers.registry import DEFAULT
+from workers.registry import DEFAULT, read_card
 from workers.standing import Answering, check, wanted, wanted_of
 from workers.tasks import Bench, grade
 from workers.worker import set_up
@@ -96,7 +96,7 @@ def test_a_film_in_hand_is_finished_by_the_model_that_began_it(settings: Setting
 def test_a_model_that_cannot_be_loaded_takes_nothing_over(settings: Settings, bench: Bench) -> None:
     """Its file is spoilt after it was promoted: the old one goes on, an error says so once, and it is tried again."""
     add_model(settings, "kl-next", "2.0.0")
-    weights = settings.storage.folder / "models" / f"{SHIPPED}.safetensors"
+    weights = settings.storage.folder / "models" / BASE_WEIGHTS
     promote(settings, "kl-next", "mary")
     spoil(weights)
     first, second = (receive(settings, film) for film in samples(seed=4)[:2])
@@ -146,7 +146,7 @@ def test_a_worker_does_not_start_with_a_spoilt_model(settings: Settings) -> None
     """The message names file, expected and found hash."""
     add_model(settings, "kl-next", "2.0.0")
     promote(settings, "kl-next", "mary")
-    weights = settings.storage.folder / "models" / f"{SHIPPED}.safetensors"
+    weights = settings.storage.folder / "models" / BASE_WEIGHTS
     expected = hashlib.sha256(weights.read_bytes()).hexdigest()
     spoil(weights)
     found = hashlib.sha256(weights.read_bytes()).hexdigest()
@@ -177,7 +177,8 @@ def test_without_its_ledger_a_worker_goes_on_as_before(settings: Settings, tmp_p
 
 def test_check_says_who_answers_and_who_shadows(settings: Settings) -> None:
     """A shadow of the answering model itself is told to be none; a spoilt one is an error."""
-    assert check(settings) == "finder 1.0.0 on openvino finds, kl-lite0 1.0.0 on openvino answers (shipped)"
+    shipped = f"{SHIPPED} {read_card(SHIPPED).version} on openvino"
+    assert check(settings) == f"finder 1.0.0 on openvino finds, {shipped} answers (shipped)"
     add_card(settings, "kl-next", "2.0.0")
     assert check(with_work(settings, shadow="kl-next")).endswith(", kl-next 2.0.0 on openvino runs in shadow")
     assert "nothing runs in shadow" in check(with_work(settings, shadow=SHIPPED))

@@ -96,7 +96,8 @@ def train(card: str, data: Path, out: Path) -> None:
     Train the model that CARD describes again, by the recipe written in the card.
 
     Interrupted, it goes on from its last epoch when called again with the same --out. At the end --out
-    holds the weights, the graph and the finished card; copy them into workers/ to use them.
+    holds the weights, the graph and the finished card; copy them into the folder models of the storage
+    to use them (`genu models`).
     """
     from workers.training.train import train as run
 

@@ -3,6 +3,7 @@
 import getpass
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -103,16 +104,13 @@ def compare(settings: Settings, cards: tuple[str, ...], data: Path | None, split
     """
     from workers.models.comparison import on_films, say
 
-    first, second = _two(settings, cards)
-    identities = [read_card(each, folders(settings)).identity for each in (first, second)]
+    cards = _two(settings, cards)
+    one, other = (read_card(each, folders(settings)).identity for each in cards)
     with existing_ledger(settings) as ledger:
-        films = on_films(ledger.pairs(*identities) if ledger else [])
-    knees = _on_knees(settings, first, second, data, split) if data else None
-    if as_json:
-        named = [{"name": each.name, "version": each.version, "sha256": each.sha256} for each in identities]
-        click.echo(json.dumps({"models": named, "films": films, "knees": knees}))
-        return
-    click.echo(say(*identities, films, knees))
+        films = on_films(ledger.pairs(one, other) if ledger else [])
+    knees = _on_knees(settings, cards, data, split) if data else None
+    told = {"models": [asdict(one), asdict(other)], "films": films, "knees": knees}
+    click.echo(json.dumps(told) if as_json else say(one, other, films, knees))
 
 
 def _two(settings: Settings, cards: tuple[str, ...]) -> tuple[str, str]:
@@ -128,7 +126,7 @@ def _two(settings: Settings, cards: tuple[str, ...]) -> tuple[str, str]:
     return first, second
 
 
-def _on_knees(settings: Settings, first: str, second: str, data: Path, split: str) -> dict[str, Any]:
+def _on_knees(settings: Settings, cards: tuple[str, ...], data: Path, split: str) -> dict[str, Any]:
     from workers.models.comparison import on_knees
     from workers.training.evaluate import answers
     from workers.training.knees import read_labels
@@ -139,7 +137,7 @@ def _on_knees(settings: Settings, first: str, second: str, data: Path, split: st
         calibration = model.card.calibration
         return calibration.grades(calibration.probabilities(answers(model, knees).logits))
 
-    one, other = (grades(take(Wanted(card, "compared"), settings)) for card in (first, second))
+    one, other = (grades(take(Wanted(card, "compared"), settings)) for card in cards)
     truth = np.array([knee.kl for knee in knees])
     return on_knees(truth, one, other, [knee.patient for knee in knees])
 
@@ -205,9 +203,7 @@ def history(settings: Settings, as_json: bool) -> None:
                 "at": change.at.isoformat(timespec="seconds"),
                 "what": change.what,
                 "card": change.card,
-                "name": change.model.name,
-                "version": change.model.version,
-                "sha256": change.model.sha256,
+                **asdict(change.model),
                 "by": change.by,
             }
             for change in changes

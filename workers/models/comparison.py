@@ -97,7 +97,7 @@ def _films(told: dict[str, Any]) -> list[str]:
         f"{'same grade':26}{told['same']:6}  {share * told['same']:5.1f} %",
         f"{'at most one grade apart':26}{told['within_one']:6}  {share * told['within_one']:5.1f} %",
         f"{'quadratic weighted kappa':26}{told['kappa']:6.3f}",
-        f"{'the second grades':26}{told['mean_change']:+6.3f}  grades higher, in the mean",
+        f"{'mean change':26}{told['mean_change']:+6.3f}  grades from the first to the second",
         *_table(told["table"]),
     ]
     if told["differ_most"]:

@@ -118,8 +118,8 @@ def readable(within: Sequence[Path]) -> Iterator[Card]:
 
 def table(told: Sequence[Listed]) -> str:
     """The list for people, and under each card that cannot be used why."""
-    rows = [("card", "model", "kind", "weights", "engine", "role", "val accuracy", "val kappa", "answered")]
-    rows += [_row(each) for each in told]
+    head = ("card", "model", "kind", "weights", "engine", "role", "val accuracy", "val kappa", "answered")
+    rows: list[tuple[str, ...]] = [head, *(_row(each) for each in told)]
     wide = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, wide, strict=True)).rstrip() for row in rows]
     for place, each in reversed(list(enumerate(told, start=1))):

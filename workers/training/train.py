@@ -43,7 +43,7 @@ def train(card: str, data: Path, out: Path) -> None:
     else:
         _grader(card, told, train_part, val_part, out)
     _dump(told, out / f"{card}.toml")
-    console.print(f"{out / card}.toml, .safetensors and .onnx are ready; copy them into workers/cards and weights")
+    console.print(f"{out / card}.toml, .safetensors and .onnx are ready; copy all into [storage] folder/models")
 
 
 def _grader(name: str, told: Any, train: list[LabelledKnee], val: list[LabelledKnee], out: Path) -> None:
