@@ -79,7 +79,8 @@ class Destination(Section):
 
 
 class Work(Section):
-    model: str = Field("kl-lite0", description="The model that answers: a card's name in workers/cards.")
+    model: str = Field("", description="Card of the model that answers; empty: the one that was promoted last.")
+    shadow: str = Field("", description="Card of a model that grades beside it; what it says is kept and never sent.")
     engine: Literal["", "openvino", "torch"] = Field("", description="What computes it; empty: what its card says.")
     processes: int = Field(1, ge=0, le=64, description="Worker processes that `genu run` starts.")
     threads: int = Field(0, ge=0, description="Threads of each worker's network; 0 lets the engine choose.")

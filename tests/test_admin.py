@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from starlette.testclient import TestClient
 from node.admin.app import serve
 from node.admin.listing import PAGE
 from node.errors import GenuError
-from node.ledger import State
+from node.ledger import ShadowReading, State
 from node.settings import Settings
 from node.vault import Vault
 from tests import ward as house
@@ -235,6 +236,63 @@ def test_how_sure_a_grade_is_stands_on_list_and_page(ward: Ward, signed_in: Test
     assert "undecided" in undecided
     assert "told apart" not in decided
     assert "undecided" not in decided
+
+
+def test_a_page_says_what_the_shadow_said_beside_the_answer(ward: Ward, signed_in: TestClient) -> None:
+    """Its model, its grades and its faults, and that they are kept here; a film without a shadow has none of it."""
+    text = signed_in.get(f"/radiographs/{ward.uids['hostile']}").text
+    shadow = text[text.index("In shadow, kept here and never sent") : text.index("<h2>Patient")]
+    for expected in ("kl-shadow&lt;img", "2.0.0", "KL 3", "KL 2", "kl-broken&lt;img", "RuntimeError &lt;img"):
+        assert expected in shadow, expected
+    assert "KL 0" not in shadow
+    assert "In shadow" not in signed_in.get(f"/radiographs/{ward.uids['delivered']}").text
+
+
+def test_a_shadow_of_another_version_does_not_break_the_page(fresh: Ward) -> None:
+    """A reading that cannot be understood is said to be one."""
+    uid = house.arrive(fresh, "reported")
+    house.answer(fresh, uid)
+    told = {"knees": [{"grade": "severe"}]}
+    fresh.ledger.shadowed(uid, ShadowReading(datetime.now(UTC), "kl-new", house.SHADOW, told, ""), "w")
+    client = client_of(fresh)
+    sign_in(client)
+    page = client.get(f"/radiographs/{uid}")
+    assert page.status_code == 200
+    assert "this one cannot show it" in page.text
+
+
+def model_card(client: TestClient) -> str:
+    text = client.get("/").text
+    return text[text.index("<h2>Model</h2>") : text.index("<h2>Node")]
+
+
+def test_the_overview_says_who_answers_and_who_shadows(ward: Ward, signed_in: TestClient) -> None:
+    """With version, hash and number of workers, and what is wrong with the shadow; markup stays text."""
+    told = model_card(signed_in)
+    for expected in ("kl-lite0 1.0.0", "answers", "on 1 worker", "shipped", "ab" * 32, "kl-shadow&lt;img", "cd" * 32):
+        assert expected in told, expected
+    assert "never sent" in told
+    assert "The model in shadow cannot be used: cannot be read &lt;img" in told
+
+
+def test_the_overview_says_which_worker_has_not_followed_a_promotion(fresh: Ward) -> None:
+    """One that answers by the new model says by whom it was promoted; one that does not is marked, with the reason."""
+    client = client_of(fresh)
+    sign_in(client)
+    assert "No worker says which model it has" in model_card(client)
+    house.alive(fresh)
+    newer = replace(house.MODEL, name="kl-next", version="2.0.0")
+    fresh.ledger.promote("kl-next", newer, f"mary{MARKUP}", until_now=("kl-lite0", house.MODEL))
+    told = {"model": newer.name, "version": newer.version, "sha256": newer.sha256}
+    fresh.ledger.beat("work", "quick", told)
+    text = model_card(client)
+    assert "kl-next 2.0.0" in text
+    assert "promoted by mary&lt;img" in text
+    assert "not taken over from yet" in text
+    assert 'class="light warn"' in text
+    stubborn = {"model": "kl-lite0", "version": "1.0.0", "sha256": house.MODEL.sha256, "trouble": "a file is missing"}
+    fresh.ledger.beat("work", "stubborn", stubborn)
+    assert "The model that should answer cannot be used: a file is missing" in model_card(client)
 
 
 def test_a_refusal_says_why_and_what_to_do(ward: Ward, signed_in: TestClient) -> None:

@@ -173,6 +173,13 @@ def test_metrics_count_what_the_ledger_holds(ward: Ward) -> None:
     assert number("genu_grades_total", model="kl-lite0", version="1.0.0", grade="3") == 3
     assert number("genu_grades_total", model="kl-lite0", version="1.0.0", grade="0") == 3
     assert number("genu_undecided_grades_total", model="kl-lite0", version="1.0.0") == 1
+    answers = {"model": "kl-lite0", "version": "1.0.0", "sha256": "ab" * 32}
+    assert number("genu_model_info", role="answers", **answers) == 1
+    assert number("genu_model_troubles", role="answers") == 0
+    assert number("genu_model_troubles", role="shadow") == 1
+    agreed = {word: number("genu_shadow_grades_total", agreement=word) for word in ("same", "one_apart", "more")}
+    assert agreed == {"same": 1, "one_apart": 0, "more": 1}
+    assert number("genu_shadow_failures_total") == 1
     assert number("genu_storage_free_bytes") > 0
     assert number("genu_ledger_up") == 1
     assert any(name == "genu_build_info" for name, _ in found)

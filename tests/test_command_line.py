@@ -25,7 +25,7 @@ from tests.peers import free_port, needs, storescp
 CONTEXT = click.Context(genu)
 COMMANDS = genu.list_commands(CONTEXT)
 NODE = ("admin", "check", "deliver", "demo", "echo", "receive", "retry", "run", "send", "status", "sweep")
-WORKERS = ("calibrate", "evaluate", "grade", "train", "work")
+WORKERS = ("calibrate", "evaluate", "grade", "models", "train", "work")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -179,6 +179,23 @@ def test_the_status_counts_what_there_is(say: Say) -> None:
     assert [line.split()[:2] for line in lines[:2]] == [["RECEIVED", "1"], ["GRADING", "0"]]
     assert "oldest since 20" in lines[0]
     assert json.loads(say("status", "--json").out)["radiographs"]["FAILED"]["count"] == 1
+
+
+def test_the_status_says_which_model_each_worker_has(say: Say) -> None:
+    """And what keeps the one that should answer, or the shadow, from its work; other parts say nothing of models."""
+    remember("1.2.3")
+    ledger = Ledger(f"sqlite:///{Path('data').absolute() / 'ledger.sqlite'}")
+    told = {"model": "kl-lite0", "version": "1.0.0", "trouble": "kl-next is missing"}
+    ledger.beat("work", "w", {**told, "shadow_model": "kl-far", "shadow_version": "3.0", "shadow_trouble": ""})
+    ledger.beat("sweep", "s", {"model": "x"})
+    ledger.close()
+    lines = say("status").out.splitlines()[-3:]
+    assert lines[0].startswith("sweep s: seen ")
+    assert "x" not in lines[0]
+    assert lines[1].endswith("; kl-lite0 1.0.0 answers, kl-far 3.0 in shadow")
+    assert lines[2] == "  WRONG: kl-next is missing"
+    work = next(part for part in json.loads(say("status", "--json").out)["parts"] if part["part"] == "work")
+    assert (work["model"], work["trouble"]) == ("kl-lite0", "kl-next is missing")
 
 
 def test_retry_asks_again_by_uid_or_by_reason(say: Say) -> None:

@@ -12,15 +12,19 @@ from itertools import product
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from node.errors import SettingsError, Transient
-from node.ledger import MOVES, Kept, Ledger, ResultObject, State, database, rows, tables
+from node.finding import ModelIdentity
+from node.ledger import MOVES, Kept, Ledger, ResultObject, ShadowReading, State, database, rows, tables
+from node.ledger.answering import before
 from node.radiograph import Radiograph
 from tests.databases import emptied, postgresql, postgresql_programs
 from tests.smalldisk import NAMESPACE, can_mount
@@ -471,6 +475,141 @@ def test_an_object_of_another_radiograph_is_not_taken_over(ledger: Ledger) -> No
     assert (state(ledger, "1.2.9"), ledger.answers("1.2.9")) == (State.GRADING, [])
 
 
+# Which model answers
+
+FIRST, SECOND, THIRD = (ModelIdentity(f"kl-{name}", "1.0", name * 64) for name in "abc")
+
+
+def changes(ledger: Ledger) -> list[tuple[str, str, str]]:
+    return [(change.what, change.card, change.by) for change in ledger.model_changes()]
+
+
+def rolled_back(ledger: Ledger) -> str | None:
+    """The card that answered before answers again; None if there was none."""
+    to = before(ledger.model_changes())
+    assert to is None or ledger.roll_back(to, "mary")
+    return to.card if to else None
+
+
+def test_the_model_promoted_last_stands_and_every_change_is_kept(ledger: Ledger) -> None:
+    """Before the first promotion none stands; with it, what had answered until then is written down too."""
+    assert ledger.standing() is None
+    ledger.promote("b", SECOND, "mary", until_now=("a", FIRST))
+    ledger.promote("c", THIRD, "joe", until_now=("b", SECOND))
+    standing = ledger.standing()
+    assert standing is not None
+    assert (standing.card, standing.model, standing.by) == ("c", THIRD, "joe")
+    assert datetime.now(UTC) - standing.at < timedelta(minutes=1)
+    assert changes(ledger) == [("shipped", "a", "genu"), ("promoted", "b", "mary"), ("promoted", "c", "joe")]
+    assert ledger.model_changes()[0].model == FIRST
+
+
+def test_rolling_back_goes_step_by_step_to_what_answered_before(ledger: Ledger) -> None:
+    """To the very first, and no further; a promotion after it begins anew from there; nothing is taken out."""
+    ledger.promote("b", SECOND, "mary", until_now=("a", FIRST))
+    ledger.promote("c", THIRD, "mary", until_now=("b", SECOND))
+    assert [rolled_back(ledger) for _ in range(3)] == ["b", "a", None]
+    standing = ledger.standing()
+    assert standing is not None
+    assert (standing.what, standing.card, standing.model) == ("rolled back", "a", FIRST)
+    ledger.promote("c", THIRD, "mary", until_now=("a", FIRST))
+    assert rolled_back(ledger) == "a"
+    assert [what for what, _, _ in changes(ledger)] == [
+        *("shipped", "promoted", "promoted", "rolled back", "rolled back", "promoted", "rolled back")
+    ]
+
+
+def test_a_rollback_to_what_is_no_longer_the_one_before_changes_nothing(ledger: Ledger) -> None:
+    """Two people who roll back at once do not go two steps."""
+    ledger.promote("b", SECOND, "mary", until_now=("a", FIRST))
+    ledger.promote("c", THIRD, "mary", until_now=("b", SECOND))
+    to = before(ledger.model_changes())
+    assert to is not None
+    assert ledger.roll_back(to, "mary")
+    assert not ledger.roll_back(to, "joe")
+    assert len(ledger.model_changes()) == 4
+
+
+@pytest.mark.parametrize("change", ["UPDATE model_change SET \"by\" = 'nobody'", "DELETE FROM model_change"])
+def test_the_history_of_models_cannot_be_rewritten(ledger: Ledger, change: str) -> None:
+    """The database refuses, whoever asks."""
+    ledger.promote("b", SECOND, "mary", until_now=("a", FIRST))
+    with pytest.raises((sa.exc.DBAPIError, Transient), match="only added to"), ledger._database.write() as connection:
+        connection.execute(sa.text(change))
+    assert changes(ledger) == [("shipped", "a", "genu"), ("promoted", "b", "mary")]
+
+
+def said(model: ModelIdentity, *grades: int) -> dict[str, Any]:
+    """A reading of so many knees."""
+    told = {"name": model.name, "version": model.version, "sha256": model.sha256}
+    return {"model": told, "knees": [{"grade": grade} for grade in grades]}
+
+
+def in_shadow(model: ModelIdentity, *grades: int, fault: str = "") -> ShadowReading:
+    return ShadowReading(NOW, "card", model, None if fault else said(model, *grades), fault)
+
+
+def answered(ledger: Ledger, uid: str, model: ModelIdentity, *grades: int) -> None:
+    ledger.keep(film(uid))
+    ledger.claim(uid, "w", lease_seconds=60, attempts=3)
+    assert ledger.report(uid, "w", said(model, *grades), [made("SR", f"{uid}.9")], PACS)
+
+
+def test_what_was_said_in_shadow_stands_beside_the_answer_and_owes_nobody(ledger: Ledger) -> None:
+    """It has its model and its reading, the journal has a line, and there is no delivery and no object more."""
+    answered(ledger, "1.2.1", FIRST, 2, 3)
+    owed = ledger.deliveries("1.2.1")
+    ledger.shadowed("1.2.1", in_shadow(SECOND, 2, 1), "w")
+    ledger.shadowed("1.2.1", ShadowReading(NOW, "lost", None, None, "its file is missing"), "w")
+    one, other = ledger.shadows("1.2.1")
+    assert (one.model, one.reading, one.fault, one.at) == (SECOND, said(SECOND, 2, 1), "", NOW)
+    assert (other.card, other.model, other.reading, other.fault) == ("lost", None, None, "its file is missing")
+    assert told(ledger, "1.2.1")[-2:] == ["shadowed", "shadow failed"]
+    assert ledger.deliveries("1.2.1") == owed
+    assert len(ledger.objects("1.2.1", superseded=True)) == 1
+    assert [(use.name, use.answers) for use in ledger.models()] == [("kl-a", 1)]
+    assert [(use.name, use.answers) for use in ledger.shadow_models()] == [("kl-b", 1)]
+    ledger.keep(film("1.2.2"))
+    ledger.shadowed("1.2.2", in_shadow(SECOND, 2), "w")
+    assert ledger.shadows("1.2.2") == []
+
+
+def test_pairs_are_the_films_of_both_models_whichever_answered(ledger: Ledger) -> None:
+    """In the order that is asked for; other models, and shadows that failed, are none of them."""
+    answered(ledger, "1.2.1", FIRST, 1)
+    ledger.shadowed("1.2.1", in_shadow(SECOND, 2), "w")
+    answered(ledger, "1.2.2", SECOND, 3)
+    ledger.shadowed("1.2.2", in_shadow(FIRST, 4), "w")
+    answered(ledger, "1.2.3", FIRST, 1)
+    ledger.shadowed("1.2.3", in_shadow(THIRD, 2), "w")
+    answered(ledger, "1.2.4", FIRST, 1)
+    ledger.shadowed("1.2.4", in_shadow(SECOND, fault="RuntimeError"), "w")
+    answered(ledger, "1.2.5", FIRST, 1)
+
+    def grades(first: ModelIdentity, second: ModelIdentity) -> list[tuple[str, int, int]]:
+        found = ledger.pairs(first, second)
+        return [(pair.source_uid, pair.first[0]["grade"], pair.second[0]["grade"]) for pair in found]
+
+    assert grades(FIRST, SECOND) == [("1.2.1", 1, 2), ("1.2.2", 4, 3)]
+    assert grades(SECOND, FIRST) == [("1.2.1", 2, 1), ("1.2.2", 3, 4)]
+    assert grades(SECOND, THIRD) == []
+
+
+def test_agreement_with_the_shadow_is_tallied_by_knee(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Same, one apart, more, and what failed; the same after some of it was settled and counted for good."""
+    answered(ledger, "1.2.1", FIRST, 2, 3)
+    ledger.shadowed("1.2.1", in_shadow(SECOND, 2, 1), "w")
+    answered(ledger, "1.2.2", FIRST, 0)
+    ledger.shadowed("1.2.2", in_shadow(SECOND, 1), "w")
+    first = ledger.tally()
+    assert first.agreements == {"same": 1, "more": 1, "one apart": 1}
+    monkeypatch.setattr("node.ledger.tallies._SETTLED_AFTER", timedelta(0))
+    second = ledger.tally(first)
+    answered(ledger, "1.2.3", FIRST, 0)
+    ledger.shadowed("1.2.3", in_shadow(SECOND, fault="RuntimeError"), "w")
+    assert ledger.tally(second).agreements == {"same": 1, "more": 1, "one apart": 1, "failed": 1}
+
+
 # Looking
 
 
@@ -541,6 +680,47 @@ def test_what_is_in_the_ledger_outlives_an_upgrade(ledger: Ledger) -> None:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(SettingsError, match="newer Genu"):
         ledger.upgrade()
+
+
+def test_a_ledger_of_the_first_version_is_brought_up_to_date_with_all_that_it_holds(url: str) -> None:
+    """From revision 0001 with a graded film, as an older Genu left it: afterwards it is there, and new tables work."""
+    old = Ledger(url)
+    with old._database.write() as connection:
+        command.upgrade(database.revisions(connection), "0001")
+        names = sa.inspect(connection).get_table_names()
+    assert "answer" in names
+    assert "model_change" not in names
+    graded(old, "1.2.1")
+    lines = told(old, "1.2.1")
+    assert Ledger.existing(url) is None
+    old.close()
+    ledger = Ledger(url)
+    for _ in range(2):
+        ledger.upgrade()
+    assert (state(ledger, "1.2.1"), told(ledger, "1.2.1")) == (State.REPORTED, lines)
+    assert [answer.reading for answer in ledger.answers("1.2.1")] == [READING]
+    assert len(ledger.due("pacs", FAR, 10)) == 2
+    assert ledger.standing() is None
+    ledger.promote("b", SECOND, "mary", until_now=("a", FIRST))
+    ledger.shadowed("1.2.1", in_shadow(SECOND, 2), "w")
+    assert len(ledger.shadows("1.2.1")) == 1
+    ledger.close()
+
+
+def test_asking_for_a_ledger_makes_none(url: str, tmp_path: Path) -> None:
+    """Where nothing was ever kept there is none, and afterwards there is still no file and no table."""
+    assert Ledger.existing(url) is None
+    assert not list(tmp_path.iterdir())
+    made_ = Ledger(url)
+    made_.upgrade()
+    made_.promote("b", SECOND, "mary", until_now=("a", FIRST))
+    found = Ledger.existing(url)
+    assert found is not None
+    standing = found.standing()
+    assert standing is not None
+    assert standing.card == "b"
+    for each in (made_, found):
+        each.close()
 
 
 @pytest.mark.parametrize("url", ["mysql://h/d", "sqlite://", "nonsense", "sqlite:///:memory:"])

@@ -110,11 +110,12 @@ def test_alarms_ring_when_they_should_and_not_before(tmp_path: Path) -> None:
         ('genu_events_total{event="delivery_given_up"}', "_x120 1x60"),
         ('genu_radiographs_oldest_age_seconds{state="RECEIVED"}', "5x120 900x60"),
         ('genu_radiographs_oldest_age_seconds{state="FAILED"}', "99999x180"),
+        ('genu_model_troubles{role="answers"}', "0x120 1x60"),
         ("genu_ledger_up", quiet.replace("0x", "1x")),
     ]
     soon = {"GenuDiskFull", "GenuDeliveryGivenUp", "GenuGradingLate"}
     rings = {55: set(), 70: {"GenuFailed"}, 118: {"GenuFailed"}, 123: soon}
-    rings[145] = {*soon, "GenuDestinationDown", "GenuDiskFillsUp"}
+    rings[145] = {*soon, "GenuDestinationDown", "GenuDiskFillsUp", "GenuModelTrouble"}
     file = tmp_path / "afternoon.yml"
     file.write_text(
         json.dumps(

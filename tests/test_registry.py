@@ -1,13 +1,20 @@
 """A model is what its card says, or it is not loaded."""
 
+import hashlib
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
+from tomlkit import dumps, parse
 
 from node.errors import SettingsError
+from workers.networks import build
 from workers.registry import CARDS, WEIGHTS, Card, load, names, read_card
+from workers.training.export import export_graph, named
 
 SHIPPED = ["finder", "kl-lite0", "upright"]
 
@@ -90,3 +97,75 @@ def test_the_cpu_engine_answers_as_torch_does(name: str) -> None:
     for ours, theirs in zip(fast.run(images), exact.run(images), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-3 * max(1.0, float(np.abs(theirs).max())))
     np.testing.assert_allclose(fast.run(images[1:2])[0][0], fast.run(images)[0][1], atol=1e-4)
+
+
+def sharded(folder: Path, prefixes: tuple[str, str]) -> None:
+    """A model whose tensors lie in two files: those of the head in the second; and its graph and card."""
+    torch.manual_seed(5)
+    network = build("efficientnet_lite0").eval()
+    head = {key: held for key, held in network.state_dict().items() if key.startswith("head.")}
+    trunk = {key: held for key, held in network.state_dict().items() if key not in head}
+    files = {folder / "one.safetensors": prefixes[0], folder / "two.safetensors": prefixes[1]}
+    for (file, prefix), part in zip(files.items(), (trunk, head), strict=True):
+        save_file({key.removeprefix(prefix): held.contiguous() for key, held in part.items()}, file)
+    graph = export_graph(network, torch.zeros(1, 3, 256, 256), files, folder / "sharded.onnx")
+    told = parse((CARDS / "kl-lite0.toml").read_text())
+    told["name"], told["graph"] = "sharded", graph
+    told["weights"] = [{**named(file), "prefix": prefix} for file, prefix in files.items()]
+    (folder / "sharded.toml").write_text(dumps(told))
+
+
+@pytest.mark.parametrize("prefixes", [("", ""), ("trunk.", "head.")], ids=["the same prefix", "a prefix each"])
+def test_weights_may_lie_in_several_files(tmp_path: Path, prefixes: tuple[str, str]) -> None:
+    """Both engines put the parts together to the same answers; a changed byte in the second part is found as well."""
+    sharded(tmp_path, prefixes)
+    images = np.random.default_rng(1).normal(0, 1, (2, 3, 256, 256)).astype(np.float32)
+    fast, exact = (load("sharded", engine=engine, within=(tmp_path,)) for engine in ("openvino", "torch"))
+    for ours, theirs in zip(fast.run(images), exact.run(images), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-3 * max(1.0, float(np.abs(theirs).max())))
+    hashes = [file.sha256 for file in fast.card.weights]
+    assert fast.card.identity.sha256 == hashlib.sha256("".join(hashes).encode()).hexdigest()
+    content = bytearray((tmp_path / "two.safetensors").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "two.safetensors").write_bytes(content)
+    with pytest.raises(SettingsError, match=r"two\.safetensors is not the file"):
+        load("sharded", within=(tmp_path,))
+
+
+def test_a_sites_files_do_not_stand_in_for_the_shipped_ones(copies: tuple[Path, Path], tmp_path: Path) -> None:
+    """A file of the same name in the site's folder changes nothing: each model takes its own."""
+    site = tmp_path / "models"
+    site.mkdir()
+    for kind in ("safetensors", "onnx"):
+        (site / f"kl-lite0.{kind}").write_bytes(b"the site's own")
+    assert load("kl-lite0", within=(site, *copies)).card.stem == "kl-lite0"
+
+
+def test_files_in_different_folders_are_no_model(copies: tuple[Path, Path], tmp_path: Path) -> None:
+    """A graph reads the weights beside it, so those that were checked have to lie there."""
+    site = tmp_path / "models"
+    site.mkdir()
+    (copies[1] / "kl-lite0.onnx").rename(site / "kl-lite0.onnx")
+    with pytest.raises(SettingsError, match="different folders"):
+        load("kl-lite0", within=(site, *copies))
+
+
+def test_a_model_whose_files_do_not_fit_is_one_clear_line(copies: tuple[Path, Path]) -> None:
+    """Weights of another architecture, and a graph that is none, are told with the card and the engine."""
+    path = copies[0] / "kl-lite0.toml"
+    path.write_text(path.read_text().replace('"efficientnet_lite0"  ', '"efficientnet_lite1"  '))
+    with pytest.raises(SettingsError, match="kl-lite0 cannot be loaded by torch: RuntimeError"):
+        load("kl-lite0", engine="torch", within=copies)
+    (copies[1] / "kl-lite0.onnx").write_bytes(b"no graph")
+    found = hashlib.sha256(b"no graph").hexdigest()
+    path.write_text(re.sub(r'(onnx"\nsha256 = ")\w+', rf"\g<1>{found}", path.read_text()))
+    with pytest.raises(SettingsError, match="kl-lite0 cannot be loaded by openvino"):
+        load("kl-lite0", within=copies)
+
+
+@pytest.mark.parametrize("text", ["weights = 3", "[weights]\nfile = 1", 'preparation = 1\nweights = "a"', "name"])
+def test_a_card_that_is_none_is_an_error_and_not_a_crash(tmp_path: Path, text: str) -> None:
+    """Whatever stands in it, the message names the file."""
+    (tmp_path / "odd.toml").write_text(text)
+    with pytest.raises(SettingsError, match=r"odd\.toml"):
+        read_card("odd", (tmp_path,))

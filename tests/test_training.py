@@ -181,7 +181,7 @@ def test_an_exported_network_answers_as_it_did(tmp_path: Path, name: str) -> Non
     assert graph.stat().st_size < 1_000_000
     assert str(tmp_path).encode() not in graph.read_bytes()
     assert b"workers/" not in graph.read_bytes()
-    for engine in (OpenVinoEngine(graph), TorchEngine(name, {"": tmp_path / written["weights"]["file"]})):
+    for engine in (OpenVinoEngine(graph), TorchEngine(name, {tmp_path / written["weights"]["file"]: ""})):
         for ours, theirs in zip(engine(images), wanted, strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-3 * max(1.0, float(np.abs(theirs).max())))
 
@@ -196,8 +196,9 @@ def test_an_ensemble_is_the_mean_of_its_members_from_both_sides(tmp_path: Path) 
     for at, member in enumerate(network.eval().members):
         with torch.no_grad():  # random networks say next to nothing; a louder head makes differences visible
             member.head.weight.mul_(1e4)
-        weights[f"members.{at}."] = tmp_path / f"member{at}.safetensors"
-        save_file(member.state_dict(), weights[f"members.{at}."])
+        file = tmp_path / f"member{at}.safetensors"
+        save_file(member.state_dict(), file)
+        weights[file] = f"members.{at}."
     graph = tmp_path / "joined.onnx"
     export_graph(network, torch.zeros(2, 3, 64, 64), weights, graph)
     assert graph.stat().st_size < 1_000_000

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from node.admin.app import application
 from node.finding import Certainty, Finding, KLGrade, Laterality, ModelIdentity, Outcome, Reading
-from node.ledger import Ledger, ResultObject
+from node.ledger import Ledger, ResultObject, ShadowReading
 from node.radiograph import Radiograph
 from node.reasons import reason
 from node.settings import Settings
@@ -34,6 +34,7 @@ PATIENT = {
 }
 SECRETS = ("Kanarienvogel", "Zoë", "CANARY-4711", "19570304", "1957-03-04", "Knie beidseits")
 MODEL = ModelIdentity("kl-lite0", "1.0.0", "ab" * 32)
+SHADOW = ModelIdentity(f"kl-shadow{MARKUP}", "2.0.0", "cd" * 32)
 DESTINATIONS = {"pacs": ("SC", "SR"), "archive": ("SR",)}
 WORKER = "work@here:1"
 
@@ -82,6 +83,7 @@ def busy(settings: Settings) -> Ward:
     late = [one for uid in ("reported", "hostile") for one in ward.ledger.deliveries(ward.uids[uid])]
     away = [one.id for one in late if one.destination == "pacs"]
     ward.ledger.postpone(away, now + timedelta(minutes=5), f"connection refused {MARKUP}")
+    shadowed(ward, ward.uids["hostile"])
     # The same UID with other bytes.
     arrive(ward, "hostile", content="other bytes")
     ward.ledger.flag(ward.uids["hostile"], f"odd{MARKUP}"[:60])
@@ -101,7 +103,9 @@ def alive(ward: Ward) -> None:
         "associations_broken": {},
     }
     ward.ledger.beat("receive", "receive@here:1", received)
-    ward.ledger.beat("work", WORKER, {"model": "kl-lite0"})
+    models = {"card": MODEL.name, "model": MODEL.name, "version": MODEL.version, "sha256": MODEL.sha256, "trouble": ""}
+    shadow = {"shadow_model": SHADOW.name, "shadow_version": SHADOW.version, "shadow_sha256": SHADOW.sha256}
+    ward.ledger.beat("work", WORKER, {**models, **shadow, "shadow_trouble": f"cannot be read {MARKUP}"})
     ward.ledger.beat("deliver", "pacs", {"state": "down", "since": datetime.now(UTC).isoformat(), "next_try": None})
     ward.ledger.beat("deliver", "archive", {"state": "up", "since": datetime.now(UTC).isoformat()})
     ward.ledger.beat("sweep", "sweep@here:1", {})
@@ -164,6 +168,16 @@ def answer(ward: Ward, uid: str, *, doubt: tuple[KLGrade, KLGrade] | None = None
     ]
     told = reading.as_json()
     assert ward.ledger.report(uid, WORKER, told, objects, DESTINATIONS, undecided=reading.undecided)
+
+
+def shadowed(ward: Ward, uid: str) -> None:
+    """A model in shadow says the same of the right knee and two grades more of the left; a second one breaks."""
+    reading = ward.ledger.answers(uid)[-1].reading
+    left = {**reading["knees"][1], "grade": 2}
+    told = {**reading, "knees": [reading["knees"][0], left]}
+    now = datetime.now(UTC)
+    ward.ledger.shadowed(uid, ShadowReading(now, "kl-shadow", SHADOW, told, ""), WORKER)
+    ward.ledger.shadowed(uid, ShadowReading(now, f"kl-broken{MARKUP}", None, None, f"RuntimeError {MARKUP}"), WORKER)
 
 
 def refuse(ward: Ward, uid: str) -> None:

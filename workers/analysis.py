@@ -1,13 +1,13 @@
 """One film to everything that Genu says of it. No ledger, no network: `genu grade` and the task both call this."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from node.errors import Ungradable
 from node.finding import Finding, Outcome, Reading
 from workers.explain import HeatMap, explain
 from workers.grade import Graded, grade
-from workers.knees import find_knees
+from workers.knees import Knee, find_knees
 from workers.read import Film
 from workers.registry import Model
 from workers.upright import with_bright_bones, with_sides
@@ -15,10 +15,13 @@ from workers.upright import with_bright_bones, with_sides
 
 @dataclass(frozen=True)
 class Analysis:
-    """A reading and, for each of its knees, the heat map of its grade."""
+    """A reading and, for each of its knees, the joint as it was found and the heat map of its grade."""
 
     reading: Reading
     heat_maps: tuple[HeatMap, ...]
+    film: Film | None = None
+    """The film as it was graded: a negative has been turned. None of what could not be read as one."""
+    found: tuple[Knee, ...] = ()
 
 
 def analyse(sop_instance_uid: str, film: Film, *, finder: Model, teller: Model, grader: Model) -> Analysis:
@@ -31,7 +34,12 @@ def analyse(sop_instance_uid: str, film: Film, *, finder: Model, teller: Model, 
         film, found = with_bright_bones(film, finder, teller)
         knees = with_sides(find_knees(film, finder, found), film, teller)
     except Ungradable as refusal:
-        return refused(sop_instance_uid, refusal, film.notes)
+        return replace(refused(sop_instance_uid, refusal, film.notes), film=film)
+    return say(sop_instance_uid, film, knees, grader)
+
+
+def say(sop_instance_uid: str, film: Film, knees: Sequence[Knee], grader: Model) -> Analysis:
+    """What `grader` says of the knees that were found on a film."""
     graded = grade(film.pixels, knees, grader)
     heat_maps = tuple(explain(each, grader.card.heat_scale) for each in graded)
     reading = Reading(
@@ -41,7 +49,7 @@ def analyse(sop_instance_uid: str, film: Film, *, finder: Model, teller: Model, 
         knees=tuple(_finding(each, heat.empty) for each, heat in zip(graded, heat_maps, strict=True)),
         notes=tuple(film.notes),
     )
-    return Analysis(reading, heat_maps)
+    return Analysis(reading, heat_maps, film, tuple(knees))
 
 
 def refused(sop_instance_uid: str, refusal: Ungradable, notes: Sequence[str] = ()) -> Analysis:

@@ -23,7 +23,11 @@ def work(settings: Settings, name: str) -> None:
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the result objects.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a file, each on a line of its own.")
-@click.option("--model", default="", help="Card of the model that answers; default: [work] model.")
+@click.option(
+    "--model",
+    default="",
+    help="Card of the model that answers; default: the one that answers in the node, else the shipped one.",
+)
 @click.option("--side", type=click.Choice(["R", "L"]), help="Side of the knees on PNG and JPEG files, if you know it.")
 @click.pass_obj
 def grade(

@@ -17,6 +17,7 @@ from workers.analysis import Analysis, analyse, refused
 from workers.read import Film, Reader, read_picture
 from workers.registry import FINDER, TELLER, folders, load
 from workers.report import report
+from workers.standing import Wanted, take, wanted_of
 
 PICTURES = {".png", ".jpg", ".jpeg"}
 
@@ -33,7 +34,8 @@ class Desk:
         engine, threads, within = self._work.engine, self._work.threads, folders(settings)
         self._finder = load(FINDER, engine=engine, threads=threads, within=within)
         self._teller = load(TELLER, engine=engine, threads=threads, within=within)
-        self._grader = load(model or self._work.model, engine=engine, threads=threads, within=within)
+        asked = Wanted(model, "--model") if model else wanted_of(settings)
+        self._grader = take(asked, settings)
         self._reader = Reader.within(self._work)
 
     def __enter__(self) -> "Desk":
@@ -78,7 +80,8 @@ class Desk:
         else:
             film = self._reader.film(file)
             uid = str(film.header.get("SOPInstanceUID", ""))
-        return film, analyse(uid, film, finder=self._finder, teller=self._teller, grader=self._grader)
+        analysis = analyse(uid, film, finder=self._finder, teller=self._teller, grader=self._grader)
+        return analysis.film or film, analysis
 
     def _write(self, file: Path, film: Film, analysis: Analysis) -> list[Path]:
         if self._out is None or not analysis.reading.sop_instance_uid:

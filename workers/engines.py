@@ -48,8 +48,8 @@ class TorchEngine:
 
     name = "torch"
 
-    def __init__(self, architecture: str, weights: Mapping[str, Path], *, threads: int = 0) -> None:
-        """`weights` are the files by the prefix of the network's parameters that they hold: "" for all of them."""
+    def __init__(self, architecture: str, weights: Mapping[Path, str], *, threads: int = 0) -> None:
+        """`weights` are files, each with what stands before its tensors' names in the network; "" for nothing."""
         import torch
         from safetensors.torch import load_file
 
@@ -61,7 +61,7 @@ class TorchEngine:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         network = build(architecture)
         network.load_state_dict(
-            {prefix + key: held for prefix, path in weights.items() for key, held in load_file(path).items()}
+            {prefix + key: held for path, prefix in weights.items() for key, held in load_file(path).items()}
         )
         self._network = network.eval().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 

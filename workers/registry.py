@@ -30,6 +30,9 @@ FINDER = "finder"
 TELLER = "upright"
 """The card of the network that tells how a joint hangs."""
 
+DEFAULT = "kl-lite0"
+"""The card of the model that answers until another is promoted."""
+
 
 @dataclass(frozen=True)
 class ModelFile:
@@ -42,8 +45,13 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class Card:
-    """What a model is. `told` is the whole card, for people: data, attribution, metrics, known failures."""
+    """
+    What a model is. `told` is the whole card, for people: data, attribution, metrics, known failures.
 
+    `stem` is what the settings and the command line call it: the name of its file.
+    """
+
+    stem: str
     name: str
     version: str
     kind: str
@@ -111,6 +119,8 @@ def read_card(name: str, within: Sequence[Path] = SHIPPED) -> Card:
         return _card(found[0])
     except KeyError as error:
         raise SettingsError(f"{found[0]} does not say {error.args[0]!r}", hint="compare it with other cards") from error
+    except (TypeError, AttributeError, ValueError) as error:
+        raise SettingsError(f"{found[0]} is no card: {error}", hint="compare it with other cards") from error
 
 
 def _card(path: Path) -> Card:
@@ -118,6 +128,8 @@ def _card(path: Path) -> Card:
         told = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not TOML: {error}", hint="mend the card, or remove it") from error
+    except OSError as error:
+        raise SettingsError(f"the card {path} cannot be read: {error.strerror}") from error
     if told["preparation"] != PREPARATION:
         raise SettingsError(
             f"{path} needs preparation {told['preparation']}, this Genu prepares by {PREPARATION}",
@@ -125,6 +137,7 @@ def _card(path: Path) -> Card:
         )
     weights = told["weights"] if isinstance(told["weights"], list) else [told["weights"]]
     return Card(
+        stem=path.stem,
         name=told["name"],
         version=told["version"],
         kind=told["kind"],
@@ -150,56 +163,83 @@ def load(name: str, *, engine: str = "", threads: int = 0, within: Sequence[Path
         Naming the file, the expected and the found hash if a file is not the one the card describes.
     """
     card = read_card(name, within)
-    files = {file.prefix: _verified(file, within) for file in card.weights}
-    return Model(card, _engine(engine or card.engine)(card, files, within, threads))
+    engine = engine or card.engine
+    open_with = _opener(engine)
+    home = verified(card, engine, within)
+    try:
+        return Model(card, open_with(card, home, threads))
+    except ModuleNotFoundError as error:
+        extra = "worker" if engine == "torch" else "worker-cpu"
+        raise SettingsError(
+            f"the engine {engine} needs {error.name}, which is not installed",
+            hint=f"pip install 'genu[{extra}]', or set another engine in [work] or in the card",
+        ) from error
+    except Exception as error:
+        why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
+        raise SettingsError(
+            f"the model {name} cannot be loaded by {engine}: {why}", hint="do its files fit its architecture?"
+        ) from error
 
 
-Opener = Callable[[Card, dict[str, Path], Sequence[Path], int], Engine]
+Opener = Callable[[Card, Path, int], Engine]
+"""From a card, the folder of its files and a number of threads to what runs it."""
 
 
-def _engine(name: str) -> Opener:
+def _opener(name: str) -> Opener:
     engines: dict[str, Opener] = {"openvino": _open_vino, "torch": _torch}
     if name not in engines:
         raise SettingsError(f"there is no engine {name!r}; there are: {', '.join(engines)}")
     return engines[name]
 
 
-def _open_vino(card: Card, weights: dict[str, Path], within: Sequence[Path], threads: int) -> Engine:
-    return OpenVinoEngine(_verified(card.graph, within), threads=threads)
+def _open_vino(card: Card, home: Path, threads: int) -> Engine:
+    return OpenVinoEngine(home / card.graph.name, threads=threads)
 
 
-def _torch(card: Card, weights: dict[str, Path], within: Sequence[Path], threads: int) -> Engine:
-    try:
-        return TorchEngine(card.architecture, weights, threads=threads)
-    except ModuleNotFoundError as error:
-        raise SettingsError(
-            f"the engine torch needs {error.name}, which is not installed",
-            hint="pip install 'genu[worker]', or set engine = \"openvino\" in the card",
-        ) from error
+def _torch(card: Card, home: Path, threads: int) -> Engine:
+    weights = {home / file.name: file.prefix for file in card.weights}
+    return TorchEngine(card.architecture, weights, threads=threads)
 
 
-def check(settings: Settings) -> str:
-    """What `genu check` says of the models; raises what keeps a worker from starting."""
-    work, within = settings.work, folders(settings)
-    loaded = [
-        load(name, engine=work.engine, threads=work.threads, within=within) for name in (FINDER, TELLER, work.model)
-    ]
-    return ", ".join(f"{each.card.name} {each.card.version} on {each.run.name}" for each in loaded)
+def verified(card: Card, engine: str = "", within: Sequence[Path] = SHIPPED) -> Path:
+    """
+    The folder that holds the model's files, each known to be the one that the card describes.
+
+    All lie in one, for a graph finds its weights beside it. The graph is asked for where the engine reads it.
+    """
+    files = card.weights if (engine or card.engine) == "torch" else (*card.weights, card.graph)
+    homes = [folder for folder in within if all((folder / file.name).is_file() for file in files)]
+    if not homes:
+        raise _not_found(card, files, within)
+    faults = []
+    for home in homes:
+        fault = _fault(home, files)
+        if not fault:
+            return home
+        faults.append(fault)
+    raise SettingsError(faults[0], hint="restore the file; a model that was changed is not used")
 
 
-def _verified(file: ModelFile, within: Sequence[Path]) -> Path:
-    """Where the file is, once it is known to be the one that the card describes."""
-    path = next((path for folder in within if (path := folder / file.name).is_file()), None)
-    if path is None:
-        looked = " or ".join(str(folder) for folder in within)
-        raise SettingsError(
-            f"the model's file {file.name} is missing in {looked}", hint="install Genu again, or train the model"
-        )
-    with path.open("rb") as content:
-        found = hashlib.file_digest(content, "sha256").hexdigest()
-    if found != file.sha256:
-        raise SettingsError(
-            f"{path} is not the file that its card describes: expected sha256 {file.sha256}, found {found}",
-            hint="restore the file; a model that was changed is not used",
-        )
-    return path
+def _not_found(card: Card, files: Sequence[ModelFile], within: Sequence[Path]) -> SettingsError:
+    looked = " or ".join(str(folder) for folder in within)
+    for file in files:
+        if not any((folder / file.name).is_file() for folder in within):
+            return SettingsError(
+                f"the model's file {file.name} is missing in {looked}", hint="install Genu again, or train the model"
+            )
+    names = ", ".join(file.name for file in files)
+    return SettingsError(f"the files of the card {card.stem} ({names}) lie in different folders", hint="put all in one")
+
+
+def _fault(home: Path, files: Sequence[ModelFile]) -> str:
+    """Which of the files is not the one that the card describes; "" if all are."""
+    for file in files:
+        path = home / file.name
+        try:
+            with path.open("rb") as content:
+                found = hashlib.file_digest(content, "sha256").hexdigest()
+        except OSError as error:
+            return f"the model's file {path} cannot be read: {error.strerror}"
+        if found != file.sha256:
+            return f"{path} is not the file that its card describes: expected sha256 {file.sha256}, found {found}"
+    return ""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 from pydicom import Dataset
@@ -18,15 +19,17 @@ from node.settings import Settings
 from node.vault import Vault
 from workers.analysis import Analysis, analyse, refused
 from workers.outbox import Source, fill_outbox
-from workers.read import Reader
+from workers.read import Film, Reader
 from workers.registry import Model
+from workers.shadow import Shadow
+from workers.standing import Answering
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What a worker works with: its name, the node's memory, a reader and the models."""
+    """What a worker works with: its name, the node's memory, a reader, the models, and one in shadow if there is."""
 
     name: str
     settings: Settings
@@ -35,7 +38,8 @@ class Bench:
     reader: Reader
     finder: Model
     teller: Model
-    grader: Model
+    answering: Answering
+    shadow: Shadow
 
 
 def grade(uid: str, bench: Bench) -> None:
@@ -44,28 +48,52 @@ def grade(uid: str, bench: Bench) -> None:
     entry = bench.ledger.claim(uid, bench.name, lease_seconds=work.lease_seconds, attempts=work.attempts)
     if entry is None:  # the broker rang twice, or another worker has it
         return
+    answered: Answered | None = None
     with leased(bench, uid), faults_recorded(bench, uid):
-        source, analysis = read_and_analyse(entry, bench)
-        objects = fill_outbox(entry, source, analysis, bench.vault, bench.grader.card.identity, work)
-        destinations = {each.name: each.objects for each in bench.settings.destination}
-        reading = analysis.reading
-        if reading.outcome is Outcome.GRADED:
-            bench.ledger.report(uid, bench.name, reading.as_json(), objects, destinations, undecided=reading.undecided)
-        elif reading.reason is not None:
-            bench.ledger.set_aside(
-                uid, bench.name, reading.reason.code, reading.detail, reading.as_json(), objects, destinations
-            )
-        log.info("analysed", sop_instance_uid=uid, outcome=reading.outcome.value, attempts=entry.attempts)
+        grader = bench.answering.model()
+        source, analysis = read_and_analyse(entry, bench, grader)
+        stands = hand_over(entry, source, analysis, bench, grader)
+        if stands and source.film is not None and analysis.found:
+            answered = Answered(source.film, analysis, grader)
+    if answered is not None:  # only now, so that the answer waits for no shadow and falls with none
+        bench.shadow.look(uid, answered.film, answered.analysis, answered.grader)
 
 
-def read_and_analyse(entry: Entry, bench: Bench) -> tuple[Source, Analysis]:
+class Answered(NamedTuple):
+    """A film that was graded: what was said of it, and by which model."""
+
+    film: Film
+    analysis: Analysis
+    grader: Model
+
+
+def read_and_analyse(entry: Entry, bench: Bench, grader: Model) -> tuple[Source, Analysis]:
     """What was received, as far as it can be read, and what is said of it."""
     uid, path = entry.sop_instance_uid, bench.vault.radiograph(entry.sha256)
     try:
         film = bench.reader.film(path)
     except Ungradable as refusal:
         return Source(header=header_of(path, bench.reader)), refused(uid, refusal)
-    return Source(film.header, film), analyse(uid, film, finder=bench.finder, teller=bench.teller, grader=bench.grader)
+    analysis = analyse(uid, film, finder=bench.finder, teller=bench.teller, grader=grader)
+    return Source(film.header, analysis.film), analysis
+
+
+def hand_over(entry: Entry, source: Source, analysis: Analysis, bench: Bench, grader: Model) -> bool:
+    """The answer is in the ledger, its objects wait for their destinations. False: the claim was lost meanwhile."""
+    uid, reading = entry.sop_instance_uid, analysis.reading
+    objects = fill_outbox(entry, source, analysis, bench.vault, grader.card.identity, bench.settings.work)
+    destinations = {each.name: each.objects for each in bench.settings.destination}
+    stands = False
+    if reading.outcome is Outcome.GRADED:
+        stands = bench.ledger.report(
+            uid, bench.name, reading.as_json(), objects, destinations, undecided=reading.undecided
+        )
+    elif reading.reason is not None:
+        stands = bench.ledger.set_aside(
+            uid, bench.name, reading.reason.code, reading.detail, reading.as_json(), objects, destinations
+        )
+    log.info("analysed", sop_instance_uid=uid, outcome=reading.outcome.value, attempts=entry.attempts)
+    return stands
 
 
 def header_of(path: Path, reader: Reader) -> Dataset | None:

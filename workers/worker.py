@@ -16,6 +16,8 @@ from node.settings import Settings
 from node.vault import Vault
 from workers.read import Reader
 from workers.registry import FINDER, TELLER, folders, load
+from workers.shadow import Shadow
+from workers.standing import Answering
 from workers.tasks import Bench, grade, worker_name
 
 BEAT_SECONDS = 5.0
@@ -50,27 +52,29 @@ def run(settings: Settings, name: str = "") -> None:
 
 def set_up(settings: Settings, name: str) -> Bench:
     """Load and check the models, warm the decoder, open the memory: everything that can fail, fails here."""
-    work, within = settings.work, folders(settings)
-    bench = Bench(
+    work = settings.work
+    ledger = Ledger(settings.database_url)
+    ledger.upgrade()
+    return Bench(
         name=name,
         settings=settings,
         vault=Vault(settings.storage.folder),
-        ledger=Ledger(settings.database_url),
+        ledger=ledger,
         reader=Reader.within(work),
-        finder=load(FINDER, engine=work.engine, threads=work.threads, within=within),
-        teller=load(TELLER, engine=work.engine, threads=work.threads, within=within),
-        grader=load(work.model, engine=work.engine, threads=work.threads, within=within),
+        finder=load(FINDER, engine=work.engine, threads=work.threads, within=folders(settings)),
+        teller=load(TELLER, engine=work.engine, threads=work.threads, within=folders(settings)),
+        answering=Answering(settings, ledger),
+        shadow=Shadow(settings, ledger, name),
     )
-    bench.ledger.upgrade()
-    return bench
 
 
 def _beat(bench: Bench, done: threading.Event) -> None:
-    card = bench.grader.card
-    told = {"model": card.name, "version": card.version, "engine": bench.grader.run.name}
     while True:
+        # A model that was promoted is loaded here, beside the work, so that hardly a film has to wait for it.
+        bench.answering.follow(again=True)
         with suppress(Transient):  # the ledger is away; the next beat tells that this worker still lives
-            bench.ledger.beat("work", bench.name, told)
+            answering = bench.answering.told()
+            bench.ledger.beat("work", bench.name, answering | bench.shadow.told(answering["card"]))
         if done.wait(BEAT_SECONDS):
             return
 

@@ -9,7 +9,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from node import __version__
+from node.admin import models
 from node.admin.health import SILENT_AFTER, last_seen
+from node.admin.models import model_of
 from node.errors import Transient
 from node.ledger import Beat, Ledger, State
 from node.ledger.tallies import Tally
@@ -65,6 +67,7 @@ class LedgerCollector(Collector):
         yield from self._radiographs(now)
         yield from self._deliveries(beats, now)
         yield from _parts(beats, now)
+        yield from _models(beats, now)
         yield from _receiver(beats, now)
         yield from self._history()
 
@@ -103,6 +106,12 @@ class LedgerCollector(Collector):
         undecided = _bounded(((name, version), n * doubt) for (name, version, _, doubt), n in tally.grades.items())
         told = "Knees of which two neighbouring grades could not be told apart."
         yield _counter("genu_undecided_grades", told, undecided, "model", "version")
+        agreed: Samples = [
+            ((word.replace(" ", "_"),), tally.agreements[word]) for word in ("same", "one apart", "more")
+        ]
+        yield _counter("genu_shadow_grades", "Knees graded in shadow, by distance to the answer.", agreed, "agreement")
+        failed = _one(tally.agreements["failed"])
+        yield _counter("genu_shadow_failures", "Radiographs that the shadow could not grade.", failed)
 
 
 def _parts(beats: list[Beat], now: datetime) -> Iterator[Metric]:
@@ -110,6 +119,18 @@ def _parts(beats: list[Beat], now: datetime) -> Iterator[Metric]:
     yield _gauge("genu_part_last_seen_timestamp_seconds", "When a part was last heard of.", seen, "part")
     live = _bounded(((beat.part,), now - beat.seen_at <= SILENT_AFTER) for beat in beats)
     yield _gauge("genu_part_fresh_heartbeats", "Heartbeats of a part that are fresh.", live, "part")
+
+
+def _models(beats: list[Beat], now: datetime) -> Iterator[Metric]:
+    """What the workers that live say of the models that they have."""
+    workers = models.live(beats, now, SILENT_AFTER)
+    loaded = {(role, model_of(beat, role)) for beat in workers for role in models.PREFIXES}
+    told = sorted((role, each.name, each.version, each.sha256) for role, each in loaded if each)
+    labels = ("role", "model", "version", "sha256")
+    yield _gauge("genu_model_info", "Models that are loaded, by role.", _bounded((each, 1) for each in told), *labels)
+    troubles = models.troubles(workers)
+    wrong: Samples = [((role,), sum(each == role for each, _ in troubles)) for role in models.PREFIXES]
+    yield _gauge("genu_model_troubles", "Faults that keep a model from its work, by role.", wrong, "role")
 
 
 def _receiver(beats: list[Beat], now: datetime) -> Iterator[Metric]:

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
-from node.admin import listing, views
+from node.admin import listing, models, views
 from node.admin.desk import desk_of
 from node.admin.gate import session_of
 from node.admin.health import SILENT_AFTER
@@ -102,6 +102,7 @@ def _page(request: Request, template: str, context: dict[str, Any]) -> Response:
 def _overview(request: Request) -> dict[str, Any]:
     desk, now = desk_of(request), datetime.now(UTC)
     beats = desk.ledger.parts()
+    workers = models.live(beats, now, SILENT_AFTER)
     asked = listing.asked_for(request.query_params)
     page = listing.page(desk.ledger, asked)
     return {
@@ -110,6 +111,8 @@ def _overview(request: Request) -> dict[str, Any]:
         "tiles": views.tiles(desk.ledger.counts(), desk.ledger.oldest()),
         "destinations": views.destinations(desk.settings.destination, desk.ledger.waiting(), beats),
         "parts": views.parts(beats, now, SILENT_AFTER),
+        "serving": models.serving(workers, desk.ledger.standing(), desk.settings.work),
+        "troubles": models.troubles(workers),
         "free_mb": desk.vault.free_mb(),
         "min_free_mb": desk.settings.storage.min_free_mb,
         "send_to": _own_address(request),
@@ -137,6 +140,7 @@ def _radiograph(request: Request) -> dict[str, Any]:
         "unreadable": entry.reading is not None and reading is None,
         "reason": views.reason_of(entry.reason),
         "knees": views.knees(reading),
+        "shadows": models.beside(desk.ledger.shadows(uid)),
         "has_film": _FILM in there,
         "heat_maps": there[1:] if _FILM in there else [],
         "pictures": " ".join([*there, reading.model.sha256[:12] if reading and reading.model else ""]),

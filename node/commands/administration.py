@@ -11,7 +11,7 @@ import click
 from node.broker import Bell, application
 from node.commands.parts import open_memory
 from node.errors import GenuError
-from node.ledger import Ledger, State
+from node.ledger import Beat, Ledger, State
 from node.reasons import REASONS
 from node.scu import echo
 from node.settings import Settings, describe
@@ -110,7 +110,11 @@ def status(settings: Settings, as_json: bool) -> None:
         error = f"; last error: {line['last_error']}" if line["last_error"] else ""
         click.echo(f"{line['count']} objects wait for {line['destination']}{_since(line['oldest'])}{error}")
     for part in told["parts"]:
-        click.echo(f"{part['part']} {part['name']}: seen {part['seconds_ago']:.0f} s ago")
+        answers = f"; {part['model']} {part['version']} answers" if part.get("model") else ""
+        shadow = f", {part['shadow_model']} {part['shadow_version']} in shadow" if part.get("shadow_model") else ""
+        click.echo(f"{part['part']} {part['name']}: seen {part['seconds_ago']:.0f} s ago{answers}{shadow}")
+        for trouble in filter(None, (part.get("trouble"), part.get("shadow_trouble"))):
+            click.echo(f"  WRONG: {trouble}")
 
 
 def _status(ledger: Ledger) -> dict[str, Any]:
@@ -124,10 +128,17 @@ def _status(ledger: Ledger) -> dict[str, Any]:
             for name, count, since, error in ledger.waiting()
         ],
         "parts": [
-            {"part": beat.part, "name": beat.name, "seconds_ago": (now - beat.seen_at).total_seconds()}
+            {"part": beat.part, "name": beat.name, "seconds_ago": (now - beat.seen_at).total_seconds(), **_models(beat)}
             for beat in ledger.parts()
         ],
     }
+
+
+def _models(beat: Beat) -> dict[str, Any]:
+    """What a worker says of its models."""
+    told = ("card", "model", "version", "sha256", "engine", "trouble")
+    keys = (*told, *(f"shadow_{key}" for key in told))
+    return {key: beat.detail[key] for key in keys if key in beat.detail} if beat.part == "work" else {}
 
 
 def _iso(at: datetime | None) -> str | None:

@@ -10,8 +10,11 @@ from node.ledger.words import (
     Entry,
     JournalLine,
     Kept,
+    ModelChange,
     ModelUse,
+    Pair,
     ResultObject,
+    ShadowReading,
     Waiting,
 )
 
@@ -25,8 +28,11 @@ __all__ = [
     "JournalLine",
     "Kept",
     "Ledger",
+    "ModelChange",
     "ModelUse",
+    "Pair",
     "ResultObject",
+    "ShadowReading",
     "State",
     "Waiting",
     "check_move",

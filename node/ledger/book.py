@@ -5,29 +5,19 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from node.ledger import claims, deliveries, keeping, tallies, views
+from node.finding import ModelIdentity
+from node.ledger import answering, claims, deliveries, keeping, tables, views
 from node.ledger.database import Database
 from node.ledger.group_commit import GroupCommit
+from node.ledger.looking import Looking
 from node.ledger.rows import hold, move, note
 from node.ledger.states import State
-from node.ledger.tallies import Tally
-from node.ledger.words import (
-    Answer,
-    Beat,
-    Conflict,
-    Delivery,
-    Entry,
-    JournalLine,
-    Kept,
-    ModelUse,
-    ResultObject,
-    Waiting,
-)
+from node.ledger.words import Entry, Kept, ModelChange, ResultObject, ShadowReading
 from node.radiograph import Radiograph
 from node.reasons import reason
 
 
-class Ledger:
+class Ledger(Looking):
     """
     What has happened is committed when a method returns, with its line in the journal.
 
@@ -38,6 +28,17 @@ class Ledger:
     def __init__(self, url: str) -> None:
         self._database = Database(url)
         self._group = GroupCommit(self._database)
+
+    @classmethod
+    def existing(cls, url: str) -> "Ledger | None":
+        """The ledger at `url` if there is one of this version or a newer; none is made, and nothing is changed."""
+        if not Database.is_there(url):
+            return None
+        ledger = cls(url)
+        if ledger._database.has_table(tables.model_change.name):
+            return ledger
+        ledger.close()
+        return None
 
     def upgrade(self) -> None:
         """The tables are those of this version; what is in them stays. Several processes may do it at once."""
@@ -55,11 +56,6 @@ class Ledger:
             return self._group.keep(radiograph, put_aside)
         with self._database.write() as connection:
             return keeping.keep(connection, radiograph, put_aside)
-
-    def is_result(self, uid: str) -> bool:
-        """Whether Genu made the object of that UID."""
-        with self._database.read() as connection:
-            return keeping.is_result(connection, uid)
 
     def flag(self, uid: str, flag: str) -> None:
         """The radiograph carries the flag. Raises KeyError for one that the ledger does not know."""
@@ -156,22 +152,7 @@ class Ledger:
         with self._database.write() as connection:
             return claims.ask_again(connection, uid, by)
 
-    def unfinished(self, now: datetime) -> list[str]:
-        """RECEIVED, or GRADING with a lease that is over; oldest first."""
-        with self._database.read() as connection:
-            return views.unfinished(connection, now)
-
     # Delivering
-
-    def due(self, destination: str, now: datetime, limit: int) -> list[Delivery]:
-        """What the destination should get now, what has waited longest first."""
-        with self._database.read() as connection:
-            return deliveries.due(connection, destination, now, limit)
-
-    def next_due(self, destination: str) -> datetime | None:
-        """When the next of what waits for the destination falls due."""
-        with self._database.read() as connection:
-            return deliveries.next_due(connection, destination)
 
     def sent(self, delivery_id: int, status: int) -> None:
         """SENT; with the last of a REPORTED radiograph's, that is DELIVERED."""
@@ -193,85 +174,22 @@ class Ledger:
         with self._database.write() as connection:
             return deliveries.hasten(connection, destination)
 
-    def deliveries(self, uid: str) -> list[Delivery]:
-        """Every delivery of a radiograph's objects, older answers' too."""
-        with self._database.read() as connection:
-            return deliveries.of(connection, uid)
+    # Answering
 
-    def waiting(self) -> list[Waiting]:
-        """What each destination has still to get."""
-        with self._database.read() as connection:
-            return views.waiting(connection)
+    def promote(self, card: str, model: ModelIdentity, by: str, *, until_now: tuple[str, ModelIdentity]) -> None:
+        """The model of that card answers from now on; `until_now` is the card and model that did before."""
+        with self._database.write() as connection:
+            answering.promote(connection, card, model, by, until_now=until_now)
 
-    # Looking
+    def roll_back(self, to: ModelChange, by: str) -> bool:
+        """`to`, which answered before, does so again. False: somebody has changed it meanwhile."""
+        with self._database.write() as connection:
+            return answering.roll_back(connection, to, by)
 
-    def find(self, uid: str) -> Entry | None:
-        """The radiograph's entry, if there is one."""
-        with self._database.read() as connection:
-            return views.find(connection, uid)
-
-    def listing(
-        self,
-        *,
-        state: State | None = None,
-        reason: str | None = None,
-        flag: str | None = None,
-        limit: int = 100,
-        before: datetime | None = None,
-    ) -> list[Entry]:
-        """The radiographs that are so, newest first; `before` is the received_at of the last one seen."""
-        with self._database.read() as connection:
-            return views.listing(connection, state=state, reason=reason, flag=flag, limit=limit, before=before)
-
-    def counts(self) -> dict[State, int]:
-        """How many radiographs are in each state."""
-        with self._database.read() as connection:
-            return views.counts(connection)
-
-    def oldest(self) -> dict[State, datetime]:
-        """When the oldest radiograph of each state came in."""
-        with self._database.read() as connection:
-            return views.oldest(connection)
-
-    def reasons(self) -> dict[tuple[State, str], int]:
-        """How many radiographs are in which state for which reason."""
-        with self._database.read() as connection:
-            return tallies.reasons(connection)
-
-    def tally(self, since: Tally | None = None) -> Tally:
-        """How often what has happened, ever; an earlier tally saves counting its part again."""
-        with self._database.read() as connection:
-            return tallies.tally(connection, since)
-
-    def objects(self, uid: str, *, superseded: bool = False) -> list[ResultObject]:
-        """What was made of a radiograph: of the answer that stands, or with `superseded` of all."""
-        with self._database.read() as connection:
-            return views.objects(connection, uid, superseded=superseded)
-
-    def answers(self, uid: str) -> list[Answer]:
-        """Everything that was ever said of a radiograph, oldest first."""
-        with self._database.read() as connection:
-            return views.answers(connection, uid)
-
-    def models(self) -> list[ModelUse]:
-        """Which models answered, how often, and when."""
-        with self._database.read() as connection:
-            return views.models(connection)
-
-    def conflicts(self, uid: str) -> list[Conflict]:
-        """The other bytes that came under the UID."""
-        with self._database.read() as connection:
-            return views.conflicts(connection, uid)
-
-    def journal(self, uid: str) -> list[JournalLine]:
-        """What happened to a radiograph, oldest first."""
-        with self._database.read() as connection:
-            return views.journal(connection, uid)
-
-    def known_files(self, hashes: Sequence[str]) -> set[str]:
-        """Which of these contents the ledger speaks of; the others are nobody's."""
-        with self._database.read() as connection:
-            return views.known_files(connection, hashes)
+    def shadowed(self, uid: str, said: ShadowReading, by: str) -> None:
+        """What a model in shadow said stands beside the radiograph's answer. It owes nobody anything."""
+        with self._database.write() as connection:
+            answering.shadowed(connection, uid, said, by)
 
     # Living
 
@@ -279,11 +197,6 @@ class Ledger:
         """The part was alive just now."""
         with self._database.write() as connection:
             keeping.beat(connection, part, name, json.dumps(detail))
-
-    def parts(self) -> list[Beat]:
-        """Each part's last sign of life."""
-        with self._database.read() as connection:
-            return views.parts(connection)
 
     def _let_go(self, uid: str, worker: str, *, state: State, what: str, told: str, values: Mapping[str, Any]) -> bool:
         with self._database.write() as connection:

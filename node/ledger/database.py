@@ -54,6 +54,16 @@ class Database:
             threading.Lock() if self._sqlite else contextlib.nullcontext()
         )
 
+    @staticmethod
+    def is_there(url: str) -> bool:
+        """Whether there is a database to be asked; a SQLite file would be made by asking."""
+        parsed = make_url(url)
+        return parsed.get_backend_name() != "sqlite" or Path(parsed.database or "").is_file()
+
+    def has_table(self, name: str) -> bool:
+        with self.read() as connection:
+            return sa.inspect(connection).has_table(name)
+
     @property
     def has_one_writer(self) -> bool:
         """Whether transactions that write queue for each other."""
@@ -79,15 +89,11 @@ class Database:
         All of it is one transaction under one lock, so that several processes may start at once: the first
         makes the tables, the others find them made.
         """
-        config = Config()
-        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-        config.set_main_option("path_separator", "os")
         with self.write() as connection:
             if not self._sqlite:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
-            config.attributes["connection"] = connection
             try:
-                command.upgrade(config, "head")
+                command.upgrade(revisions(connection), "head")
             except CommandError as error:
                 raise SettingsError(
                     f"the ledger's tables cannot be upgraded: {error}",
@@ -97,6 +103,15 @@ class Database:
     def close(self) -> None:
         """No connection is left."""
         self._engine.dispose()
+
+
+def revisions(connection: Connection) -> Config:
+    """Alembic's view of the ledger's revisions, to be applied on the connection."""
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
 
 
 @contextlib.contextmanager

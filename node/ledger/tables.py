@@ -110,6 +110,37 @@ answer = Table(
     Index("answer_model", "model_name", "model_version", "model_sha256", "at"),
 )
 
+shadow = Table(
+    "shadow",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("source_uid", ForeignKey("radiograph.sop_instance_uid"), nullable=False),
+    Column("answer_id", BigInteger, ForeignKey("answer.id"), nullable=False),  # the answer that it stood beside
+    Column("at", Instant, nullable=False),
+    Column("card", String(255), nullable=False),
+    Column("model_name", String(255)),
+    Column("model_version", String(255)),
+    Column("model_sha256", String(64)),
+    Column("reading", Text),
+    Column("fault", Text, nullable=False),
+    Index("shadow_source", "source_uid", "id"),
+    Index("shadow_answer", "answer_id"),
+    Index("shadow_model", "model_name", "model_version", "model_sha256", "at"),
+)
+
+model_change = Table(
+    "model_change",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("at", Instant, nullable=False),
+    Column("what", String(16), nullable=False),
+    Column("card", String(255), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("version", String(255), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("by", String(255), nullable=False),
+)
+
 result_object = Table(
     "result_object",
     metadata,

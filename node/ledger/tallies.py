@@ -15,6 +15,8 @@ from node.ledger.states import State
 _SETTLED_AFTER = timedelta(minutes=1)
 """Numbers are given out before transactions end, so a younger line may appear before an older one; not for so long."""
 
+_AGREEMENT = {0: "same", 1: "one apart"}
+
 
 @dataclass(frozen=True)
 class Tally:
@@ -24,26 +26,33 @@ class Tally:
     """The journal's `what` -> how often."""
     grades: Counter[tuple[str, str, int, bool]]
     """(model, its version, grade, whether it was undecided) -> knees that were given it."""
+    agreements: Counter[str]
+    """"same", "one apart" or "more" -> knees on which the shadow and the answer were so; "failed" -> radiographs."""
     settled: "Tally | None" = field(default=None, repr=False)
     journal_id: int = 0
     answer_id: int = 0
+    shadow_id: int = 0
 
 
 def tally(connection: Connection, since: Tally | None) -> Tally:
     """All that has happened; what `since` had counted for good is not counted again."""
-    base = (since.settled if since else None) or Tally(Counter(), Counter())
+    base = (since.settled if since else None) or Tally(Counter(), Counter(), Counter())
     limit = now() - _SETTLED_AFTER
     journal_id = _last_before(connection, tables.journal, limit, base.journal_id)
     answer_id = _last_before(connection, tables.answer, limit, base.answer_id)
+    shadow_id = _last_before(connection, tables.shadow, limit, base.shadow_id)
     settled = Tally(
         base.events + _events(connection, base.journal_id, journal_id),
         base.grades + _grades(connection, base.answer_id, answer_id),
+        base.agreements + _agreements(connection, base.shadow_id, shadow_id),
         journal_id=journal_id,
         answer_id=answer_id,
+        shadow_id=shadow_id,
     )
     return Tally(
         settled.events + _events(connection, journal_id, None),
         settled.grades + _grades(connection, answer_id, None),
+        settled.agreements + _agreements(connection, shadow_id, None),
         settled=settled,
     )
 
@@ -81,4 +90,21 @@ def _grades(connection: Connection, after: int, until: int | None) -> Counter[tu
             if knee.get("grade") is not None:
                 undecided = bool((knee.get("certainty") or {}).get("undecided"))
                 counted[(name, version or "", int(knee["grade"]), undecided)] += 1
+    return counted
+
+
+def _agreements(connection: Connection, after: int, until: int | None) -> Counter[str]:
+    shadow, answer = tables.shadow.c, tables.answer.c
+    wanted = sa.select(shadow.reading, answer.reading).join(tables.answer, answer.id == shadow.answer_id)
+    wanted = wanted.where(shadow.id > after)
+    if until is not None:
+        wanted = wanted.where(shadow.id <= until)
+    counted: Counter[str] = Counter()
+    for ours, theirs in connection.execute(wanted.execution_options(yield_per=500)):
+        if ours is None:
+            counted["failed"] += 1
+            continue
+        for one, other in zip(json.loads(ours).get("knees", ()), json.loads(theirs).get("knees", ()), strict=False):
+            if one.get("grade") is not None and other.get("grade") is not None:
+                counted[_AGREEMENT.get(abs(int(one["grade"]) - int(other["grade"])), "more")] += 1
     return counted

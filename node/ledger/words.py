@@ -5,8 +5,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
+from node.finding import ModelIdentity
 from node.ledger.states import State
 
+ChangeKind = Literal["shipped", "promoted", "rolled back"]
 DeliveryState = Literal["WAITING", "SENT", "GIVEN_UP"]
 
 CONFLICT_FLAG = "CONFLICT"
@@ -101,6 +103,43 @@ class ModelUse:
     answers: int
     first_at: datetime
     last_at: datetime
+
+
+@dataclass(frozen=True)
+class ModelChange:
+    """
+    From `at` on this model answers: it was promoted, or rolled back to.
+
+    "shipped" is the first of all, written with the first promotion: what had answered until then.
+    """
+
+    at: datetime
+    what: ChangeKind
+    card: str
+    model: ModelIdentity
+    by: str
+
+
+@dataclass(frozen=True)
+class ShadowReading:
+    """What a model that runs in shadow said of a radiograph that another had answered. It is never sent."""
+
+    at: datetime
+    card: str
+    model: ModelIdentity | None
+    """None if the model could not even be loaded."""
+    reading: dict[str, Any] | None
+    """As Reading.as_json(); None if it came to nothing, and `fault` says why."""
+    fault: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What two models said of the same knees of one radiograph: the knees of their readings."""
+
+    source_uid: str
+    first: list[dict[str, Any]]
+    second: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)

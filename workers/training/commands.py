@@ -19,7 +19,7 @@ data_option = click.option(
 @click.command()
 @data_option
 @click.option("--split", default="val", show_default=True, help="Which split of labels.csv to judge on.")
-@click.option("--model", default="", help="Card of the model to judge; default: [work] model.")
+@click.option("--model", default="", help="Card of the model to judge; default: the one that answers.")
 @click.option("--engine", default="", help="openvino or torch; default: the card's.")
 @click.option("--stress", is_flag=True, help="Also judge on the same knees shifted, turned, inverted and so on.")
 @click.option(
@@ -50,6 +50,7 @@ def evaluate(
     Example: genu evaluate --data knees --stress --report model.html
     """
     from workers.training import evaluate as judging
+    from workers.standing import wanted_of
     from workers.training import stress as stressing
     from workers.training.served import grader_of
 
@@ -57,7 +58,7 @@ def evaluate(
         from workers.training import page
 
         page.refuse_absent_folder(report)
-    judged = judging.evaluate(grader_of(model or settings.work.model, settings, engine=engine), data, split)
+    judged = judging.evaluate(grader_of(model or wanted_of(settings).card, settings, engine=engine), data, split)
     words = [judging.say(judged.figures)]
     if stress:
         judged.figures["stress"] = stressing.stress(judged, settings)
@@ -76,8 +77,8 @@ def train(card: str, data: Path, out: Path) -> None:
     Train the model that CARD describes again, by the recipe written in the card.
 
     Interrupted, it goes on from its last epoch when called again with the same --out. At the end --out
-    holds the weights, the graph and the finished card; copy them into workers/ to use them. OUT/CARD/log.jsonl
-    has a line for each epoch, and log.svg shows them.
+    holds the weights, the graph and the finished card; copy them into the folder models of the storage
+    to use them (`genu models`). OUT/CARD/log.jsonl has a line for each epoch, and log.svg shows them.
     """
     from workers.training.train import train as run
 
@@ -87,7 +88,7 @@ def train(card: str, data: Path, out: Path) -> None:
 @click.command()
 @data_option
 @click.option("--split", default="", help="Which split of labels.csv to use; needed where it has several.")
-@click.option("--model", default="", help="Card of the model to calibrate; default: [work] model.")
+@click.option("--model", default="", help="Card of the model to calibrate; default: the one that answers.")
 @click.option("--name", required=True, help="Name of the new card, e.g. kl-lite0-site.")
 @click.option(
     "--out",
@@ -110,7 +111,8 @@ def calibrate(settings: Settings, data: Path, split: str, model: str, name: str,
     \b
     Example: genu calibrate --data our-films --name kl-lite0-site
     """
+    from workers.standing import wanted_of
     from workers.training.site import calibrate as run
     from workers.training.site import say
 
-    click.echo(say(run(settings, data, split, model or settings.work.model, name, out)))
+    click.echo(say(run(settings, data, split, model or wanted_of(settings).card, name, out)))

@@ -28,11 +28,15 @@ def export(network: nn.Module, example: torch.Tensor, folder: Path, name: str) -
     weights = folder / f"{name}.safetensors"
     network = network.eval().to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     save_file({key: value.contiguous() for key, value in network.state_dict().items()}, weights)
-    return {"weights": named(weights), "graph": export_graph(network, example, {"": weights}, folder / f"{name}.onnx")}
+    return {"weights": named(weights), "graph": export_graph(network, example, {weights: ""}, folder / f"{name}.onnx")}
 
 
-def export_graph(network: nn.Module, example: torch.Tensor, weights: Mapping[str, Path], path: Path) -> dict[str, str]:
-    """Write the graph of a network whose parameters lie in `weights`, by prefix; its name and hash for the card."""
+def export_graph(network: nn.Module, example: torch.Tensor, weights: Mapping[Path, str], path: Path) -> dict[str, str]:
+    """
+    Write the graph of a network whose parameters lie in the files `weights`; its name and hash for the card.
+
+    Each file comes with what stands before its tensors' names in the network; several may share a prefix.
+    """
     program = torch.onnx.export(
         network.eval(),
         (example,),
@@ -44,7 +48,7 @@ def export_graph(network: nn.Module, example: torch.Tensor, weights: Mapping[str
     )
     assert program is not None  # it is only where the older exporter writes a file itself
     model = program.model_proto
-    places = {prefix + key: place for prefix, file in weights.items() for key, place in _places(file).items()}
+    places = {prefix + key: place for file, prefix in weights.items() for key, place in _places(file).items()}
     for tensor in model.graph.initializer:
         if tensor.name not in places or tensor.data_type != onnx.TensorProto.FLOAT:
             continue

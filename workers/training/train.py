@@ -45,7 +45,7 @@ def train(card: str, data: Path, out: Path) -> None:
     else:
         _grader(card, told, train_part, val_part, out)
     _dump(told, out / f"{card}.toml")
-    console.print(f"{out / card}.toml, .safetensors and .onnx are ready; copy them into workers/cards and weights")
+    console.print(f"{out / card}.toml, .safetensors and .onnx are ready; copy all into [storage] folder/models")
 
 
 def _grader(name: str, told: Any, train: list[LabelledKnee], val: list[LabelledKnee], out: Path) -> None:
@@ -91,15 +91,15 @@ def finish(name: str, told: Any, network: Grader, val: list[LabelledKnee], out: 
 def _join(name: str, told: Any, val: list[LabelledKnee], out: Path) -> None:
     """Join the trained members of an ensemble, whose weights lie in `out`, to one graph, and calibrate it."""
     members = list(told["training"]["members"])
-    weights = {f"members.{at}.": out / f"{member}.safetensors" for at, member in enumerate(members)}
+    weights = {out / f"{member}.safetensors": f"members.{at}." for at, member in enumerate(members)}
     network = build(str(told["architecture"]))
     network.load_state_dict(
-        {prefix + key: held for prefix, file in weights.items() for key, held in load_file(file).items()}
+        {prefix + key: held for file, prefix in weights.items() for key, held in load_file(file).items()}
     )
     size = int(told["input_size"])
     # Two examples: of one, the exporter concludes that there is never more than one.
     told["graph"] = export_graph(network, torch.zeros(2, 3, size, size), weights, out / f"{name}.onnx")
-    told["weights"] = [{**named(file), "prefix": prefix} for prefix, file in weights.items()]
+    told["weights"] = [{**named(file), "prefix": prefix} for file, prefix in weights.items()]
     _judge(name, told, val, out)
 
 

@@ -1,0 +1,196 @@
+"""Which model answers: a running worker follows what is promoted, and never mixes two models in one answer."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pydicom
+import pytest
+from structlog.testing import capture_logs
+
+from node.errors import SettingsError
+from node.ledger import Ledger
+from node.settings import Settings
+from tests.site_models import BASE_WEIGHTS, SHIPPED, add_card, add_model, receive, spoil
+from workers.models.exchange import promote, roll_back
+from workers.phantom import samples
+from workers.read import Film
+from workers.registry import DEFAULT, read_card
+from workers.standing import Answering, check, wanted, wanted_of
+from workers.tasks import Bench, grade
+from workers.worker import set_up
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    destination = [{"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 4242}]
+    return Settings(storage={"folder": tmp_path / "data"}, destination=destination)
+
+
+@pytest.fixture
+def bench(settings: Settings) -> Iterator[Bench]:
+    bench = set_up(settings, "w")
+    yield bench
+    bench.reader.close()
+    bench.ledger.close()
+
+
+def with_work(settings: Settings, **work: object) -> Settings:
+    return settings.model_copy(update={"work": settings.work.model_copy(update=work)})
+
+
+def answered_by(bench: Bench, uid: str) -> str | None:
+    """The name of the model in every place where the answer says it; they have to be one."""
+    (answer,) = bench.ledger.answers(uid)
+    told = {answer.model_name, answer.reading["model"]["name"]}
+    for made in bench.ledger.objects(uid):
+        dataset = pydicom.dcmread(bench.vault.results(uid) / made.file)
+        told.add(dataset.SoftwareVersions[1].split()[0])
+    assert len(bench.ledger.objects(uid)) == 2
+    (name,) = told
+    return name
+
+
+def test_the_settings_win_over_the_ledger_and_the_ledger_over_what_is_shipped(settings: Settings) -> None:
+    """Nothing promoted: the shipped model; and to ask makes neither a folder nor a ledger."""
+    assert wanted_of(settings).card == DEFAULT
+    assert not settings.storage.folder.exists()
+    add_card(settings, "kl-next", "2.0.0")
+    promote(settings, "kl-next", "mary")
+    found = wanted_of(settings)
+    assert (found.card, found.source) == ("kl-next", "promoted by mary")
+    assert wanted_of(with_work(settings, model="other")).card == "other"
+
+
+def test_a_running_worker_answers_its_next_film_by_what_was_promoted(settings: Settings, bench: Bench) -> None:
+    """Without a restart, there and back again; each answer names its model in ledger, reading and both objects."""
+    add_model(settings, "kl-next", "2.0.0")
+    films = [receive(settings, film) for film in samples(seed=3)[:3]]
+    grade(films[0], bench)
+    promote(settings, "kl-next", "mary")
+    grade(films[1], bench)
+    roll_back(settings, "mary")
+    grade(films[2], bench)
+    assert [answered_by(bench, uid) for uid in films] == [SHIPPED, "kl-next", SHIPPED]
+    told = bench.ledger.answers(films[1])[0].reading
+    assert {knee["grade"] for knee in told["knees"]} == {4}
+
+
+def test_a_film_in_hand_is_finished_by_the_model_that_began_it(settings: Settings, bench: Bench) -> None:
+    """A promotion while it is read, even one that the heartbeat has already taken up, waits for the next film."""
+    add_card(settings, "kl-next", "2.0.0")
+    uid = receive(settings, samples(seed=3)[2])
+
+    class PromotesMeanwhile:
+        def film(self, path: Path) -> Film:
+            promote(settings, "kl-next", "mary")
+            bench.answering.follow(again=True)
+            return bench.reader.film(path)
+
+    grade(uid, replace(bench, reader=PromotesMeanwhile()))  # type: ignore[arg-type]
+    assert bench.answering.told()["card"] == "kl-next"
+    assert answered_by(bench, uid) == SHIPPED
+
+
+def test_a_model_that_cannot_be_loaded_takes_nothing_over(settings: Settings, bench: Bench) -> None:
+    """Its file is spoilt after it was promoted: the old one goes on, an error says so once, and it is tried again."""
+    add_model(settings, "kl-next", "2.0.0")
+    weights = settings.storage.folder / "models" / BASE_WEIGHTS
+    promote(settings, "kl-next", "mary")
+    spoil(weights)
+    first, second = (receive(settings, film) for film in samples(seed=4)[:2])
+    with capture_logs() as logs:
+        grade(first, bench)
+        for _ in range(3):
+            bench.answering.follow(again=True)
+    errors = [line for line in logs if line["log_level"] == "error"]
+    assert [(line["event"], line["card"], line["goes_on"]) for line in errors] == [
+        ("model_not_loaded", "kl-next", SHIPPED)
+    ]
+    assert f"{weights} is not the file that its card describes" in bench.answering.told()["trouble"]
+    assert answered_by(bench, first) == SHIPPED
+    spoil(weights)
+    bench.answering.follow(again=True)
+    assert bench.answering.told()["trouble"] == ""
+    grade(second, bench)
+    assert answered_by(bench, second) == "kl-next"
+
+
+def test_trouble_ends_when_what_made_it_is_rolled_back(settings: Settings, bench: Bench) -> None:
+    """The model that goes on is then the one that should."""
+    path = add_card(settings, "kl-next", "2.0.0")
+    promote(settings, "kl-next", "mary")
+    path.unlink()
+    bench.answering.follow()
+    assert "there is no model card 'kl-next'" in bench.answering.told()["trouble"]
+    roll_back(settings, "mary")
+    bench.answering.follow()
+    assert bench.answering.told()["trouble"] == ""
+
+
+def test_a_card_that_is_not_the_one_that_was_promoted_does_not_answer(settings: Settings) -> None:
+    """Another version under the same name: a worker does not start with it, and says what was promoted."""
+    add_card(settings, "kl-next", "2.0.0")
+    promote(settings, "kl-next", "mary")
+    add_card(settings, "kl-next", "2.0.1")
+    ledger = Ledger(settings.database_url)
+    with pytest.raises(SettingsError, match=r"is kl-next 2\.0\.1 .* but kl-next 2\.0\.0 .* was promoted by mary"):
+        Answering(settings, ledger)
+    promote(settings, "kl-next", "mary")
+    assert Answering(settings, ledger).told()["version"] == "2.0.1"
+    ledger.close()
+
+
+def test_a_worker_does_not_start_with_a_spoilt_model(settings: Settings) -> None:
+    """The message names file, expected and found hash."""
+    add_model(settings, "kl-next", "2.0.0")
+    promote(settings, "kl-next", "mary")
+    weights = settings.storage.folder / "models" / BASE_WEIGHTS
+    expected = hashlib.sha256(weights.read_bytes()).hexdigest()
+    spoil(weights)
+    found = hashlib.sha256(weights.read_bytes()).hexdigest()
+    with pytest.raises(SettingsError, match=f"{weights.name} is not .* expected sha256 {expected}, found {found}"):
+        set_up(settings, "w")
+
+
+def test_a_model_that_says_nothing_useful_is_found_out_before_it_answers(settings: Settings) -> None:
+    """A graph that asks for another shape is tried on a blank knee first."""
+    path = add_card(settings, "kl-odd", "1.0.0")
+    path.write_text(path.read_text().replace("input_size = 256", "input_size = 20"))
+    with pytest.raises(SettingsError, match="kl-odd"):
+        promote(settings, "kl-odd", "mary")
+
+
+def test_without_its_ledger_a_worker_goes_on_as_before(settings: Settings, tmp_path: Path) -> None:
+    """What cannot be asked changes nothing."""
+    ledger = Ledger(settings.database_url)
+    ledger.upgrade()
+    answering = Answering(settings, ledger)
+    ledger.close()
+    (settings.storage.folder / "ledger.sqlite").unlink()
+    with capture_logs() as logs:
+        answering.follow()
+    assert [line["event"] for line in logs] == ["standing_unknown"]
+    assert answering.told()["card"] == DEFAULT
+
+
+def test_check_says_who_answers_and_who_shadows(settings: Settings) -> None:
+    """A shadow of the answering model itself is told to be none; a spoilt one is an error."""
+    shipped = f"{SHIPPED} {read_card(SHIPPED).version} on openvino"
+    assert check(settings) == f"finder 1.0.0 on openvino finds, {shipped} answers (shipped)"
+    add_card(settings, "kl-next", "2.0.0")
+    assert check(with_work(settings, shadow="kl-next")).endswith(", kl-next 2.0.0 on openvino runs in shadow")
+    assert "nothing runs in shadow" in check(with_work(settings, shadow=SHIPPED))
+    with pytest.raises(SettingsError, match="no model card 'kl-lost'"):
+        check(with_work(settings, shadow="kl-lost"))
+    assert "answers ([work] model)" in check(with_work(settings, model="kl-next"))
+
+
+def test_a_pinned_worker_asks_nobody(settings: Settings) -> None:
+    """With [work] model the ledger's word is not heard."""
+    add_card(settings, "kl-next", "2.0.0")
+    promote(settings, "kl-next", "mary")
+    ledger = Ledger(settings.database_url)
+    assert wanted(with_work(settings, model=SHIPPED), ledger).card == SHIPPED
+    ledger.close()

@@ -1,0 +1,92 @@
+"""One model takes over from another, or gives back: tried first, then written into the ledger, which workers follow."""
+
+from dataclasses import dataclass
+
+from node.errors import GenuError
+from node.finding import ModelIdentity
+from node.ledger import Ledger
+from node.ledger.answering import before
+from node.settings import Settings
+from workers.models.listing import readable
+from workers.registry import folders, read_card
+from workers.standing import Wanted, said, take, wanted
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Which model answered until now, and which does from now on; the same one if there was nothing to do."""
+
+    before: ModelIdentity
+    now: ModelIdentity
+
+
+def promote(settings: Settings, card: str, by: str) -> Exchange:
+    """
+    The model of `card` answers from now on.
+
+    Raises
+    ------
+    GenuError
+        If the settings pin a model, or this one cannot be used, is no grader, or would be taken for another.
+    """
+    _must_be_free(settings)
+    model = take(Wanted(card, "to be promoted"), settings).card.identity
+    _must_be_told_apart(settings, card, model)
+    ledger = _opened(settings)
+    try:
+        asked = wanted(settings, ledger)
+        until_now = asked.model or read_card(asked.card, folders(settings)).identity
+        if (asked.card, until_now) != (card, model):
+            ledger.promote(card, model, by, until_now=(asked.card, until_now))
+    finally:
+        ledger.close()
+    return Exchange(until_now, model)
+
+
+def roll_back(settings: Settings, by: str) -> Exchange:
+    """
+    The model that answered before does so again.
+
+    Raises
+    ------
+    GenuError
+        If the settings pin a model, none answered before, or it is not any more what it was then.
+    """
+    _must_be_free(settings)
+    ledger = _opened(settings)
+    try:
+        history = ledger.model_changes()
+        to = before(history)
+        if to is None:
+            raise GenuError("no other model answered before this one", hint="`genu models history` shows all changes")
+        take(Wanted(to.card, "answering before", to.model), settings)
+        if not ledger.roll_back(to, by):
+            raise GenuError("somebody has changed the model meanwhile", hint="look at `genu models history`")
+    finally:
+        ledger.close()
+    return Exchange(history[-1].model, to.model)
+
+
+def _must_be_free(settings: Settings) -> None:
+    pinned = settings.work.model
+    if pinned:
+        raise GenuError(
+            f'[work] model = "{pinned}" in the settings says which model answers: nothing else can take over',
+            hint="take it out of genu.toml, and GENU__WORK__MODEL out of the environment, and restart the workers",
+        )
+
+
+def _must_be_told_apart(settings: Settings, card: str, model: ModelIdentity) -> None:
+    """Results and ledger know a model by name, version and hash; two cards that share a version would be one."""
+    for other in readable(folders(settings)):
+        if other.stem != card and (other.name, other.version) == (model.name, model.version):
+            raise GenuError(
+                f"the cards {card} and {other.stem} are both {said(model)}: nobody could tell their answers apart",
+                hint="give one of them a version of its own",
+            )
+
+
+def _opened(settings: Settings) -> Ledger:
+    ledger = Ledger(settings.database_url)
+    ledger.upgrade()
+    return ledger

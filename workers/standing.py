@@ -1,0 +1,175 @@
+"""Which model answers: the one that the settings name, else the one promoted last, else the one that is shipped."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import structlog
+
+from node.errors import SettingsError, Transient
+from node.finding import ModelIdentity
+from node.ledger import Ledger
+from node.settings import Settings
+from workers.registry import DEFAULT, FINDER, TELLER, Model, folders, load
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """
+    The card that should answer, and whose word that is.
+
+    `model` is what was promoted: a card that says something else today does not answer in its name.
+    """
+
+    card: str
+    source: str
+    model: ModelIdentity | None = None
+
+
+def wanted(settings: Settings, ledger: Ledger | None) -> Wanted:
+    """What should answer now; `ledger` is None where there is none to ask."""
+    if settings.work.model:
+        return Wanted(settings.work.model, "[work] model")
+    change = ledger.standing() if ledger else None
+    if change is None:
+        return Wanted(DEFAULT, "shipped")
+    return Wanted(change.card, f"{change.what} by {change.by}", change.model)
+
+
+@contextmanager
+def existing_ledger(settings: Settings) -> Iterator[Ledger | None]:
+    """The node's ledger for a command that runs beside it, or without one: none is made by asking."""
+    ledger = Ledger.existing(settings.database_url)
+    try:
+        yield ledger
+    finally:
+        if ledger:
+            ledger.close()
+
+
+def wanted_of(settings: Settings) -> Wanted:
+    """What should answer, asked from outside of the node."""
+    if settings.work.model:
+        return wanted(settings, None)
+    with existing_ledger(settings) as ledger:
+        return wanted(settings, ledger)
+
+
+def take(asked: Wanted, settings: Settings) -> Model:
+    """
+    The model, checked, loaded and tried on a blank knee.
+
+    Raises
+    ------
+    SettingsError
+        If it cannot be used, is no grader, or is not the one that was promoted.
+    """
+    work = settings.work
+    model = load(asked.card, engine=work.engine, threads=work.threads, within=folders(settings))
+    card, expected = model.card, asked.model
+    if card.kind != "grader":
+        raise SettingsError(f"the card {asked.card} is a {card.kind}: it gives no grades", hint="see `genu models`")
+    if expected and card.identity != expected:
+        raise SettingsError(
+            f"the card {asked.card} is {said(card.identity)} today, but {said(expected)} was {asked.source}",
+            hint=f"put the old card back, or `genu models promote {asked.card}` to let the new one answer",
+        )
+    _try(model)
+    return model
+
+
+def check(settings: Settings) -> str:
+    """What `genu check` says of the models; raises what keeps a worker, or the model in shadow, from its work."""
+    work, asked = settings.work, wanted_of(settings)
+    finder, teller = (
+        load(name, engine=work.engine, threads=work.threads, within=folders(settings)) for name in (FINDER, TELLER)
+    )
+    answering = take(asked, settings)
+    told = f"{_on(finder)} finds, {_on(teller)} tells how they hang, {_on(answering)} answers ({asked.source})"
+    if not work.shadow:
+        return told
+    if work.shadow == asked.card:
+        return f"{told}; [work] shadow names the same card: nothing runs in shadow"
+    return f"{told}, {_on(take(Wanted(work.shadow, '[work] shadow'), settings))} runs in shadow"
+
+
+def _on(model: Model) -> str:
+    return f"{model.card.name} {model.card.version} on {model.run.name}"
+
+
+def said(model: ModelIdentity) -> str:
+    """A model in a few words: name, version, and the start of its weights' hash."""
+    return f"{model.name} {model.version} ({model.sha256[:12]})"
+
+
+def _try(model: Model) -> None:
+    size = model.card.input_size
+    try:
+        logits, maps = model.run(np.zeros((1, 3, size, size), np.float32))[:2]
+    except Exception as error:
+        raise SettingsError(f"the model {model.card.stem} fails on a blank knee: {type(error).__name__}") from error
+    if logits.shape != (1, 5) or maps.shape[:2] != (1, 5) or not np.isfinite(logits).all():
+        raise SettingsError(f"the model {model.card.stem} does not answer with five grades and their maps")
+
+
+class Answering:
+    """
+    The model that answers in this process. It follows the ledger: what is promoted is loaded, then takes over.
+
+    What cannot be loaded takes nothing over: the old model goes on, and `trouble` says why.
+    """
+
+    def __init__(self, settings: Settings, ledger: Ledger) -> None:
+        """Raises SettingsError if what should answer cannot be used: a worker starts with the right model or not."""
+        self._settings, self._ledger = settings, ledger
+        self._lock = threading.Lock()
+        self._taken = wanted(settings, ledger)
+        self._refused: Wanted | None = None
+        self._model = take(self._taken, settings)
+        self.trouble = ""
+
+    def model(self) -> Model:
+        """What answers now. Ask once for each radiograph: one model grades, explains and reports it."""
+        self.follow()
+        return self._model
+
+    def follow(self, *, again: bool = False) -> None:
+        """Take up what was promoted meanwhile; `again` tries once more what could not be loaded before."""
+        with self._lock:
+            try:
+                asked = wanted(self._settings, self._ledger)
+            except Transient as fault:
+                log.warning("standing_unknown", fault=str(fault))
+                return
+            if asked == self._taken:
+                self._refused, self.trouble = None, ""
+            elif asked != self._refused or again:
+                self._take(asked)
+
+    def _take(self, asked: Wanted) -> None:
+        try:
+            model = take(asked, self._settings)
+        except SettingsError as fault:
+            if str(fault) != self.trouble:
+                log.error("model_not_loaded", card=asked.card, goes_on=self._model.card.stem, fault=str(fault))
+            self._refused, self.trouble = asked, str(fault)
+            return
+        before, self._model = self._model.card.identity, model
+        self._taken, self._refused, self.trouble = asked, None, ""
+        log.info("model_changed", before=said(before), now=said(model.card.identity), source=asked.source)
+
+    def told(self) -> dict[str, str]:
+        """For the heartbeat: who answers here, and what keeps another from it."""
+        card = self._model.card
+        return {
+            "card": card.stem,
+            "model": card.name,
+            "version": card.version,
+            "sha256": card.identity.sha256,
+            "engine": self._model.run.name,
+            "trouble": self.trouble,
+        }
