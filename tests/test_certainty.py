@@ -124,12 +124,15 @@ class Between:
 
 
 @pytest.mark.parametrize("undecided", [True, False])
-def test_what_a_model_is_sure_of_reaches_ledger_and_results(undecided: bool, tmp_path: Path) -> None:
+def test_what_a_model_is_sure_of_reaches_ledger_and_results(
+    undecided: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """From the card's numbers to the flag, the reading and the report: one journey, in one process."""
     settings = Settings(storage={"folder": tmp_path})
     bench = set_up(settings, "w")
     calibration = Calibration(thresholds=(0.9,) * 5, level=0.8, apart=0.6 if undecided else 0.5)
-    grader = Model(replace(bench.grader.card, calibration=calibration), Between())
+    card = replace(bench.answering.model().card, calibration=calibration)
+    monkeypatch.setattr(bench.answering, "model", lambda: Model(card, Between()))
     source, spooled = samples()[0], tmp_path / "film.dcm"
     source.save_as(spooled, enforce_file_format=True)
     sha256, uid = hashlib.sha256(spooled.read_bytes()).hexdigest(), str(source.SOPInstanceUID)
@@ -138,7 +141,7 @@ def test_what_a_model_is_sure_of_reaches_ledger_and_results(undecided: bool, tmp
     syntax = source.file_meta.TransferSyntaxUID
     bench.ledger.keep(Radiograph(uid, source.SOPClassUID, syntax, sha256, size, "A", "h", datetime.now(UTC)))
     try:
-        work_on(uid, replace(bench, grader=grader))
+        work_on(uid, bench)
     finally:
         bench.reader.close()
     entry = bench.ledger.find(uid)

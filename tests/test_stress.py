@@ -13,7 +13,7 @@ from node.settings import Settings, Work
 from tests.labelled import call, middle, spots
 from tests.real_knees import KNEES, needs_knees
 from workers.read import Film, Reader
-from workers.registry import load
+from workers.registry import TELLER, load
 from workers.training.commands import evaluate as command
 from workers.training.evaluate import Judgement, evaluate
 from workers.training.knees import read_labels
@@ -63,7 +63,7 @@ def test_what_is_refused_counts_as_wrong_and_is_told(judged: Judgement) -> None:
         return film
 
     chunk = list(enumerate(judged.knees))
-    after = _graded(Change("worn out", refuse), chunk, judged.model)
+    after = _graded(Change("worn out", refuse), chunk, judged.model, load(TELLER))
     assert [each is None for each in after] == [True] * 3 + [False] * 9
     told = compared(judged.knees, judged.graded, after)
     assert (told["accuracy"], told["qwk"], told["changed"], told["moved"], told["refused"]) == (0.75, 1, 0.25, 0, 3)

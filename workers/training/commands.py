@@ -49,8 +49,8 @@ def evaluate(
     \b
     Example: genu evaluate --data knees --stress --report model.html
     """
-    from workers.training import evaluate as judging
     from workers.standing import wanted_of
+    from workers.training import evaluate as judging
     from workers.training import stress as stressing
     from workers.training.served import grader_of
 
