@@ -7,8 +7,7 @@ import numpy as np
 from bench.progress import bar
 from bench.tables import Cell, Spread, Table
 from node.errors import SettingsError
-from node.settings import Work
-from workers.registry import Model, load, read_card
+from workers.registry import DEFAULT, Model, load, read_card
 
 BATCHES = (1, 8)
 A_ROUND = 10
@@ -17,7 +16,7 @@ A_ROUND = 10
 
 def measure(*, rounds: int) -> Table:
     """Milliseconds a knee, one knee and eight at a time, the engines taking turns."""
-    name = Work().model
+    name = DEFAULT
     card = read_card(name)
     models: dict[str, Model] = {}
     notes = [f"Model {card.name} {card.version}, {card.architecture}, {card.input_size} px, fp32. Median (least–most)."]

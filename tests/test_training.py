@@ -18,9 +18,11 @@ from workers.training import commands
 from workers.training.augment import augment
 from workers.training.export import export, export_graph
 from workers.training.films import compose, tight, without_joint
-from workers.training.fit import Progress, Recipe, fit, soft_labels
+from workers.training.fit import Progress, Recipe, fit
 from workers.training.knees import LabelledKnee, LabelsError, grade_counts, read_labels, upright
 from workers.training.plots import training_log
+from workers.training.steps import blend, soft_labels
+from workers.training.train import recipes
 
 
 def test_a_patient_in_two_splits_is_an_error(tmp_path: Path) -> None:
@@ -111,6 +113,35 @@ def tiny(tmp_path: Path) -> tuple[list[LabelledKnee], list[LabelledKnee], Recipe
     (tmp_path / "labels.csv").write_text("\n".join([HEADER, *rows]) + "\n")
     recipe = Recipe("efficientnet_lite0", sizes=((2, 32), (2, 64)), batch=8, learning_rate=2e-3, seed=3)
     return read_labels(tmp_path, "train"), read_labels(tmp_path, "val"), recipe
+
+
+def test_a_second_training_goes_on_from_the_first(tmp_path: Path) -> None:
+    """[training.then] takes its recipe from the first where it says nothing, and begins with the first's weights."""
+    told = {
+        "architecture": "efficientnet_lite0",
+        "training": {"command": "x", "start": "", "sizes": [[1, 32]], "batch": 8, "mixup": 0.2, "seed": 3},
+    }
+    assert [folder.name for folder, _ in recipes("m", told, tmp_path)] == ["m"]
+    told["training"]["then"] = {"sizes": [[1, 64]], "mixup": 0.0, "learning_rate": 0.0}
+    (one, first), (other, second) = recipes("m", told, tmp_path)
+    assert (one.name, other.name) == ("m", "m-then")
+    assert (second.batch, second.seed, second.mixup, second.sizes) == (8, 3, 0.0, ((1, 64),))
+    train, val, _ = tiny(tmp_path)
+    network = fit(first, train, val, one)
+    same = fit(second, train, val, other, start=lambda new: new.load_state_dict(network.state_dict()))
+    for ours, theirs in zip(same.parameters(), network.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)  # at a learning rate of nothing
+
+
+@pytest.mark.parametrize("mixup", [0.0, 0.4])
+def test_knees_are_blended_with_their_targets(mixup: float) -> None:
+    """Each with the batch's reverse, image and target by the same part; without mixup nothing is."""
+    images, targets = torch.arange(4.0).reshape(4, 1, 1, 1), torch.eye(5)[:4]
+    blended, wanted = blend(images, targets, mixup, np.random.default_rng(0))
+    part = wanted[0, 0]
+    torch.testing.assert_close(blended, images * part + images.flip(0) * (1 - part))
+    torch.testing.assert_close(wanted, targets * part + targets.flip(0) * (1 - part))
+    assert (part == 1) == (mixup == 0)
 
 
 def test_an_interrupted_training_goes_on_where_it_was(tmp_path: Path) -> None:

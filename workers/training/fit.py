@@ -7,19 +7,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
-from torch.nn import functional
 
-from workers.networks import GRADERS, Grader, start_from_imagenet
+from workers.networks import GRADERS, Grader
 from workers.prepare import Grey, prepare
 from workers.training.augment import augment
 from workers.training.knees import LabelledKnee
+from workers.training.steps import average, blend, soft_labels, spare_slow_kernels, step_once
 
 
 @dataclass(frozen=True)
@@ -72,30 +70,25 @@ class Progress:
     seconds_left: float
 
 
-def soft_labels(sigma: float) -> npt.NDArray[np.float32]:
-    """Row y is the target of grade y: a Gaussian over the grades, since KL 1 is nearer to 2 than to 4."""
-    grades = np.arange(5)
-    weights = np.exp(-((grades[:, None] - grades) ** 2) / (2 * sigma**2))
-    return np.asarray(weights / weights.sum(1, keepdims=True), np.float32)
-
-
 def fit(
     recipe: Recipe,
     train: Sequence[LabelledKnee],
     val: Sequence[LabelledKnee],
     folder: Path,
     *,
-    imagenet: Path | None = None,
+    start: Callable[[Grader], None] = lambda network: None,
     watch: Callable[[Progress], None] = lambda progress: None,
     device: str = "cpu",
 ) -> Grader:
     """
     Train on `train`, log each epoch's figures on `val` to folder/log.jsonl, return the averaged network.
 
+    `start` fills a new network with the weights that it begins from; without it they are random.
+
     A folder that holds a checkpoint of the same recipe is carried on from there; another recipe's is an error.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    training = _begin(recipe, imagenet, device)
+    training = _begin(recipe, start, device)
     done = _resume(folder / "checkpoint.pt", training)
     pictures, held = [knee.read() for knee in train], [knee.read() for knee in val]
     grades = np.array([knee.kl for knee in train])
@@ -122,36 +115,16 @@ class _Training:
     device: str
 
 
-def _begin(recipe: Recipe, imagenet: Path | None, device: str) -> _Training:
+def _begin(recipe: Recipe, start: Callable[[Grader], None], device: str) -> _Training:
     """A new network as the recipe's seed makes it, on `device`, and a copy of it for the average."""
     torch.manual_seed(recipe.seed)
     network = GRADERS[recipe.architecture]()
-    if imagenet:
-        start_from_imagenet(network, imagenet)
+    start(network)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = copy.deepcopy(network).eval()
     if device == "cpu":
         spare_slow_kernels(network)
     return _Training(recipe, network, averaged, _optimizer(network, recipe), device)
-
-
-def spare_slow_kernels(network: nn.Module) -> None:
-    """
-    Keep the depthwise convolutions that are wide or strided in fp32 while all else runs in bf16.
-
-    On a CPU their backward pass in bf16 takes up to eighteen times as long as in fp32, and all others half
-    as long: a step of EfficientNet-Lite0 (32 knees, 224 pixels, 2 cores) took 1.7 s in bf16, 1.2 s in fp32
-    and 0.85 s so.
-    """
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d) and layer.groups > 1 and (layer.kernel_size[0] > 3 or layer.stride[0] > 1):
-            layer.forward = partial(_in_fp32, layer)  # type: ignore[method-assign]
-
-
-def _in_fp32(layer: nn.Conv2d, images: torch.Tensor) -> torch.Tensor:
-    given = images.dtype
-    with torch.autocast("cpu", enabled=False):
-        return nn.Conv2d.forward(layer, images.float()).to(given)
 
 
 def _train(
@@ -172,9 +145,9 @@ def _train(
         at = epoch * steps + step
         for group in training.optimizer.param_groups:
             group["lr"] = recipe.learning_rate * _schedule(at / (steps * recipe.epochs), recipe.warm_up)
-        images, wanted = _blend(images, targets[labels], recipe.mixup, np.random.default_rng((recipe.seed, at)))
-        loss = _step(network, training.optimizer, images.to(device), wanted.to(device), recipe.ordinal)
-        _average(training.averaged, network, min(recipe.average, (1 + at) / (10 + at)))
+        images, wanted = blend(images, targets[labels], recipe.mixup, np.random.default_rng((recipe.seed, at)))
+        loss = step_once(network, training.optimizer, images.to(device), wanted.to(device), recipe.ordinal)
+        average(training.averaged, network, min(recipe.average, (1 + at) / (10 + at)))
         part = recipe.part_done(epoch, (step + 1) / steps)
         left = (time.monotonic() - began) / (part - recipe.part_done(epoch)) * (1 - part)
         watch(Progress(epoch, recipe.epochs, step + 1, steps, loss, part, left))
@@ -191,39 +164,6 @@ def _optimizer(network: Grader, recipe: Recipe) -> torch.optim.AdamW:
 def _schedule(part: float, warm_up: float) -> float:
     """A linear rise, then half a cosine down to nothing."""
     return part / warm_up if part < warm_up else 0.5 * (1 + math.cos(math.pi * (part - warm_up) / (1 - warm_up)))
-
-
-def _blend(
-    images: torch.Tensor, targets: torch.Tensor, alpha: float, random: np.random.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each knee blended with the batch's reverse, and its target likewise; as they are for an alpha of 0."""
-    if not alpha:
-        return images, targets
-    part = float(random.beta(alpha, alpha))
-    return images * part + images.flip(0) * (1 - part), targets * part + targets.flip(0) * (1 - part)
-
-
-def _step(
-    network: Grader, optimizer: torch.optim.Optimizer, images: torch.Tensor, targets: torch.Tensor, ordinal: float
-) -> float:
-    with torch.autocast(images.device.type, torch.bfloat16):
-        logits, _ = network(images)
-    loss = functional.cross_entropy(logits.float(), targets)
-    if ordinal:
-        beyond = (logits.float().softmax(1) - targets).cumsum(1)
-        loss = loss + ordinal * (beyond**2).sum(1).mean()
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-    optimizer.step()
-    return float(loss.detach())
-
-
-@torch.no_grad()
-def _average(averaged: Grader, network: Grader, keep: float) -> None:
-    """Exponential moving average of weights and batch statistics (Polyak & Juditsky 1992)."""
-    for mean, now in zip(averaged.state_dict().values(), network.state_dict().values(), strict=True):
-        mean.lerp_(now, 1 - keep) if mean.is_floating_point() else mean.copy_(now)
 
 
 def _batches(

