@@ -22,7 +22,7 @@ from workers.registry import Model
 DARK, LEFT = 0, 1
 """The teller's two answers."""
 
-TURNED = "Bones were dark, though the header does not say so: the film was turned to a positive before grading."
+TURNED = "Bones were dark, whatever the header says: the film was turned to a positive before grading."
 
 
 def with_bright_bones(film: Film, finder: Model, teller: Model) -> tuple[Film, Found]:
@@ -60,7 +60,8 @@ def _sided(knee: Knee, left: float, limit: float) -> Knee:
 
 
 def _negative(film: Film) -> Grey:
-    return np.asarray(1 - film.pixels, np.float32)
+    """Inverted where the film was exposed; shutters and padding stay as dark as they are."""
+    return np.where(film.field, 1 - film.pixels, film.pixels).astype(np.float32)
 
 
 def hang(pixels: Grey, boxes: Sequence[Box], teller: Model) -> npt.NDArray[np.float32]:

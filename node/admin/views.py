@@ -47,7 +47,7 @@ SOURCES = {
     "Laterality": "Laterality of the header",
     "AnatomicRegionSequence": "the header's anatomic region",
     "position": "its place on the film",
-    "image": "the image itself; the header is silent",
+    "image": "the image itself",
     "none": "nothing on the film or in the header",
 }
 PATIENT = (

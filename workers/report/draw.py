@@ -35,7 +35,7 @@ SIDE_SOURCES = {
     "Laterality": "side from the header (Laterality)",
     "AnatomicRegionSequence": "side from the header (Anatomic Region)",
     "position": "side from the position on the film",
-    "image": "side from the image (header silent)",
+    "image": "side from the image",
     "none": "neither header nor film tells the side",
 }
 LIMITS = (

@@ -77,8 +77,9 @@ def train(card: str, data: Path, out: Path) -> None:
     Train the model that CARD describes again, by the recipe written in the card.
 
     Interrupted, it goes on from its last epoch when called again with the same --out. At the end --out
-    holds the weights, the graph and the finished card; copy them into the folder models of the storage
-    to use them (`genu models`). OUT/CARD/log.jsonl has a line for each epoch, and log.svg shows them.
+    holds the weights, the graph and the finished card. To use them, give the card a name and a version of
+    its own and copy the files into the folder models of the storage (`genu models`). OUT/CARD/log.jsonl
+    has a line for each epoch, and log.svg shows them.
     """
     from workers.training.train import train as run
 

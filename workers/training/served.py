@@ -51,8 +51,11 @@ def whole(film: Film) -> Knee:
 
 def grade_films(films: Sequence[Film], grader: Model) -> list[Graded]:
     """The grades of films that are crops of one joint each, all in one pass."""
-    knees = [whole(film) for film in films]
+    return grade_joints([(film, whole(film)) for film in films], grader)
+
+
+def grade_joints(joints: Sequence[tuple[Film, Knee]], grader: Model) -> list[Graded]:
+    """The grades of joints on films, all in one pass."""
     size = grader.card.input_size
-    return grade_crops(
-        [crop(film.pixels, knee.box, size) for film, knee in zip(films, knees, strict=True)], knees, grader
-    )
+    crops = [crop(film.pixels, knee.box, size) for film, knee in joints]
+    return grade_crops(crops, [knee for _, knee in joints], grader)

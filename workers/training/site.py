@@ -23,22 +23,19 @@ from rich.progress import track
 from node.errors import Permanent, SettingsError, Ungradable
 from node.finding import Laterality
 from node.settings import Settings
-from workers.certainty import Calibration
 from workers.grade import grade
 from workers.knees import Knee, find_knees
 from workers.read import Reader
 from workers.registry import FINDER, TELLER, Card, Model, folders, load, names, read_card
-from workers.training.calibrate import Logits, calibrated, too_few
+from workers.training.calibrate import FOLDS, Logits, calibrated, cross_fitted, too_few
 from workers.training.evaluate import graded_by, with_range
-from workers.training.figures import Grades, Said, known, with_intervals
+from workers.training.figures import Said, known, with_intervals
 from workers.training.knees import LabelledKnee, LabelsError, read_labels, splits_of, truth_of
 from workers.training.served import grader_of
-from workers.upright import with_bright_bones
+from workers.upright import with_bright_bones, with_sides
 
 LEAST_KNEES, LEAST_PATIENTS = 100, 50
 """With fewer, one temperature and five thresholds would follow chance: a coverage is known to 6 points at best."""
-FOLDS = 5
-SEED = 5
 
 
 @dataclass(frozen=True)
@@ -165,7 +162,7 @@ def _on_films(
         for path, knees in track(films.items(), "Films", transient=True, console=Console(stderr=True)):
             try:
                 film, joints = with_bright_bones(reader.film(path), finder, teller)
-                found = find_knees(film, finder, joints)
+                found = with_sides(find_knees(film, finder, joints), film, teller)
             except (Ungradable, Permanent) as refusal:
                 yield from ((knee, str(refusal)) for knee in knees)
                 continue
@@ -181,20 +178,6 @@ def the_one(knee: LabelledKnee, labelled: Sequence[LabelledKnee], found: Sequenc
     if len(labelled) == len(found) == 1 and found[0].laterality is Laterality.UNKNOWN:
         return found[0]
     return next((joint for joint in found if joint.laterality == Laterality(knee.side)), None)
-
-
-def cross_fitted(logits: Logits, truth: Grades, patients: Sequence[str], before: Calibration) -> Said:
-    """What is said of each knee by a calibration that was fitted to four fifths of the other patients."""
-    owners, owner = np.unique(patients, return_inverse=True)
-    fold_of = (np.random.default_rng(SEED).permutation(len(owners)) % FOLDS)[owner]
-    probabilities, grades, lowest, highest = np.zeros_like(logits), *(np.zeros_like(truth) for _ in range(3))
-    for fold in range(FOLDS):
-        held = fold_of == fold
-        calibration = Calibration.told(calibrated(logits[~held], truth[~held], before))
-        said = Said.by(calibration, calibration.probabilities(logits[held]))
-        probabilities[held], grades[held] = said.probabilities, said.grades
-        lowest[held], highest[held] = said.lowest, said.highest
-    return Said(probabilities, grades, lowest, highest)
 
 
 def next_version(card: Card, within: Sequence[Path]) -> str:

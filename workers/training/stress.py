@@ -2,7 +2,8 @@
 How much a model's answers hang on what should not matter: `genu evaluate --stress`.
 
 The same knees are graded again, each changed as another film of it may differ, and each the way that the node
-grades a film. A change makes one film of another; whatever the node mends of a film, it mends here too.
+grades a film, but for the finder: the crop is the joint. A change makes one film of another; negatives are turned
+and sides that nobody tells are read off the image, as the node does.
 """
 
 import tempfile
@@ -24,15 +25,15 @@ from node.finding import Laterality
 from node.settings import Settings, Work
 from workers.certainty import GRADES
 from workers.grade import Graded
-from workers.knees import stated_side
+from workers.knees import Knee, stated_side
 from workers.phantom import Header, RenderedFilm, as_dx
 from workers.read import Film, Reader
 from workers.registry import TELLER, Model, folders, load
 from workers.training.evaluate import Judgement
 from workers.training.figures import Grades, draws, interval, quadratic_weighted_kappa
 from workers.training.knees import LabelledKnee, truth_of
-from workers.training.served import BATCH, as_film, film_of, grade_films, whole
-from workers.upright import positive
+from workers.training.served import BATCH, as_film, film_of, grade_joints, whole
+from workers.upright import positive, with_sides
 
 SEED = 8
 TOLERATED = 0.02
@@ -143,15 +144,17 @@ def _graded(
     change: Change, chunk: Sequence[tuple[int, LabelledKnee]], model: Model, teller: Model
 ) -> list[Graded | None]:
     """What is said of some knees under a change; None where the film is refused."""
-    films: list[Film | None] = []
+    joints: list[tuple[Film, Knee] | None] = []
     for at, knee in chunk:
         try:
             film = change.make(as_film(knee), at)
-            films.append(positive(film, [whole(film).box], teller))
         except Ungradable:
-            films.append(None)
-    graded = iter(grade_films([film for film in films if film is not None], model))
-    return [None if film is None else next(graded) for film in films]
+            joints.append(None)
+            continue
+        film = positive(film, [whole(film).box], teller)
+        joints.append((film, with_sides([whole(film)], film, teller)[0]))
+    graded = iter(grade_joints([joint for joint in joints if joint is not None], model))
+    return [None if joint is None else next(graded) for joint in joints]
 
 
 def compared(

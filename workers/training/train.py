@@ -13,15 +13,14 @@ from safetensors.torch import load_file
 from tomlkit import dump, parse
 
 from node.errors import SettingsError
-from workers.certainty import Calibration
 from workers.networks import Grader, build, start_from_imagenet
 from workers.prepare import PREPARATION
 from workers.registry import CARDS, load
 from workers.training import fit_finder, fit_upright
-from workers.training.calibrate import calibrated, heat_scale
+from workers.training.calibrate import calibrated, cross_fitted, heat_scale
 from workers.training.evaluate import answers
 from workers.training.export import export, export_graph, named
-from workers.training.figures import Said, known, with_intervals
+from workers.training.figures import known, with_intervals
 from workers.training.fit import Progress as Standing
 from workers.training.fit import Recipe, fit
 from workers.training.knees import LabelledKnee, grade_counts, read_labels, truth_of
@@ -47,7 +46,7 @@ def train(card: str, data: Path, out: Path) -> None:
     else:
         _grader(card, told, train_part, val_part, out)
     _dump(told, out / f"{card}.toml")
-    console.print(f"{out / card}.toml, .safetensors and .onnx are ready; copy all into [storage] folder/models")
+    console.print(f"{out / card}.toml, .safetensors and .onnx are ready: see the runbook, Changing the model")
 
 
 def _grader(name: str, told: Any, train: list[LabelledKnee], val: list[LabelledKnee], out: Path) -> None:
@@ -140,11 +139,11 @@ def _judge(name: str, told: Any, val: list[LabelledKnee], out: Path) -> None:
     given = answers(model, val)
     truth = truth_of(val)
     told["heat_scale"] = round(heat_scale(given.heights), 3)
-    told["calibration"] = calibrated(given.logits, truth, model.card.calibration)
-    calibration = Calibration.told(told["calibration"].unwrap())
-    said = Said.by(calibration, calibration.probabilities(given.logits))
-    figures = with_intervals(truth, said, [knee.patient for knee in val])
-    told["metrics"] = {"val": known(figures)}
+    before, patients = model.card.calibration, [knee.patient for knee in val]
+    told["calibration"] = {**calibrated(given.logits, truth, before), "split": "val"}
+    # Of each knee by a calibration that was fitted to other patients, so that the figures do not flatter.
+    said = cross_fitted(given.logits, truth, patients, before)
+    told["metrics"] = {"val": known(with_intervals(truth, said, patients))}
 
 
 def _finder(name: str, told: Any, train: list[LabelledKnee], val: list[LabelledKnee], out: Path) -> None:
