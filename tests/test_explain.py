@@ -15,7 +15,7 @@ from workers.knees import Knee
 from workers.networks import GRADERS, Grader
 from workers.phantom import KneeShape, render
 from workers.prepare import Box, crop, prepare
-from workers.registry import WEIGHTS, load
+from workers.registry import WEIGHTS, load, read_card
 
 
 class LogitsOnly(torch.nn.Module):
@@ -30,12 +30,16 @@ class LogitsOnly(torch.nn.Module):
         return logits
 
 
+TRAINED = {"efficientnet_lite0": "kl-lite0", "efficientnet_lite2": "kl-lite2"}
+"""The cards of the shipped networks."""
+
+
 def network(name: str) -> Grader:
     """The shipped network with its weights; one that is not shipped with random weights."""
     torch.manual_seed(5)
     made = GRADERS[name]()
-    if name == "efficientnet_lite0":
-        made.load_state_dict(load_file(WEIGHTS / load("kl-lite0").card.weights[0].name))
+    if name in TRAINED:
+        made.load_state_dict(load_file(WEIGHTS / read_card(TRAINED[name]).weights[0].name))
     return made.double().eval()  # what is compared is a formula with a gradient, not the rounding of either
 
 

@@ -10,7 +10,7 @@ from workers.grade import Graded, grade
 from workers.knees import Knee
 from workers.phantom import KneeShape, render
 from workers.prepare import Box, Grey
-from workers.registry import WEIGHTS, Model, load
+from workers.registry import DEFAULT, WEIGHTS, Model, load
 
 R, L, U = Laterality.RIGHT, Laterality.LEFT, Laterality.UNKNOWN
 
@@ -55,6 +55,22 @@ def test_a_knee_of_unknown_side_is_seen_from_both(film: OnFilm, model: Model) ->
     right, left = answer(*film, R, model), answer(*film, L, model)
     np.testing.assert_allclose(both.logits, (right.logits + left.logits) / 2, atol=1e-4)
     np.testing.assert_allclose(both.maps, (right.maps + left.maps) / 2, atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def answering() -> Model:
+    return load(DEFAULT)
+
+
+def test_the_grade_does_not_hang_on_the_side_that_is_stated(film: OnFilm, answering: Model) -> None:
+    """The shipped model sees each knee from both sides: stated right, left or not at all, it is the same answer."""
+    right = answer(*film, R, answering)
+    for side in (L, U):
+        np.testing.assert_allclose(answer(*film, side, answering).logits, right.logits, atol=1e-4)
+    behind = answer(*mirrored(*film), R, answering)
+    np.testing.assert_allclose(behind.probabilities, right.probabilities, atol=2e-3)
+    np.testing.assert_allclose(behind.maps, right.maps[:, :, ::-1], atol=0.05 * np.abs(right.maps).max())
+    assert right.certainty.spread is not None
 
 
 @pytest.mark.parametrize("side", [R, L, U])

@@ -130,6 +130,6 @@ def test_no_file_names_a_registry_or_a_machine() -> None:
 
 
 def test_weights_are_few_and_small() -> None:
-    """All weights in the repository together stay under 25 MB."""
+    """All weights in the repository together stay under 60 MB."""
     sizes = [path.stat().st_size for path in (ROOT / "workers" / "weights").iterdir()]
-    assert sum(sizes) <= 25e6
+    assert sum(sizes) <= 60e6

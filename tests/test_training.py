@@ -220,7 +220,7 @@ def test_an_exported_network_answers_as_it_did(tmp_path: Path, name: str) -> Non
 def test_an_ensemble_is_the_mean_of_its_members_from_both_sides(tmp_path: Path) -> None:
     """Its graph reads its members' own files; a mirrored knee gets the same grade and the mirrored map."""
     torch.manual_seed(2)
-    architecture = "efficientnet_lite0 fine + efficientnet_lite1 fine"
+    architecture = "efficientnet_lite0 fine + efficientnet_lite1 fine from both sides"
     network = build(architecture)
     assert isinstance(network, Ensemble)
     weights = {}

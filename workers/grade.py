@@ -40,7 +40,7 @@ def grade(pixels: Grey, knees: Sequence[Knee], model: Model) -> list[Graded]:
     """
     Grade the knees found on `pixels` (rows, columns; 0 to 1, bone bright).
 
-    An ensemble looks at each knee from both sides by itself. Of one network the answer for a knee of unknown
+    Some models look at each knee from both sides by themselves. Of the others the answer for a knee of unknown
     side is the mean of both mirrorings', maps and logits alike, so that the maps still add up to the logits.
     """
     return grade_crops([crop(pixels, knee.box, model.card.input_size) for knee in knees], knees, model)
@@ -50,7 +50,7 @@ def grade_crops(crops: Sequence[Grey], knees: Sequence[Knee], model: Model) -> l
     """Grade knees that are cut out already, in one pass; they may be of several films."""
     if not knees:
         return []
-    size, sides = model.card.input_size, (False,) if model.card.is_ensemble else None
+    size, sides = model.card.input_size, (False,) if model.card.sees_both_sides else None
     shown = [(at, mirrored) for at, knee in enumerate(knees) for mirrored in sides or VIEWS[knee.laterality]]
     logits, maps, *views = model.run(np.stack([prepare(_turned(crops[at], mirrored), size) for at, mirrored in shown]))
     answers = []

@@ -128,7 +128,7 @@ def densenet121() -> Grader:
 
 class Ensemble(nn.Module):
     """
-    Several graders that answer as one: the mean of their logits and of their maps.
+    One grader or several that answer as one: the mean of their logits and of their maps.
 
     Each sees the knee and its mirror image, so that the answer does not hang on which side the knee is
     said to be. Means are linear: the mean of an ensemble's map and the mean of its members' biases is its
@@ -234,20 +234,27 @@ GRADERS: Mapping[str, Callable[[], Grader]] = {
 }
 OTHERS: Mapping[str, Callable[[], nn.Module]] = {"joint_finder": JointFinder, "upright_teller": UprightTeller}
 
-FINE = " fine"
-"""Behind a grader's name: its map has cells of 16 pixels instead of 32."""
+FINE, BOTH = " fine", " from both sides"
+"""Behind a grader's name: its map has cells of 16 pixels, not 32. Behind all: each sees every knee mirrored too."""
 
 
 def build(architecture: str) -> nn.Module:
     """
-    The network that a card's `architecture` names; graders may be joined by " + ".
+    The network that a card's `architecture` names.
 
-    Raises KeyError for one that there is not.
+    "efficientnet_lite2" is a grader alone; "efficientnet_lite1 fine + efficientnet_lite2 fine from both sides" are
+    two that answer as one. Raises KeyError for a name that there is not.
     """
     if architecture in OTHERS:
         return OTHERS[architecture]()
-    members = [_member(name) for name in architecture.split(" + ")]
-    return members[0] if len(members) == 1 else Ensemble(members)
+    if not architecture.endswith(BOTH):
+        return _member(architecture)
+    return Ensemble([_member(name) for name in architecture.removesuffix(BOTH).split(" + ")])
+
+
+def trunk_of(architecture: str) -> str:
+    """The grader that is trained for an architecture of one member: how it is asked does not change its weights."""
+    return architecture.removesuffix(BOTH).removesuffix(FINE)
 
 
 def _member(name: str) -> Grader:

@@ -30,7 +30,7 @@ FINDER = "finder"
 TELLER = "upright"
 """The card of the network that tells how a joint hangs."""
 
-DEFAULT = "kl-lite0"
+DEFAULT = "kl-lite2"
 """The card of the model that answers until another is promoted."""
 
 
@@ -70,9 +70,9 @@ class Card:
         return ModelIdentity(self.name, self.version, self.weights_sha256)
 
     @property
-    def is_ensemble(self) -> bool:
-        """Whether several networks answer as one; such a model sees each knee from both sides."""
-        return " + " in self.architecture
+    def sees_both_sides(self) -> bool:
+        """Whether the model looks at each knee and at its mirror image by itself, whatever its side is said to be."""
+        return self.architecture.endswith(" from both sides")
 
     @property
     def weights_sha256(self) -> str:

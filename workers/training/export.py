@@ -24,11 +24,16 @@ def export(network: nn.Module, example: torch.Tensor, folder: Path, name: str) -
 
     `example` (1, channels, size, size) gives the input's shape; the graph takes any number of images.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     weights = folder / f"{name}.safetensors"
-    network = network.eval().to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, weights)
+    save(network, weights)
     return {"weights": named(weights), "graph": export_graph(network, example, {weights: ""}, folder / f"{name}.onnx")}
+
+
+def save(network: nn.Module, path: Path) -> None:
+    """Write the weights of a network."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    network.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, path)
 
 
 def export_graph(network: nn.Module, example: torch.Tensor, weights: Mapping[Path, str], path: Path) -> dict[str, str]:

@@ -13,13 +13,13 @@ from safetensors.torch import load_file
 from tomlkit import dump, parse
 
 from node.errors import SettingsError
-from workers.networks import Grader, build, start_from_imagenet
+from workers.networks import Ensemble, Grader, build, start_from_imagenet, trunk_of
 from workers.prepare import PREPARATION
 from workers.registry import CARDS, load
 from workers.training import fit_finder, fit_upright
 from workers.training.calibrate import calibrated, cross_fitted, heat_scale
 from workers.training.evaluate import answers
-from workers.training.export import export, export_graph, named
+from workers.training.export import export, export_graph, named, save
 from workers.training.figures import known, with_intervals
 from workers.training.fit import Progress as Standing
 from workers.training.fit import Recipe, fit
@@ -42,7 +42,7 @@ def train(card: str, data: Path, out: Path) -> None:
         for member in told["training"]["members"]:
             if not (out / f"{member}.toml").is_file():
                 train(member, data, out)
-        _join(card, told, val_part, out)
+        _join(card, told, list(told["training"]["members"]), val_part, out)
     else:
         _grader(card, told, train_part, val_part, out)
     _dump(told, out / f"{card}.toml")
@@ -79,7 +79,7 @@ def recipes(name: str, told: dict[str, Any], out: Path) -> list[tuple[Path, Reci
     stages = [(out / name, given)]
     if "then" in told["training"]:
         stages.append((out / f"{name}-then", {**given, **told["training"]["then"]}))
-    architecture = str(told["architecture"])
+    architecture = trunk_of(str(told["architecture"]))
     return [
         (folder, Recipe(architecture, **{**keys, "sizes": tuple(tuple(each) for each in keys["sizes"])}))
         for folder, keys in stages
@@ -108,18 +108,16 @@ def imagenet(package: str) -> Path:
 
 
 def finish(name: str, told: Any, network: Grader, val: list[LabelledKnee], out: Path) -> None:
-    """Export a trained grader, calibrate it on val, and write hashes, calibration and figures into its card."""
-    size = int(told["input_size"])
-    written = export(network, torch.zeros(1, 3, size, size), out, name)
-    told["weights"], told["graph"] = written["weights"], written["graph"]
-    _judge(name, told, val, out)
+    """Save a trained grader's weights, and make a model of it as its card says that it is asked."""
+    save(network, out / f"{name}.safetensors")
+    _join(name, told, [name], val, out)
 
 
-def _join(name: str, told: Any, val: list[LabelledKnee], out: Path) -> None:
-    """Join the trained members of an ensemble, whose weights lie in `out`, to one graph, and calibrate it."""
-    members = list(told["training"]["members"])
-    weights = {out / f"{member}.safetensors": f"members.{at}." for at, member in enumerate(members)}
+def _join(name: str, told: Any, members: list[str], val: list[LabelledKnee], out: Path) -> None:
+    """One graph of the trained members, whose weights lie in `out`; calibrated, and with its figures in the card."""
     network = build(str(told["architecture"]))
+    prefixes = [f"members.{at}." for at in range(len(members))] if isinstance(network, Ensemble) else [""]
+    weights = {out / f"{member}.safetensors": prefix for member, prefix in zip(members, prefixes, strict=True)}
     network.load_state_dict(
         {prefix + key: held for file, prefix in weights.items() for key, held in load_file(file).items()}
     )
