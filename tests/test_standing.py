@@ -13,6 +13,7 @@ from node.errors import SettingsError
 from node.ledger import Ledger
 from node.settings import Settings
 from tests.site_models import BASE_WEIGHTS, SHIPPED, add_card, add_model, receive, spoil
+from workers import standing
 from workers.models.exchange import promote, roll_back
 from workers.phantom import samples
 from workers.read import Film
@@ -117,6 +118,21 @@ def test_a_model_that_cannot_be_loaded_takes_nothing_over(settings: Settings, be
     assert answered_by(bench, second) == "kl-next"
 
 
+def test_what_nobody_thought_of_takes_nothing_over_either(
+    settings: Settings, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The heartbeat lives on, and tells the kind of the fault; its text may hold anything."""
+    add_card(settings, "kl-next", "2.0.0")
+    promote(settings, "kl-next", "mary")
+
+    def broken(*_: object) -> None:
+        raise MemoryError("Kanarienvogel")
+
+    monkeypatch.setattr(standing, "take", broken)
+    bench.answering.follow(again=True)
+    assert (bench.answering.told()["card"], bench.answering.told()["trouble"]) == (SHIPPED, "MemoryError")
+
+
 def test_trouble_ends_when_what_made_it_is_rolled_back(settings: Settings, bench: Bench) -> None:
     """The model that goes on is then the one that should."""
     path = add_card(settings, "kl-next", "2.0.0")
@@ -160,6 +176,18 @@ def test_a_model_that_says_nothing_useful_is_found_out_before_it_answers(setting
     path.write_text(path.read_text().replace("input_size = 256", "input_size = 20"))
     with pytest.raises(SettingsError, match="kl-odd"):
         promote(settings, "kl-odd", "mary")
+
+
+def test_a_model_that_cannot_explain_is_found_out_as_well(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blank knee goes through grading and the heat map, as every knee will."""
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(standing, "explain", broken, raising=False)
+    add_card(settings, "kl-next", "2.0.0")
+    with pytest.raises(SettingsError, match="kl-next fails on a blank knee: ZeroDivisionError"):
+        promote(settings, "kl-next", "mary")
 
 
 def test_without_its_ledger_a_worker_goes_on_as_before(settings: Settings, tmp_path: Path) -> None:

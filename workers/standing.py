@@ -9,9 +9,13 @@ import numpy as np
 import structlog
 
 from node.errors import SettingsError, Transient
-from node.finding import ModelIdentity
+from node.finding import Laterality, ModelIdentity
 from node.ledger import Ledger
 from node.settings import Settings
+from workers.explain import explain
+from workers.grade import grade_crops
+from workers.knees import Knee
+from workers.prepare import Box
 from workers.registry import DEFAULT, FINDER, TELLER, Model, folders, load
 
 log = structlog.get_logger()
@@ -107,13 +111,17 @@ def said(model: ModelIdentity) -> str:
 
 
 def _try(model: Model) -> None:
-    size = model.card.input_size
+    """A blank knee goes the way of every knee: what is taken is known to grade and to explain."""
+    card = model.card
+    blank = np.zeros((card.input_size, card.input_size), np.float32)
+    knee = Knee(Box(0, 0, card.input_size, card.input_size), Laterality.UNKNOWN, "none", 1.0)
     try:
-        logits, maps = model.run(np.zeros((1, 3, size, size), np.float32))[:2]
+        (graded,) = grade_crops([blank], [knee], model)
+        explain(graded, card.heat_scale)
     except Exception as error:
-        raise SettingsError(f"the model {model.card.stem} fails on a blank knee: {type(error).__name__}") from error
-    if logits.shape != (1, 5) or maps.shape[:2] != (1, 5) or not np.isfinite(logits).all():
-        raise SettingsError(f"the model {model.card.stem} does not answer with five grades and their maps")
+        raise SettingsError(f"the model {card.stem} fails on a blank knee: {type(error).__name__}") from error
+    if graded.logits.shape != (5,) or len(graded.maps) != 5 or not np.isfinite(graded.probabilities).all():
+        raise SettingsError(f"the model {card.stem} does not answer with five grades and their maps")
 
 
 class Answering:
@@ -153,10 +161,11 @@ class Answering:
     def _take(self, asked: Wanted) -> None:
         try:
             model = take(asked, self._settings)
-        except SettingsError as fault:
-            if str(fault) != self.trouble:
-                log.error("model_not_loaded", card=asked.card, goes_on=self._model.card.stem, fault=str(fault))
-            self._refused, self.trouble = asked, str(fault)
+        except Exception as fault:  # noqa: BLE001 - whatever is the matter with the new model, the old one goes on
+            why = str(fault) if isinstance(fault, SettingsError) else type(fault).__name__
+            if why != self.trouble:
+                log.error("model_not_loaded", card=asked.card, goes_on=self._model.card.stem, fault=why)
+            self._refused, self.trouble = asked, why
             return
         before, self._model = self._model.card.identity, model
         self._taken, self._refused, self.trouble = asked, None, ""
