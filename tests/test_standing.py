@@ -8,6 +8,7 @@ from pathlib import Path
 import pydicom
 import pytest
 from structlog.testing import capture_logs
+import sqlalchemy as sa
 
 from node.errors import SettingsError
 from node.ledger import Ledger
@@ -94,7 +95,39 @@ def test_a_film_in_hand_is_finished_by_the_model_that_began_it(settings: Setting
     assert answered_by(bench, uid) == SHIPPED
 
 
-def test_a_model_that_cannot_be_loaded_takes_nothing_over(settings: Settings, bench: Bench) -> None:
+def test_a_worker_that_lost_its_radiograph_writes_no_picture_beside_the_others_answer(
+    settings: Settings, bench: Bench
+) -> None:
+    """It sleeps while it reads; another takes over and answers by a model promoted meanwhile; then it wakes."""
+    add_model(settings, "kl-next", "2.0.0")
+    uid = receive(settings, samples(seed=3)[2])
+    other = replace(bench, name="other")
+
+    def written() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in bench.vault.results(uid).iterdir()}
+
+    class SleepsMeanwhile:
+        def __init__(self) -> None:
+            self.found: dict[str, bytes] = {}
+
+        def film(self, path: Path) -> Film:
+            promote(settings, "kl-next", "mary")
+            with bench.ledger._database.write() as connection:
+                connection.execute(sa.text("UPDATE radiograph SET lease_until = '2000-01-01 00:00:00.000000'"))
+            grade(uid, other)
+            self.found = written()
+            return bench.reader.film(path)
+
+    sleeper = SleepsMeanwhile()
+    grade(uid, replace(bench, reader=sleeper))  # type: ignore[arg-type]
+    assert answered_by(bench, uid) == "kl-next"
+    assert {"heat-1.png", "film.png", "reading.json"} <= sleeper.found.keys()
+    assert written() == sleeper.found
+
+
+def test_a_model_that_cannot_be_loaded_takes_nothing_over(
+    settings: Settings, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its file is spoilt after it was promoted: the old one goes on, an error says so once, and it is tried again."""
     add_model(settings, "kl-next", "2.0.0")
     weights = settings.storage.folder / "models" / BASE_WEIGHTS
