@@ -12,10 +12,11 @@ import sqlalchemy as sa
 
 from node.errors import SettingsError
 from node.ledger import Ledger
-from node.settings import Settings
+from node.settings import Database, Settings
 from tests.site_models import BASE_WEIGHTS, SHIPPED, add_card, add_model, receive, spoil
 from workers import standing
 from workers.models.exchange import promote, roll_back
+from workers.desk import Desk
 from workers.phantom import samples
 from workers.read import Film
 from workers.registry import DEFAULT, read_card
@@ -239,7 +240,9 @@ def test_without_its_ledger_a_worker_goes_on_as_before(settings: Settings, tmp_p
 def test_check_says_who_answers_and_who_shadows(settings: Settings) -> None:
     """A shadow of the answering model itself is told to be none; a spoilt one is an error."""
     shipped = f"{SHIPPED} {read_card(SHIPPED).version} on openvino"
-    assert check(settings) == f"finder 1.0.0 on openvino finds, {shipped} answers (shipped)"
+    assert check(settings) == (
+        f"finder 1.0.0 on openvino finds, upright 1.0.0 on openvino tells how they hang, {shipped} answers (shipped)"
+    )
     add_card(settings, "kl-next", "2.0.0")
     assert check(with_work(settings, shadow="kl-next")).endswith(", kl-next 2.0.0 on openvino runs in shadow")
     assert "nothing runs in shadow" in check(with_work(settings, shadow=SHIPPED))
@@ -255,3 +258,13 @@ def test_a_pinned_worker_asks_nobody(settings: Settings) -> None:
     ledger = Ledger(settings.database_url)
     assert wanted(with_work(settings, model=SHIPPED), ledger).card == SHIPPED
     ledger.close()
+def test_a_database_that_is_away_is_told_with_the_way_around_it(settings: Settings) -> None:
+    """Nobody knows then what was promoted: no model answers silently in its place, but one that is named does."""
+    away = settings.model_copy(update={"database": Database(url="postgresql+psycopg://genu@127.0.0.1:1/genu")})
+    with pytest.raises(SettingsError, match=r"ledger that knows which model answers is away.*--model CARD"):
+        wanted_of(away)
+    assert wanted_of(with_work(away, model=SHIPPED)).card == SHIPPED
+    with Desk(away, model=SHIPPED):
+        pass
+
+

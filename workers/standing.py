@@ -59,8 +59,14 @@ def wanted_of(settings: Settings) -> Wanted:
     """What should answer, asked from outside of the node."""
     if settings.work.model:
         return wanted(settings, None)
-    with existing_ledger(settings) as ledger:
-        return wanted(settings, ledger)
+    try:
+        with existing_ledger(settings) as ledger:
+            return wanted(settings, ledger)
+    except Transient as fault:
+        raise SettingsError(
+            f"the ledger that knows which model answers is away: {fault.what.partition(chr(10))[0]}",
+            hint="name a model with --model CARD, or pin one with [work] model",
+        ) from fault
 
 
 def take(asked: Wanted, settings: Settings) -> Model:
