@@ -23,6 +23,7 @@ from workers.registry import DEFAULT, read_card
 from workers.standing import Answering, check, wanted, wanted_of
 from workers.tasks import Bench, grade
 from workers.worker import set_up
+from workers.training.served import grader_of
 
 
 @pytest.fixture
@@ -262,6 +263,8 @@ def test_a_database_that_is_away_is_told_with_the_way_around_it(settings: Settin
     """Nobody knows then what was promoted: no model answers silently in its place, but one that is named does."""
     away = settings.model_copy(update={"database": Database(url="postgresql+psycopg://genu@127.0.0.1:1/genu")})
     with pytest.raises(SettingsError, match=r"ledger that knows which model answers is away.*--model CARD"):
+    with pytest.raises(SettingsError, match="kl-odd"):  # nor is it judged on labelled knees
+        grader_of("kl-odd", settings)
         wanted_of(away)
     assert wanted_of(with_work(away, model=SHIPPED)).card == SHIPPED
     with Desk(away, model=SHIPPED):
