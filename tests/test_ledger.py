@@ -561,10 +561,12 @@ def test_what_was_said_in_shadow_stands_beside_the_answer_and_owes_nobody(ledger
     owed = ledger.deliveries("1.2.1")
     ledger.shadowed("1.2.1", in_shadow(SECOND, 2, 1), "w")
     ledger.shadowed("1.2.1", ShadowReading(NOW, "lost", None, None, "its file is missing"), "w")
-    one, other = ledger.shadows("1.2.1")
+    ledger.shadowed("1.2.1", in_shadow(SECOND, fault="RuntimeError"), "w")
+    one, other, failed = ledger.shadows("1.2.1")
     assert (one.model, one.reading, one.fault, one.at) == (SECOND, said(SECOND, 2, 1), "", NOW)
     assert (other.card, other.model, other.reading, other.fault) == ("lost", None, None, "its file is missing")
-    assert told(ledger, "1.2.1")[-2:] == ["shadowed", "shadow failed"]
+    assert (failed.model, failed.reading, failed.fault) == (SECOND, None, "RuntimeError")
+    assert told(ledger, "1.2.1")[-3:] == ["shadowed", "shadow failed", "shadow failed"]
     assert ledger.deliveries("1.2.1") == owed
     assert len(ledger.objects("1.2.1", superseded=True)) == 1
     assert [(use.name, use.answers) for use in ledger.models()] == [("kl-a", 1)]
