@@ -1,29 +1,30 @@
 """Which model answers: a running worker follows what is promoted, and never mixes two models in one answer."""
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pydicom
 import pytest
-from structlog.testing import capture_logs
 import sqlalchemy as sa
+from structlog.testing import capture_logs
 
 from node.errors import SettingsError
 from node.ledger import Ledger
 from node.settings import Database, Settings
 from tests.site_models import BASE_WEIGHTS, SHIPPED, add_card, add_model, receive, spoil
 from workers import standing
-from workers.models.exchange import promote, roll_back
 from workers.desk import Desk
+from workers.models.exchange import promote, roll_back
 from workers.phantom import samples
 from workers.read import Film
-from workers.registry import DEFAULT, read_card
-from workers.standing import Answering, check, wanted, wanted_of
+from workers.registry import DEFAULT, Model, read_card
+from workers.standing import Answering, Wanted, check, wanted, wanted_of
 from workers.tasks import Bench, grade
-from workers.worker import set_up
 from workers.training.served import grader_of
+from workers.worker import set_up
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_a_film_in_hand_is_finished_by_the_model_that_began_it(settings: Setting
     class PromotesMeanwhile:
         def film(self, path: Path) -> Film:
             promote(settings, "kl-next", "mary")
-            bench.answering.follow(again=True)
+            bench.answering.follow()
             return bench.reader.film(path)
 
     grade(uid, replace(bench, reader=PromotesMeanwhile()))  # type: ignore[arg-type]
@@ -131,6 +132,7 @@ def test_a_model_that_cannot_be_loaded_takes_nothing_over(
     settings: Settings, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its file is spoilt after it was promoted: the old one goes on, an error says so once, and it is tried again."""
+    monkeypatch.setattr(standing, "AGAIN_SECONDS", 0)
     add_model(settings, "kl-next", "2.0.0")
     weights = settings.storage.folder / "models" / BASE_WEIGHTS
     promote(settings, "kl-next", "mary")
@@ -139,7 +141,7 @@ def test_a_model_that_cannot_be_loaded_takes_nothing_over(
     with capture_logs() as logs:
         grade(first, bench)
         for _ in range(3):
-            bench.answering.follow(again=True)
+            bench.answering.follow()
     errors = [line for line in logs if line["log_level"] == "error"]
     assert [(line["event"], line["card"], line["goes_on"]) for line in errors] == [
         ("model_not_loaded", "kl-next", SHIPPED)
@@ -147,7 +149,7 @@ def test_a_model_that_cannot_be_loaded_takes_nothing_over(
     assert f"{weights} is not the file that its card describes" in bench.answering.told()["trouble"]
     assert answered_by(bench, first) == SHIPPED
     spoil(weights)
-    bench.answering.follow(again=True)
+    bench.answering.follow()
     assert bench.answering.told()["trouble"] == ""
     grade(second, bench)
     assert answered_by(bench, second) == "kl-next"
@@ -164,8 +166,58 @@ def test_what_nobody_thought_of_takes_nothing_over_either(
         raise MemoryError("Kanarienvogel")
 
     monkeypatch.setattr(standing, "take", broken)
-    bench.answering.follow(again=True)
+    bench.answering.follow()
     assert (bench.answering.told()["card"], bench.answering.told()["trouble"]) == (SHIPPED, "MemoryError")
+
+
+def test_no_film_waits_for_a_model_that_is_being_loaded(
+    settings: Settings, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The heartbeat loads it; until it is there, the model of before answers."""
+    add_card(settings, "kl-next", "2.0.0")
+    promote(settings, "kl-next", "mary")
+    begun, free, real = threading.Event(), threading.Event(), standing.take
+
+    def slowly(asked: Wanted, settings: Settings) -> Model:
+        begun.set()
+        free.wait(20)
+        return real(asked, settings)
+
+    monkeypatch.setattr(standing, "take", slowly)
+    heartbeat = threading.Thread(target=bench.answering.follow)
+    heartbeat.start()
+    assert begun.wait(20)
+    assert bench.answering.model().card.stem == SHIPPED
+    free.set()
+    heartbeat.join()
+    assert bench.answering.model().card.stem == "kl-next"
+
+
+def test_a_model_in_trouble_is_left_alone_for_a_while(
+    settings: Settings, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heartbeats do not try it each time, films never; another that is promoted is tried at once."""
+    tried = []
+
+    def broken(asked: Wanted, settings: Settings) -> None:
+        tried.append(asked.card)
+        raise SettingsError("broken")
+
+    for card in ("kl-next", "kl-last"):
+        add_card(settings, card, "2.0.0")
+        promote(settings, card, "mary")
+        with monkeypatch.context() as patched:
+            patched.setattr(standing, "take", broken)
+            for _ in range(3):
+                bench.answering.follow()
+                bench.answering.model()
+    assert tried == ["kl-next", "kl-last"]
+    monkeypatch.setattr(standing, "AGAIN_SECONDS", 0)
+    monkeypatch.setattr(standing, "take", broken)
+    bench.answering.model()
+    assert tried == ["kl-next", "kl-last"]
+    bench.answering.follow()
+    assert tried == ["kl-next", "kl-last", "kl-last"]
 
 
 def test_trouble_ends_when_what_made_it_is_rolled_back(settings: Settings, bench: Bench) -> None:
@@ -211,6 +263,8 @@ def test_a_model_that_says_nothing_useful_is_found_out_before_it_answers(setting
     path.write_text(path.read_text().replace("input_size = 256", "input_size = 20"))
     with pytest.raises(SettingsError, match="kl-odd"):
         promote(settings, "kl-odd", "mary")
+    with pytest.raises(SettingsError, match="kl-odd"):  # nor is it judged on labelled knees
+        grader_of("kl-odd", settings)
 
 
 def test_a_model_that_cannot_explain_is_found_out_as_well(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,6 +292,16 @@ def test_without_its_ledger_a_worker_goes_on_as_before(settings: Settings, tmp_p
     assert answering.told()["card"] == DEFAULT
 
 
+def test_a_database_that_is_away_is_told_with_the_way_around_it(settings: Settings) -> None:
+    """Nobody knows then what was promoted: no model answers silently in its place, but one that is named does."""
+    away = settings.model_copy(update={"database": Database(url="postgresql+psycopg://genu@127.0.0.1:1/genu")})
+    with pytest.raises(SettingsError, match=r"ledger that knows which model answers is away.*--model CARD"):
+        wanted_of(away)
+    assert wanted_of(with_work(away, model=SHIPPED)).card == SHIPPED
+    with Desk(away, model=SHIPPED):
+        pass
+
+
 def test_check_says_who_answers_and_who_shadows(settings: Settings) -> None:
     """A shadow of the answering model itself is told to be none; a spoilt one is an error."""
     shipped = f"{SHIPPED} {read_card(SHIPPED).version} on openvino"
@@ -259,15 +323,3 @@ def test_a_pinned_worker_asks_nobody(settings: Settings) -> None:
     ledger = Ledger(settings.database_url)
     assert wanted(with_work(settings, model=SHIPPED), ledger).card == SHIPPED
     ledger.close()
-def test_a_database_that_is_away_is_told_with_the_way_around_it(settings: Settings) -> None:
-    """Nobody knows then what was promoted: no model answers silently in its place, but one that is named does."""
-    away = settings.model_copy(update={"database": Database(url="postgresql+psycopg://genu@127.0.0.1:1/genu")})
-    with pytest.raises(SettingsError, match=r"ledger that knows which model answers is away.*--model CARD"):
-    with pytest.raises(SettingsError, match="kl-odd"):  # nor is it judged on labelled knees
-        grader_of("kl-odd", settings)
-        wanted_of(away)
-    assert wanted_of(with_work(away, model=SHIPPED)).card == SHIPPED
-    with Desk(away, model=SHIPPED):
-        pass
-
-

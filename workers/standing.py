@@ -1,6 +1,7 @@
 """Which model answers: the one that the settings name, else the one promoted last, else the one that is shipped."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from workers.prepare import Box
 from workers.registry import DEFAULT, FINDER, TELLER, Model, folders, load
 
 log = structlog.get_logger()
+
+AGAIN_SECONDS = 30.0
+"""So long a model that could not be loaded is left alone: to try it costs the films beside it their time."""
 
 
 @dataclass(frozen=True)
@@ -143,26 +147,39 @@ class Answering:
         self._lock = threading.Lock()
         self._taken = wanted(settings, ledger)
         self._refused: Wanted | None = None
+        self._tried = 0.0
         self._model = take(self._taken, settings)
         self.trouble = ""
 
     def model(self) -> Model:
-        """What answers now. Ask once for each radiograph: one model grades, explains and reports it."""
-        self.follow()
+        """
+        What answers now. Ask once for each radiograph: one model grades, explains and reports it.
+
+        While the heartbeat loads another, the film does not wait: the one that answered goes on.
+        """
+        if self._lock.acquire(blocking=False):
+            try:
+                self._follow(again=False)
+            finally:
+                self._lock.release()
         return self._model
 
-    def follow(self, *, again: bool = False) -> None:
-        """Take up what was promoted meanwhile; `again` tries once more what could not be loaded before."""
+    def follow(self) -> None:
+        """Take up what was promoted meanwhile, and now and then try once more what could not be loaded."""
         with self._lock:
-            try:
-                asked = wanted(self._settings, self._ledger)
-            except Transient as fault:
-                log.warning("standing_unknown", fault=str(fault))
-                return
-            if asked == self._taken:
-                self._refused, self.trouble = None, ""
-            elif asked != self._refused or again:
-                self._take(asked)
+            self._follow(again=time.monotonic() - self._tried >= AGAIN_SECONDS)
+
+    def _follow(self, *, again: bool) -> None:
+        try:
+            asked = wanted(self._settings, self._ledger)
+        except Transient as fault:
+            log.warning("standing_unknown", fault=str(fault))
+            return
+        if asked == self._taken:
+            self._refused, self.trouble = None, ""
+        elif asked != self._refused or again:
+            self._take(asked)
+            self._tried = time.monotonic()
 
     def _take(self, asked: Wanted) -> None:
         try:

@@ -150,7 +150,7 @@ def promote(settings: Settings, card: str, by: str) -> None:
     """
     Let the model of CARD answer from now on; it is examined, loaded and tried first.
 
-    Running workers take it up with their next radiograph; one in hand is finished by the model that began it.
+    Running workers take it up as soon as they have loaded it; a film in hand is finished by the model that began it.
     What was answered before stays as it is.
 
     \b
