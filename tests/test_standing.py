@@ -18,6 +18,7 @@ from tests.site_models import BASE_WEIGHTS, SHIPPED, add_card, add_model, receiv
 from workers import standing
 from workers.desk import Desk
 from workers.models.exchange import promote, roll_back
+from workers.models.listing import listed
 from workers.phantom import samples
 from workers.read import Film
 from workers.registry import DEFAULT, Model, read_card
@@ -243,6 +244,20 @@ def test_a_card_that_is_not_the_one_that_was_promoted_does_not_answer(settings: 
     promote(settings, "kl-next", "mary")
     assert Answering(settings, ledger).told()["version"] == "2.0.1"
     ledger.close()
+
+
+def test_a_card_whose_calibration_was_changed_does_not_answer_as_what_was_promoted(settings: Settings) -> None:
+    """Name, version and weights are the same, what it says of a knee is not; promoted again it may."""
+    path = add_card(settings, "kl-next", "2.0.0")
+    promote(settings, "kl-next", "mary")
+    path.write_text(path.read_text().replace("temperature = ", "temperature = 1"))
+    why = "the card kl-next says something else today than when it was promoted by mary"
+    with pytest.raises(SettingsError, match=why):
+        check(settings)
+    (told,) = (each for each in listed(settings) if each.card == "kl-next")
+    assert (told.role, told.fault) == ("unusable", why.replace("the card kl-next", "it"))
+    promote(settings, "kl-next", "mary")
+    assert "kl-next 2.0.0 on openvino answers" in check(settings)
 
 
 def test_a_worker_does_not_start_with_a_spoilt_model(settings: Settings) -> None:

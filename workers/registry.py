@@ -49,10 +49,11 @@ class Card:
     """
     What a model is. `told` is the whole card, for people: data, attribution, metrics, known failures.
 
-    `stem` is what the settings and the command line call it: the name of its file.
+    `stem` is what the settings and the command line call it: the name of its file, and `sha256` the hash of that.
     """
 
     stem: str
+    sha256: str
     name: str
     version: str
     kind: str
@@ -141,7 +142,8 @@ def read_card(name: str, within: Sequence[Path] = SHIPPED) -> Card:
 
 def _card(path: Path) -> Card:
     try:
-        told = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        told = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not TOML: {error}", hint="mend the card, or remove it") from error
     if told["preparation"] != PREPARATION:
@@ -152,6 +154,7 @@ def _card(path: Path) -> Card:
     weights = told["weights"] if isinstance(told["weights"], list) else [told["weights"]]
     return Card(
         stem=path.stem,
+        sha256=hashlib.sha256(content).hexdigest(),
         name=_said(told, "name", str),
         version=_said(told, "version", str),
         kind=_said(told, "kind", str),

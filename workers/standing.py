@@ -11,13 +11,13 @@ import structlog
 
 from node.errors import SettingsError, Transient
 from node.finding import Laterality, ModelIdentity
-from node.ledger import Ledger
+from node.ledger import CardState, Ledger, ModelChange
 from node.settings import Settings
 from workers.explain import explain
 from workers.grade import grade_crops
 from workers.knees import Knee
 from workers.prepare import Box
-from workers.registry import DEFAULT, FINDER, TELLER, Model, folders, load
+from workers.registry import DEFAULT, FINDER, TELLER, Card, Model, folders, load
 
 log = structlog.get_logger()
 
@@ -30,12 +30,12 @@ class Wanted:
     """
     The card that should answer, and whose word that is.
 
-    `model` is what was promoted: a card that says something else today does not answer in its name.
+    `state` is the card as it was promoted: one that says something else today does not answer in its name.
     """
 
     card: str
     source: str
-    model: ModelIdentity | None = None
+    state: CardState | None = None
 
 
 def wanted(settings: Settings, ledger: Ledger | None) -> Wanted:
@@ -45,7 +45,12 @@ def wanted(settings: Settings, ledger: Ledger | None) -> Wanted:
     change = ledger.standing() if ledger else None
     if change is None:
         return Wanted(DEFAULT, "shipped")
-    return Wanted(change.card, f"{change.what} by {change.by}", change.model)
+    return Wanted(change.card, f"{change.what} by {change.by}", state_of(change))
+
+
+def state_of(change: ModelChange) -> CardState:
+    """The card of a change as it was then."""
+    return CardState(change.card, change.card_sha256, change.model)
 
 
 @contextmanager
@@ -84,16 +89,27 @@ def take(asked: Wanted, settings: Settings) -> Model:
     """
     work = settings.work
     model = load(asked.card, engine=work.engine, threads=work.threads, within=folders(settings))
-    card, expected = model.card, asked.model
+    card = model.card
     if card.kind != "grader":
         raise SettingsError(f"the card {asked.card} is a {card.kind}: it gives no grades", hint="see `genu models`")
-    if expected and card.identity != expected:
+    change = changed(card, asked)
+    if change:
         raise SettingsError(
-            f"the card {asked.card} is {said(card.identity)} today, but {said(expected)} was {asked.source}",
+            f"the card {asked.card} {change}",
             hint=f"put the old card back, or `genu models promote {asked.card}` to let the new one answer",
         )
     _try(model)
     return model
+
+
+def changed(card: Card, asked: Wanted) -> str:
+    """What has become of the card since it was promoted; "" if nothing has, or it never was."""
+    then = asked.state
+    if then is None or card.sha256 == then.sha256:
+        return ""
+    if card.identity != then.model:
+        return f"is {said(card.identity)} today, but {said(then.model)} was {asked.source}"
+    return f"says something else today than when it was {asked.source}"
 
 
 def check(settings: Settings) -> str:
