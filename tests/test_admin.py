@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from node.admin.app import serve
 from node.admin.listing import PAGE
 from node.errors import GenuError
-from node.ledger import ShadowReading, State
+from node.ledger import CardState, ShadowReading, State
 from node.settings import Settings
 from node.vault import Vault
 from tests import ward as house
@@ -282,7 +282,9 @@ def test_the_overview_says_which_worker_has_not_followed_a_promotion(fresh: Ward
     assert "No worker says which model it has" in model_card(client)
     house.alive(fresh)
     newer = replace(house.MODEL, name="kl-next", version="2.0.0")
-    fresh.ledger.promote("kl-next", newer, f"mary{MARKUP}", until_now=("kl-lite0", house.MODEL))
+    fresh.ledger.promote(
+        CardState("kl-next", "1" * 64, newer), f"mary{MARKUP}", until_now=CardState("kl-lite0", "0" * 64, house.MODEL)
+    )
     told = {"model": newer.name, "version": newer.version, "sha256": newer.sha256}
     fresh.ledger.beat("work", "quick", told)
     text = model_card(client)

@@ -23,7 +23,7 @@ from alembic.migration import MigrationContext
 
 from node.errors import SettingsError, Transient
 from node.finding import ModelIdentity
-from node.ledger import MOVES, Kept, Ledger, ResultObject, ShadowReading, State, database, rows, tables
+from node.ledger import MOVES, CardState, Kept, Ledger, ResultObject, ShadowReading, State, database, rows, tables
 from node.ledger.answering import before
 from node.radiograph import Radiograph
 from tests.databases import emptied, postgresql, postgresql_programs
@@ -478,6 +478,10 @@ def test_an_object_of_another_radiograph_is_not_taken_over(ledger: Ledger) -> No
 # Which model answers
 
 FIRST, SECOND, THIRD = (ModelIdentity(f"kl-{name}", "1.0", name * 64) for name in "abc")
+CARD_A, CARD_B, CARD_C = (
+    CardState(name, str(number) * 64, model)
+    for number, (name, model) in enumerate(zip("abc", (FIRST, SECOND, THIRD), strict=True))
+)
 
 
 def changes(ledger: Ledger) -> list[tuple[str, str, str]]:
@@ -494,25 +498,25 @@ def rolled_back(ledger: Ledger) -> str | None:
 def test_the_model_promoted_last_stands_and_every_change_is_kept(ledger: Ledger) -> None:
     """Before the first promotion none stands; with it, what had answered until then is written down too."""
     assert ledger.standing() is None
-    ledger.promote("b", SECOND, "mary", until_now=("a", FIRST))
-    ledger.promote("c", THIRD, "joe", until_now=("b", SECOND))
+    ledger.promote(CARD_B, "mary", until_now=CARD_A)
+    ledger.promote(CARD_C, "joe", until_now=CARD_B)
     standing = ledger.standing()
     assert standing is not None
-    assert (standing.card, standing.model, standing.by) == ("c", THIRD, "joe")
+    assert (standing.card, standing.card_sha256, standing.model, standing.by) == ("c", CARD_C.sha256, THIRD, "joe")
     assert datetime.now(UTC) - standing.at < timedelta(minutes=1)
     assert changes(ledger) == [("shipped", "a", "genu"), ("promoted", "b", "mary"), ("promoted", "c", "joe")]
-    assert ledger.model_changes()[0].model == FIRST
+    assert (ledger.model_changes()[0].model, ledger.model_changes()[0].card_sha256) == (FIRST, CARD_A.sha256)
 
 
 def test_rolling_back_goes_step_by_step_to_what_answered_before(ledger: Ledger) -> None:
     """To the very first, and no further; a promotion after it begins anew from there; nothing is taken out."""
-    ledger.promote("b", SECOND, "mary", until_now=("a", FIRST))
-    ledger.promote("c", THIRD, "mary", until_now=("b", SECOND))
+    ledger.promote(CARD_B, "mary", until_now=CARD_A)
+    ledger.promote(CARD_C, "mary", until_now=CARD_B)
     assert [rolled_back(ledger) for _ in range(3)] == ["b", "a", None]
     standing = ledger.standing()
     assert standing is not None
     assert (standing.what, standing.card, standing.model) == ("rolled back", "a", FIRST)
-    ledger.promote("c", THIRD, "mary", until_now=("a", FIRST))
+    ledger.promote(CARD_C, "mary", until_now=CARD_A)
     assert rolled_back(ledger) == "a"
     assert [what for what, _, _ in changes(ledger)] == [
         *("shipped", "promoted", "promoted", "rolled back", "rolled back", "promoted", "rolled back")
@@ -521,8 +525,8 @@ def test_rolling_back_goes_step_by_step_to_what_answered_before(ledger: Ledger) 
 
 def test_a_rollback_to_what_is_no_longer_the_one_before_changes_nothing(ledger: Ledger) -> None:
     """Two people who roll back at once do not go two steps."""
-    ledger.promote("b", SECOND, "mary", until_now=("a", FIRST))
-    ledger.promote("c", THIRD, "mary", until_now=("b", SECOND))
+    ledger.promote(CARD_B, "mary", until_now=CARD_A)
+    ledger.promote(CARD_C, "mary", until_now=CARD_B)
     to = before(ledger.model_changes())
     assert to is not None
     assert ledger.roll_back(to, "mary")
@@ -533,7 +537,7 @@ def test_a_rollback_to_what_is_no_longer_the_one_before_changes_nothing(ledger: 
 @pytest.mark.parametrize("change", ["UPDATE model_change SET \"by\" = 'nobody'", "DELETE FROM model_change"])
 def test_the_history_of_models_cannot_be_rewritten(ledger: Ledger, change: str) -> None:
     """The database refuses, whoever asks."""
-    ledger.promote("b", SECOND, "mary", until_now=("a", FIRST))
+    ledger.promote(CARD_B, "mary", until_now=CARD_A)
     with pytest.raises((sa.exc.DBAPIError, Transient), match="only added to"), ledger._database.write() as connection:
         connection.execute(sa.text(change))
     assert changes(ledger) == [("shipped", "a", "genu"), ("promoted", "b", "mary")]
@@ -561,10 +565,12 @@ def test_what_was_said_in_shadow_stands_beside_the_answer_and_owes_nobody(ledger
     owed = ledger.deliveries("1.2.1")
     ledger.shadowed("1.2.1", in_shadow(SECOND, 2, 1), "w")
     ledger.shadowed("1.2.1", ShadowReading(NOW, "lost", None, None, "its file is missing"), "w")
-    one, other = ledger.shadows("1.2.1")
+    ledger.shadowed("1.2.1", in_shadow(SECOND, fault="RuntimeError"), "w")
+    one, other, failed = ledger.shadows("1.2.1")
     assert (one.model, one.reading, one.fault, one.at) == (SECOND, said(SECOND, 2, 1), "", NOW)
     assert (other.card, other.model, other.reading, other.fault) == ("lost", None, None, "its file is missing")
-    assert told(ledger, "1.2.1")[-2:] == ["shadowed", "shadow failed"]
+    assert (failed.model, failed.reading, failed.fault) == (SECOND, None, "RuntimeError")
+    assert told(ledger, "1.2.1")[-3:] == ["shadowed", "shadow failed", "shadow failed"]
     assert ledger.deliveries("1.2.1") == owed
     assert len(ledger.objects("1.2.1", superseded=True)) == 1
     assert [(use.name, use.answers) for use in ledger.models()] == [("kl-a", 1)]
@@ -701,7 +707,7 @@ def test_a_ledger_of_the_first_version_is_brought_up_to_date_with_all_that_it_ho
     assert [answer.reading for answer in ledger.answers("1.2.1")] == [READING]
     assert len(ledger.due("pacs", FAR, 10)) == 2
     assert ledger.standing() is None
-    ledger.promote("b", SECOND, "mary", until_now=("a", FIRST))
+    ledger.promote(CARD_B, "mary", until_now=CARD_A)
     ledger.shadowed("1.2.1", in_shadow(SECOND, 2), "w")
     assert len(ledger.shadows("1.2.1")) == 1
     ledger.close()
@@ -713,7 +719,7 @@ def test_asking_for_a_ledger_makes_none(url: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
     made_ = Ledger(url)
     made_.upgrade()
-    made_.promote("b", SECOND, "mary", until_now=("a", FIRST))
+    made_.promote(CARD_B, "mary", until_now=CARD_A)
     found = Ledger.existing(url)
     assert found is not None
     standing = found.standing()

@@ -1,8 +1,10 @@
 """A model is what its card says, or it is not loaded."""
 
+import errno
 import hashlib
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -169,3 +171,45 @@ def test_a_card_that_is_none_is_an_error_and_not_a_crash(tmp_path: Path, text: s
     (tmp_path / "odd.toml").write_text(text)
     with pytest.raises(SettingsError, match=r"odd\.toml"):
         read_card("odd", (tmp_path,))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('file = "kl-lite0.safetensors"', "file = 3", "file = 3 is no str"),
+        ("input_size = 256", 'input_size = "256"', "input_size = '256' is no int"),
+        ("heat_scale = 34.564", "heat_scale = 0", "heat_scale = 0 has to be a number above 0"),
+        ("temperature = 0.9085", 'temperature = "1"', "temperature = '1' has to be a number above 0"),
+        ("temperature = 0.9085", "temperature = nan", "temperature = nan has to be a number above 0"),
+        ("temperature = 0.9085", "cost = -1", "cost = -1 has to be a number of 0 or more"),
+        ("temperature = 0.9085", "level = 1", "level = 1 has to be a number between 0 and 1"),
+        ("temperature = 0.9085", "apart = 0.4", "apart = 0.4 has to be a number from 0.5 to 1"),
+        ("temperature = 0.9085", "thresholds = [0.9, 0.8]", "has to be five numbers"),
+        ("temperature = 0.9085", "thresholds = [1, 1, 1, 1, 1.1]", "thresholds = 1.1 has to be a number from 0 to 1"),
+    ],
+)
+def test_a_value_that_no_knee_can_be_graded_with_is_named(
+    copies: tuple[Path, Path], old: str, new: str, said: str
+) -> None:
+    """The message names the card, the key, what stands there and what has to."""
+    path = copies[0] / "kl-lite0.toml"
+    text = re.sub(r"(?m)^thresholds = .*\n", "", path.read_text())
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(SettingsError, match=rf"kl-lite0\.toml .*{re.escape(said)}"):
+        read_card("kl-lite0", copies)
+
+
+@pytest.mark.parametrize("asks", [names, lambda within: read_card("finder", within)], ids=["names", "read_card"])
+def test_a_folder_that_may_not_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asks: Callable[[tuple[Path, ...]], object]
+) -> None:
+    """Where the system denies it, the message says which folder and why; it is no absent card."""
+
+    def denied(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    for way in ("is_file", "iterdir", "glob"):
+        monkeypatch.setattr(Path, way, denied)
+    with pytest.raises(SettingsError, match=f"{tmp_path}.* cannot be read: Permission denied"):
+        asks((tmp_path,))

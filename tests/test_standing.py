@@ -1,24 +1,30 @@
 """Which model answers: a running worker follows what is promoted, and never mixes two models in one answer."""
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pydicom
 import pytest
+import sqlalchemy as sa
 from structlog.testing import capture_logs
 
 from node.errors import SettingsError
 from node.ledger import Ledger
-from node.settings import Settings
+from node.settings import Database, Settings
 from tests.site_models import BASE_WEIGHTS, SHIPPED, add_card, add_model, receive, spoil
+from workers import standing
+from workers.desk import Desk
 from workers.models.exchange import promote, roll_back
+from workers.models.listing import listed
 from workers.phantom import samples
 from workers.read import Film
-from workers.registry import DEFAULT, read_card
-from workers.standing import Answering, check, wanted, wanted_of
+from workers.registry import DEFAULT, Model, read_card
+from workers.standing import Answering, Wanted, check, wanted, wanted_of
 from workers.tasks import Bench, grade
+from workers.training.served import grader_of
 from workers.worker import set_up
 
 
@@ -85,7 +91,7 @@ def test_a_film_in_hand_is_finished_by_the_model_that_began_it(settings: Setting
     class PromotesMeanwhile:
         def film(self, path: Path) -> Film:
             promote(settings, "kl-next", "mary")
-            bench.answering.follow(again=True)
+            bench.answering.follow()
             return bench.reader.film(path)
 
     grade(uid, replace(bench, reader=PromotesMeanwhile()))  # type: ignore[arg-type]
@@ -93,8 +99,41 @@ def test_a_film_in_hand_is_finished_by_the_model_that_began_it(settings: Setting
     assert answered_by(bench, uid) == SHIPPED
 
 
-def test_a_model_that_cannot_be_loaded_takes_nothing_over(settings: Settings, bench: Bench) -> None:
+def test_a_worker_that_lost_its_radiograph_writes_no_picture_beside_the_others_answer(
+    settings: Settings, bench: Bench
+) -> None:
+    """It sleeps while it reads; another takes over and answers by a model promoted meanwhile; then it wakes."""
+    add_model(settings, "kl-next", "2.0.0")
+    uid = receive(settings, samples(seed=3)[2])
+    other = replace(bench, name="other")
+
+    def written() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in bench.vault.results(uid).iterdir()}
+
+    class SleepsMeanwhile:
+        def __init__(self) -> None:
+            self.found: dict[str, bytes] = {}
+
+        def film(self, path: Path) -> Film:
+            promote(settings, "kl-next", "mary")
+            with bench.ledger._database.write() as connection:
+                connection.execute(sa.text("UPDATE radiograph SET lease_until = '2000-01-01 00:00:00.000000'"))
+            grade(uid, other)
+            self.found = written()
+            return bench.reader.film(path)
+
+    sleeper = SleepsMeanwhile()
+    grade(uid, replace(bench, reader=sleeper))  # type: ignore[arg-type]
+    assert answered_by(bench, uid) == "kl-next"
+    assert {"heat-1.png", "film.png", "reading.json"} <= sleeper.found.keys()
+    assert written() == sleeper.found
+
+
+def test_a_model_that_cannot_be_loaded_takes_nothing_over(
+    settings: Settings, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its file is spoilt after it was promoted: the old one goes on, an error says so once, and it is tried again."""
+    monkeypatch.setattr(standing, "AGAIN_SECONDS", 0)
     add_model(settings, "kl-next", "2.0.0")
     weights = settings.storage.folder / "models" / BASE_WEIGHTS
     promote(settings, "kl-next", "mary")
@@ -103,7 +142,7 @@ def test_a_model_that_cannot_be_loaded_takes_nothing_over(settings: Settings, be
     with capture_logs() as logs:
         grade(first, bench)
         for _ in range(3):
-            bench.answering.follow(again=True)
+            bench.answering.follow()
     errors = [line for line in logs if line["log_level"] == "error"]
     assert [(line["event"], line["card"], line["goes_on"]) for line in errors] == [
         ("model_not_loaded", "kl-next", SHIPPED)
@@ -111,10 +150,75 @@ def test_a_model_that_cannot_be_loaded_takes_nothing_over(settings: Settings, be
     assert f"{weights} is not the file that its card describes" in bench.answering.told()["trouble"]
     assert answered_by(bench, first) == SHIPPED
     spoil(weights)
-    bench.answering.follow(again=True)
+    bench.answering.follow()
     assert bench.answering.told()["trouble"] == ""
     grade(second, bench)
     assert answered_by(bench, second) == "kl-next"
+
+
+def test_what_nobody_thought_of_takes_nothing_over_either(
+    settings: Settings, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The heartbeat lives on, and tells the kind of the fault; its text may hold anything."""
+    add_card(settings, "kl-next", "2.0.0")
+    promote(settings, "kl-next", "mary")
+
+    def broken(*_: object) -> None:
+        raise MemoryError("Kanarienvogel")
+
+    monkeypatch.setattr(standing, "take", broken)
+    bench.answering.follow()
+    assert (bench.answering.told()["card"], bench.answering.told()["trouble"]) == (SHIPPED, "MemoryError")
+
+
+def test_no_film_waits_for_a_model_that_is_being_loaded(
+    settings: Settings, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The heartbeat loads it; until it is there, the model of before answers."""
+    add_card(settings, "kl-next", "2.0.0")
+    promote(settings, "kl-next", "mary")
+    begun, free, real = threading.Event(), threading.Event(), standing.take
+
+    def slowly(asked: Wanted, settings: Settings) -> Model:
+        begun.set()
+        free.wait(20)
+        return real(asked, settings)
+
+    monkeypatch.setattr(standing, "take", slowly)
+    heartbeat = threading.Thread(target=bench.answering.follow)
+    heartbeat.start()
+    assert begun.wait(20)
+    assert bench.answering.model().card.stem == SHIPPED
+    free.set()
+    heartbeat.join()
+    assert bench.answering.model().card.stem == "kl-next"
+
+
+def test_a_model_in_trouble_is_left_alone_for_a_while(
+    settings: Settings, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heartbeats do not try it each time, films never; another that is promoted is tried at once."""
+    tried = []
+
+    def broken(asked: Wanted, settings: Settings) -> None:
+        tried.append(asked.card)
+        raise SettingsError("broken")
+
+    for card in ("kl-next", "kl-last"):
+        add_card(settings, card, "2.0.0")
+        promote(settings, card, "mary")
+        with monkeypatch.context() as patched:
+            patched.setattr(standing, "take", broken)
+            for _ in range(3):
+                bench.answering.follow()
+                bench.answering.model()
+    assert tried == ["kl-next", "kl-last"]
+    monkeypatch.setattr(standing, "AGAIN_SECONDS", 0)
+    monkeypatch.setattr(standing, "take", broken)
+    bench.answering.model()
+    assert tried == ["kl-next", "kl-last"]
+    bench.answering.follow()
+    assert tried == ["kl-next", "kl-last", "kl-last"]
 
 
 def test_trouble_ends_when_what_made_it_is_rolled_back(settings: Settings, bench: Bench) -> None:
@@ -142,6 +246,20 @@ def test_a_card_that_is_not_the_one_that_was_promoted_does_not_answer(settings: 
     ledger.close()
 
 
+def test_a_card_whose_calibration_was_changed_does_not_answer_as_what_was_promoted(settings: Settings) -> None:
+    """Name, version and weights are the same, what it says of a knee is not; promoted again it may."""
+    path = add_card(settings, "kl-next", "2.0.0")
+    promote(settings, "kl-next", "mary")
+    path.write_text(path.read_text().replace("temperature = ", "temperature = 1"))
+    why = "the card kl-next says something else today than when it was promoted by mary"
+    with pytest.raises(SettingsError, match=why):
+        check(settings)
+    (told,) = (each for each in listed(settings) if each.card == "kl-next")
+    assert (told.role, told.fault) == ("unusable", why.replace("the card kl-next", "it"))
+    promote(settings, "kl-next", "mary")
+    assert "kl-next 2.0.0 on openvino answers" in check(settings)
+
+
 def test_a_worker_does_not_start_with_a_spoilt_model(settings: Settings) -> None:
     """The message names file, expected and found hash."""
     add_model(settings, "kl-next", "2.0.0")
@@ -160,6 +278,20 @@ def test_a_model_that_says_nothing_useful_is_found_out_before_it_answers(setting
     path.write_text(path.read_text().replace("input_size = 256", "input_size = 20"))
     with pytest.raises(SettingsError, match="kl-odd"):
         promote(settings, "kl-odd", "mary")
+    with pytest.raises(SettingsError, match="kl-odd"):  # nor is it judged on labelled knees
+        grader_of("kl-odd", settings)
+
+
+def test_a_model_that_cannot_explain_is_found_out_as_well(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blank knee goes through grading and the heat map, as every knee will."""
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(standing, "explain", broken, raising=False)
+    add_card(settings, "kl-next", "2.0.0")
+    with pytest.raises(SettingsError, match="kl-next fails on a blank knee: ZeroDivisionError"):
+        promote(settings, "kl-next", "mary")
 
 
 def test_without_its_ledger_a_worker_goes_on_as_before(settings: Settings, tmp_path: Path) -> None:
@@ -175,10 +307,22 @@ def test_without_its_ledger_a_worker_goes_on_as_before(settings: Settings, tmp_p
     assert answering.told()["card"] == DEFAULT
 
 
+def test_a_database_that_is_away_is_told_with_the_way_around_it(settings: Settings) -> None:
+    """Nobody knows then what was promoted: no model answers silently in its place, but one that is named does."""
+    away = settings.model_copy(update={"database": Database(url="postgresql+psycopg://genu@127.0.0.1:1/genu")})
+    with pytest.raises(SettingsError, match=r"ledger that knows which model answers is away.*--model CARD"):
+        wanted_of(away)
+    assert wanted_of(with_work(away, model=SHIPPED)).card == SHIPPED
+    with Desk(away, model=SHIPPED):
+        pass
+
+
 def test_check_says_who_answers_and_who_shadows(settings: Settings) -> None:
     """A shadow of the answering model itself is told to be none; a spoilt one is an error."""
     shipped = f"{SHIPPED} {read_card(SHIPPED).version} on openvino"
-    assert check(settings) == f"finder 1.0.0 on openvino finds, {shipped} answers (shipped)"
+    assert check(settings) == (
+        f"finder 1.0.0 on openvino finds, upright 1.0.0 on openvino tells how they hang, {shipped} answers (shipped)"
+    )
     add_card(settings, "kl-next", "2.0.0")
     assert check(with_work(settings, shadow="kl-next")).endswith(", kl-next 2.0.0 on openvino runs in shadow")
     assert "nothing runs in shadow" in check(with_work(settings, shadow=SHIPPED))

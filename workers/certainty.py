@@ -4,6 +4,8 @@ What a grader's logits mean: probabilities, the grade, and the grades that could
 A model's card holds the numbers; `workers/training/calibrate.py` finds them on labelled knees.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +22,26 @@ def softmax(logits: Array) -> Array:
     """Probabilities over the last axis."""
     raised = np.exp(logits - logits.max(-1, keepdims=True))
     return np.asarray(raised / raised.sum(-1, keepdims=True), np.float32)
+
+
+Meant = tuple[str, Callable[[float], bool]]
+"""What a number of a card has to be, for people and for us."""
+
+WITHIN: Meant = ("from 0 to 1", lambda value: 0 <= value <= 1)
+MEANT: dict[str, Meant] = {
+    "temperature": ("above 0", lambda value: value > 0),
+    "cost": ("of 0 or more", lambda value: value >= 0),
+    "level": ("between 0 and 1", lambda value: 0 < value < 1),
+    "apart": ("from 0.5 to 1", lambda value: 0.5 <= value <= 1),
+}
+"""The numbers of a [calibration], and what each may be."""
+
+
+def number(key: str, value: Any, meant: str, fits: Callable[[float], bool]) -> float:
+    """The value of a card's key, which has to be a number that `fits`. Raises ValueError with what is `meant`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not fits(value):
+        raise ValueError(f"{key} = {value!r} has to be a number {meant}")
+    return value
 
 
 @dataclass(frozen=True)
@@ -43,9 +65,12 @@ class Calibration:
 
     @classmethod
     def told(cls, card: dict[str, Any]) -> "Calibration":
-        """The calibration of a card as TOML tells it."""
-        given = {key: card[key] for key in ("temperature", "cost", "level", "apart") if key in card}
-        return cls(**given, thresholds=tuple(card.get("thresholds", cls.thresholds)))
+        """The calibration of a card as TOML tells it. Raises ValueError for what no knee can be graded with."""
+        given = {key: number(key, card[key], *meant) for key, meant in MEANT.items() if key in card}
+        limits = card.get("thresholds", cls.thresholds)
+        if len(limits) != len(GRADES):
+            raise ValueError(f"thresholds = {limits!r} has to be five numbers, one for each grade")
+        return cls(**given, thresholds=tuple(number("thresholds", each, *WITHIN) for each in limits))
 
     def probabilities(self, logits: Array) -> Array:
         """(..., 5) logits to probabilities."""

@@ -26,7 +26,7 @@ def work(settings: Settings, name: str) -> None:
 @click.option(
     "--model",
     default="",
-    help="Card of the model that answers; default: the one that answers in the node, else the shipped one.",
+    help="Card of the model that answers; default: [work] model, else the one that was promoted, else the shipped one.",
 )
 @click.option("--side", type=click.Choice(["R", "L"]), help="Side of the knees on PNG and JPEG files, if you know it.")
 @click.pass_obj
@@ -34,7 +34,8 @@ def grade(
     settings: Settings, files: tuple[Path, ...], out: Path | None, as_json: bool, model: str, side: str | None
 ) -> None:
     """
-    Grade FILES (DICOM, PNG or JPEG; folders are searched) without a network and without a node.
+    Grade FILES (DICOM, PNG or JPEG; folders are searched) without a network and without a node. Only where the
+    ledger is on PostgreSQL it is asked which model was promoted, unless --model or [work] model names one.
 
     For DICOM files the same Secondary Capture and Structured Report are written to --out as would be
     sent. Ends with 1 if any file failed; a file that is not analysed for a reason is no failure.

@@ -8,15 +8,16 @@ not exactly what its card says is not loaded.
 
 import hashlib
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from node.errors import SettingsError
 from node.finding import ModelIdentity
 from node.settings import Settings
-from workers.certainty import Calibration
+from workers.certainty import Calibration, number
 from workers.engines import Engine, OpenVinoEngine, TorchEngine
 from workers.prepare import PREPARATION
 
@@ -48,10 +49,11 @@ class Card:
     """
     What a model is. `told` is the whole card, for people: data, attribution, metrics, known failures.
 
-    `stem` is what the settings and the command line call it: the name of its file.
+    `stem` is what the settings and the command line call it: the name of its file, and `sha256` the hash of that.
     """
 
     stem: str
+    sha256: str
     name: str
     version: str
     kind: str
@@ -95,11 +97,25 @@ def folders(settings: Settings) -> tuple[Path, ...]:
     return (settings.storage.folder / "models", *SHIPPED)
 
 
+@contextmanager
+def _told() -> Iterator[None]:
+    """A folder or a file that the system does not let us read is told as such."""
+    try:
+        yield
+    except OSError as error:
+        raise SettingsError(
+            f"{error.filename} cannot be read: {error.strerror}", hint="let Genu's user read the models and their cards"
+        ) from error
+
+
+@_told()
 def names(within: Sequence[Path] = SHIPPED) -> list[str]:
     """The names of all cards."""
-    return sorted({path.stem for folder in within for path in folder.glob("*.toml")})
+    listed = (path for folder in within if folder.is_dir() for path in folder.iterdir())  # a glob hides what it may not
+    return sorted({path.stem for path in listed if path.suffix == ".toml"})
 
 
+@_told()
 def read_card(name: str, within: Sequence[Path] = SHIPPED) -> Card:
     """
     The card of that name: the stem of its file, which need not be the name of the model.
@@ -107,7 +123,8 @@ def read_card(name: str, within: Sequence[Path] = SHIPPED) -> Card:
     Raises
     ------
     SettingsError
-        If there is none or more than one, or it lacks something, or its model expects its knees prepared otherwise.
+        If there is none or more than one, or it cannot be read, lacks something or says it in another kind than it
+        has to be, or its model expects its knees prepared otherwise.
     """
     found = [path for folder in within if (path := folder / f"{name}.toml").is_file()]
     if not found:
@@ -125,11 +142,10 @@ def read_card(name: str, within: Sequence[Path] = SHIPPED) -> Card:
 
 def _card(path: Path) -> Card:
     try:
-        told = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        told = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not TOML: {error}", hint="mend the card, or remove it") from error
-    except OSError as error:
-        raise SettingsError(f"the card {path} cannot be read: {error.strerror}") from error
     if told["preparation"] != PREPARATION:
         raise SettingsError(
             f"{path} needs preparation {told['preparation']}, this Genu prepares by {PREPARATION}",
@@ -138,19 +154,34 @@ def _card(path: Path) -> Card:
     weights = told["weights"] if isinstance(told["weights"], list) else [told["weights"]]
     return Card(
         stem=path.stem,
-        name=told["name"],
-        version=told["version"],
-        kind=told["kind"],
-        architecture=told["architecture"],
-        engine=told["engine"],
-        input_size=told["input_size"],
-        weights=tuple(ModelFile(each["file"], each["sha256"], each.get("prefix", "")) for each in weights),
-        graph=ModelFile(told["graph"]["file"], told["graph"]["sha256"]),
+        sha256=hashlib.sha256(content).hexdigest(),
+        name=_said(told, "name", str),
+        version=_said(told, "version", str),
+        kind=_said(told, "kind", str),
+        architecture=_said(told, "architecture", str),
+        engine=_said(told, "engine", str),
+        input_size=_said(told, "input_size", int),
+        weights=tuple(_file(each) for each in weights),
+        graph=_file(told["graph"]),
         calibration=Calibration.told(told.get("calibration", {})),
-        heat_scale=told.get("heat_scale", 1.0),
-        thresholds=told.get("thresholds", {}),
+        heat_scale=number("heat_scale", told.get("heat_scale", 1.0), "above 0", lambda value: value > 0),
+        thresholds=_said(told, "thresholds", dict) if "thresholds" in told else {},
         told=told,
     )
+
+
+Kind = TypeVar("Kind", str, int, dict[str, float])
+
+
+def _said(told: dict[str, Any], key: str, kind: type[Kind]) -> Kind:
+    value = told[key]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"{key} = {value!r} is no {kind.__name__}")
+    return value
+
+
+def _file(told: dict[str, Any]) -> ModelFile:
+    return ModelFile(_said(told, "file", str), _said(told, "sha256", str), _said({"prefix": ""} | told, "prefix", str))
 
 
 def load(name: str, *, engine: str = "", threads: int = 0, within: Sequence[Path] = SHIPPED) -> Model:
@@ -201,6 +232,7 @@ def _torch(card: Card, home: Path, threads: int) -> Engine:
     return TorchEngine(card.architecture, weights, threads=threads)
 
 
+@_told()
 def verified(card: Card, engine: str = "", within: Sequence[Path] = SHIPPED) -> Path:
     """
     The folder that holds the model's files, each known to be the one that the card describes.

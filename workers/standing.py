@@ -1,6 +1,7 @@
 """Which model answers: the one that the settings name, else the one promoted last, else the one that is shipped."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,12 +10,19 @@ import numpy as np
 import structlog
 
 from node.errors import SettingsError, Transient
-from node.finding import ModelIdentity
-from node.ledger import Ledger
+from node.finding import Laterality, ModelIdentity
+from node.ledger import CardState, Ledger, ModelChange
 from node.settings import Settings
-from workers.registry import DEFAULT, FINDER, TELLER, Model, folders, load
+from workers.explain import explain
+from workers.grade import grade_crops
+from workers.knees import Knee
+from workers.prepare import Box
+from workers.registry import DEFAULT, FINDER, TELLER, Card, Model, folders, load
 
 log = structlog.get_logger()
+
+AGAIN_SECONDS = 30.0
+"""So long a model that could not be loaded is left alone: to try it costs the films beside it their time."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +30,12 @@ class Wanted:
     """
     The card that should answer, and whose word that is.
 
-    `model` is what was promoted: a card that says something else today does not answer in its name.
+    `state` is the card as it was promoted: one that says something else today does not answer in its name.
     """
 
     card: str
     source: str
-    model: ModelIdentity | None = None
+    state: CardState | None = None
 
 
 def wanted(settings: Settings, ledger: Ledger | None) -> Wanted:
@@ -37,7 +45,12 @@ def wanted(settings: Settings, ledger: Ledger | None) -> Wanted:
     change = ledger.standing() if ledger else None
     if change is None:
         return Wanted(DEFAULT, "shipped")
-    return Wanted(change.card, f"{change.what} by {change.by}", change.model)
+    return Wanted(change.card, f"{change.what} by {change.by}", state_of(change))
+
+
+def state_of(change: ModelChange) -> CardState:
+    """The card of a change as it was then."""
+    return CardState(change.card, change.card_sha256, change.model)
 
 
 @contextmanager
@@ -55,8 +68,14 @@ def wanted_of(settings: Settings) -> Wanted:
     """What should answer, asked from outside of the node."""
     if settings.work.model:
         return wanted(settings, None)
-    with existing_ledger(settings) as ledger:
-        return wanted(settings, ledger)
+    try:
+        with existing_ledger(settings) as ledger:
+            return wanted(settings, ledger)
+    except Transient as fault:
+        raise SettingsError(
+            f"the ledger that knows which model answers is away: {fault.what.partition(chr(10))[0]}",
+            hint="name a model with --model CARD, or pin one with [work] model",
+        ) from fault
 
 
 def take(asked: Wanted, settings: Settings) -> Model:
@@ -70,16 +89,27 @@ def take(asked: Wanted, settings: Settings) -> Model:
     """
     work = settings.work
     model = load(asked.card, engine=work.engine, threads=work.threads, within=folders(settings))
-    card, expected = model.card, asked.model
+    card = model.card
     if card.kind != "grader":
         raise SettingsError(f"the card {asked.card} is a {card.kind}: it gives no grades", hint="see `genu models`")
-    if expected and card.identity != expected:
+    change = changed(card, asked)
+    if change:
         raise SettingsError(
-            f"the card {asked.card} is {said(card.identity)} today, but {said(expected)} was {asked.source}",
+            f"the card {asked.card} {change}",
             hint=f"put the old card back, or `genu models promote {asked.card}` to let the new one answer",
         )
     _try(model)
     return model
+
+
+def changed(card: Card, asked: Wanted) -> str:
+    """What has become of the card since it was promoted; "" if nothing has, or it never was."""
+    then = asked.state
+    if then is None or card.sha256 == then.sha256:
+        return ""
+    if card.identity != then.model:
+        return f"is {said(card.identity)} today, but {said(then.model)} was {asked.source}"
+    return f"says something else today than when it was {asked.source}"
 
 
 def check(settings: Settings) -> str:
@@ -107,13 +137,17 @@ def said(model: ModelIdentity) -> str:
 
 
 def _try(model: Model) -> None:
-    size = model.card.input_size
+    """A blank knee goes the way of every knee: what is taken is known to grade and to explain."""
+    card = model.card
+    blank = np.zeros((card.input_size, card.input_size), np.float32)
+    knee = Knee(Box(0, 0, card.input_size, card.input_size), Laterality.UNKNOWN, "none", 1.0)
     try:
-        logits, maps = model.run(np.zeros((1, 3, size, size), np.float32))[:2]
+        (graded,) = grade_crops([blank], [knee], model)
+        explain(graded, card.heat_scale)
     except Exception as error:
-        raise SettingsError(f"the model {model.card.stem} fails on a blank knee: {type(error).__name__}") from error
-    if logits.shape != (1, 5) or maps.shape[:2] != (1, 5) or not np.isfinite(logits).all():
-        raise SettingsError(f"the model {model.card.stem} does not answer with five grades and their maps")
+        raise SettingsError(f"the model {card.stem} fails on a blank knee: {type(error).__name__}") from error
+    if graded.logits.shape != (5,) or len(graded.maps) != 5 or not np.isfinite(graded.probabilities).all():
+        raise SettingsError(f"the model {card.stem} does not answer with five grades and their maps")
 
 
 class Answering:
@@ -129,34 +163,48 @@ class Answering:
         self._lock = threading.Lock()
         self._taken = wanted(settings, ledger)
         self._refused: Wanted | None = None
+        self._tried = 0.0
         self._model = take(self._taken, settings)
         self.trouble = ""
 
     def model(self) -> Model:
-        """What answers now. Ask once for each radiograph: one model grades, explains and reports it."""
-        self.follow()
+        """
+        What answers now. Ask once for each radiograph: one model grades, explains and reports it.
+
+        While the heartbeat loads another, the film does not wait: the one that answered goes on.
+        """
+        if self._lock.acquire(blocking=False):
+            try:
+                self._follow(again=False)
+            finally:
+                self._lock.release()
         return self._model
 
-    def follow(self, *, again: bool = False) -> None:
-        """Take up what was promoted meanwhile; `again` tries once more what could not be loaded before."""
+    def follow(self) -> None:
+        """Take up what was promoted meanwhile, and now and then try once more what could not be loaded."""
         with self._lock:
-            try:
-                asked = wanted(self._settings, self._ledger)
-            except Transient as fault:
-                log.warning("standing_unknown", fault=str(fault))
-                return
-            if asked == self._taken:
-                self._refused, self.trouble = None, ""
-            elif asked != self._refused or again:
-                self._take(asked)
+            self._follow(again=time.monotonic() - self._tried >= AGAIN_SECONDS)
+
+    def _follow(self, *, again: bool) -> None:
+        try:
+            asked = wanted(self._settings, self._ledger)
+        except Transient as fault:
+            log.warning("standing_unknown", fault=str(fault))
+            return
+        if asked == self._taken:
+            self._refused, self.trouble = None, ""
+        elif asked != self._refused or again:
+            self._take(asked)
+            self._tried = time.monotonic()
 
     def _take(self, asked: Wanted) -> None:
         try:
             model = take(asked, self._settings)
-        except SettingsError as fault:
-            if str(fault) != self.trouble:
-                log.error("model_not_loaded", card=asked.card, goes_on=self._model.card.stem, fault=str(fault))
-            self._refused, self.trouble = asked, str(fault)
+        except Exception as fault:  # noqa: BLE001 - whatever is the matter with the new model, the old one goes on
+            why = str(fault) if isinstance(fault, SettingsError) else type(fault).__name__
+            if why != self.trouble:
+                log.error("model_not_loaded", card=asked.card, goes_on=self._model.card.stem, fault=why)
+            self._refused, self.trouble = asked, why
             return
         before, self._model = self._model.card.identity, model
         self._taken, self._refused, self.trouble = asked, None, ""

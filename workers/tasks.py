@@ -80,8 +80,14 @@ def read_and_analyse(entry: Entry, bench: Bench, grader: Model) -> tuple[Source,
 
 def hand_over(entry: Entry, source: Source, analysis: Analysis, bench: Bench, grader: Model) -> bool:
     """The answer is in the ledger, its objects wait for their destinations. False: the claim was lost meanwhile."""
-    uid, reading = entry.sop_instance_uid, analysis.reading
-    objects = fill_outbox(entry, source, analysis, bench.vault, grader.card.identity, bench.settings.work)
+    uid, reading, work = entry.sop_instance_uid, analysis.reading, bench.settings.work
+    # Pictures and reading have one name whoever writes them. A worker that slept until another took over must not
+    # put its own beside the other's answer. What remains: one that sleeps a whole lease between here and the last
+    # file; the ledger still refuses its answer, but its pictures lie there until the radiograph is graded again.
+    if not bench.ledger.renew(uid, bench.name, work.lease_seconds):
+        log.warning("claim_lost", sop_instance_uid=uid)
+        return False
+    objects = fill_outbox(entry, source, analysis, bench.vault, grader.card.identity, work)
     destinations = {each.name: each.objects for each in bench.settings.destination}
     stands = False
     if reading.outcome is Outcome.GRADED:

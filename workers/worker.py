@@ -71,7 +71,7 @@ def set_up(settings: Settings, name: str) -> Bench:
 def _beat(bench: Bench, done: threading.Event) -> None:
     while True:
         # A model that was promoted is loaded here, beside the work, so that hardly a film has to wait for it.
-        bench.answering.follow(again=True)
+        bench.answering.follow()
         with suppress(Transient):  # the ledger is away; the next beat tells that this worker still lives
             answering = bench.answering.told()
             bench.ledger.beat("work", bench.name, answering | bench.shadow.told(answering["card"]))

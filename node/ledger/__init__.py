@@ -5,6 +5,7 @@ from node.ledger.states import MOVES, State, check_move
 from node.ledger.words import (
     Answer,
     Beat,
+    CardState,
     Conflict,
     Delivery,
     Entry,
@@ -22,6 +23,7 @@ __all__ = [
     "MOVES",
     "Answer",
     "Beat",
+    "CardState",
     "Conflict",
     "Delivery",
     "Entry",

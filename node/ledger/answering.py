@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection, RowMapping
 from node.finding import ModelIdentity
 from node.ledger import tables
 from node.ledger.rows import hold, note, now
-from node.ledger.words import ChangeKind, ModelChange, Pair, ShadowReading
+from node.ledger.words import CardState, ChangeKind, ModelChange, Pair, ShadowReading
 
 _C, _S, _A = tables.model_change.c, tables.shadow.c, tables.answer.c
 
@@ -38,14 +38,12 @@ def before(history: Sequence[ModelChange]) -> ModelChange | None:
     return standing_[-2] if len(standing_) > 1 else None
 
 
-def promote(
-    connection: Connection, card: str, model: ModelIdentity, by: str, *, until_now: tuple[str, ModelIdentity]
-) -> None:
+def promote(connection: Connection, now: CardState, by: str, *, until_now: CardState) -> None:
     """The model answers from now on. Before the first promotion, what answered until now is written down as well."""
     _one_at_a_time(connection)
     if standing(connection) is None:
-        _write(connection, "shipped", *until_now, by="genu")
-    _write(connection, "promoted", card, model, by=by)
+        _write(connection, "shipped", until_now, by="genu")
+    _write(connection, "promoted", now, by=by)
 
 
 def roll_back(connection: Connection, to: ModelChange, by: str) -> bool:
@@ -53,7 +51,7 @@ def roll_back(connection: Connection, to: ModelChange, by: str) -> bool:
     _one_at_a_time(connection)
     if before(changes(connection)) != to:
         return False
-    _write(connection, "rolled back", to.card, to.model, by=by)
+    _write(connection, "rolled back", CardState(to.card, to.card_sha256, to.model), by=by)
     return True
 
 
@@ -63,9 +61,11 @@ def _one_at_a_time(connection: Connection) -> None:
         connection.execute(sa.text("LOCK TABLE model_change IN SHARE ROW EXCLUSIVE MODE"))
 
 
-def _write(connection: Connection, what: ChangeKind, card: str, model: ModelIdentity, *, by: str) -> None:
+def _write(connection: Connection, what: ChangeKind, answers: CardState, *, by: str) -> None:
+    model = answers.model
     told = {"name": model.name, "version": model.version, "sha256": model.sha256}
-    connection.execute(sa.insert(tables.model_change).values(at=now(), what=what, card=card, by=by, **told))
+    told |= {"card": answers.card, "card_sha256": answers.sha256}
+    connection.execute(sa.insert(tables.model_change).values(at=now(), what=what, by=by, **told))
 
 
 def _change(row: RowMapping) -> ModelChange:
@@ -73,6 +73,7 @@ def _change(row: RowMapping) -> ModelChange:
         at=row["at"],
         what=row["what"],
         card=row["card"],
+        card_sha256=row["card_sha256"],
         model=ModelIdentity(row["name"], row["version"], row["sha256"]),
         by=row["by"],
     )

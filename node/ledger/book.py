@@ -5,14 +5,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from node.finding import ModelIdentity
 from node.ledger import answering, claims, deliveries, keeping, tables, views
 from node.ledger.database import Database
 from node.ledger.group_commit import GroupCommit
 from node.ledger.looking import Looking
 from node.ledger.rows import hold, move, note
 from node.ledger.states import State
-from node.ledger.words import Entry, Kept, ModelChange, ResultObject, ShadowReading
+from node.ledger.words import CardState, Entry, Kept, ModelChange, ResultObject, ShadowReading
 from node.radiograph import Radiograph
 from node.reasons import reason
 
@@ -176,10 +175,10 @@ class Ledger(Looking):
 
     # Answering
 
-    def promote(self, card: str, model: ModelIdentity, by: str, *, until_now: tuple[str, ModelIdentity]) -> None:
-        """The model of that card answers from now on; `until_now` is the card and model that did before."""
+    def promote(self, now: CardState, by: str, *, until_now: CardState) -> None:
+        """The model of that card answers from now on; that of `until_now` did before."""
         with self._database.write() as connection:
-            answering.promote(connection, card, model, by, until_now=until_now)
+            answering.promote(connection, now, by, until_now=until_now)
 
     def roll_back(self, to: ModelChange, by: str) -> bool:
         """`to`, which answered before, does so again. False: somebody has changed it meanwhile."""

@@ -135,6 +135,7 @@ model_change = Table(
     Column("at", Instant, nullable=False),
     Column("what", String(16), nullable=False),
     Column("card", String(255), nullable=False),
+    Column("card_sha256", String(64), nullable=False),  # of its file's bytes: it holds more than the weights' hash
     Column("name", String(255), nullable=False),
     Column("version", String(255), nullable=False),
     Column("sha256", String(64), nullable=False),

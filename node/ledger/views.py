@@ -102,10 +102,11 @@ def answers(connection: Connection, uid: str) -> list[Answer]:
 
 
 def models(connection: Connection, said: sa.Table) -> list[ModelUse]:
-    """Who answered, or spoke in shadow: `said` is the table of either."""
+    """Who answered, or graded in shadow: `said` is the table of either. A shadow that failed said nothing."""
     who = (said.c.model_name, said.c.model_version, said.c.model_sha256)
     first, last = sa.func.min(said.c.at).label("first"), sa.func.max(said.c.at).label("last")
-    wanted = sa.select(*who, sa.func.count(), first, last).where(said.c.model_name.is_not(None)).group_by(*who)
+    wanted = sa.select(*who, sa.func.count(), first, last).where(said.c.model_name.is_not(None))
+    wanted = wanted.where(said.c.reading.is_not(None)).group_by(*who)
     return [ModelUse(*row) for row in connection.execute(wanted.order_by(last))]
 
 

@@ -106,6 +106,15 @@ class ModelUse:
 
 
 @dataclass(frozen=True)
+class CardState:
+    """A card as it was when its model was made to answer; the hash is that of its file, calibration and all."""
+
+    card: str
+    sha256: str
+    model: ModelIdentity
+
+
+@dataclass(frozen=True)
 class ModelChange:
     """
     From `at` on this model answers: it was promoted, or rolled back to.
@@ -116,6 +125,7 @@ class ModelChange:
     at: datetime
     what: ChangeKind
     card: str
+    card_sha256: str
     model: ModelIdentity
     by: str
 

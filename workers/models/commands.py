@@ -150,7 +150,7 @@ def promote(settings: Settings, card: str, by: str) -> None:
     """
     Let the model of CARD answer from now on; it is examined, loaded and tried first.
 
-    Running workers take it up with their next radiograph; one in hand is finished by the model that began it.
+    Running workers take it up as soon as they have loaded it; a film in hand is finished by the model that began it.
     What was answered before stays as it is.
 
     \b
@@ -160,9 +160,9 @@ def promote(settings: Settings, card: str, by: str) -> None:
 
     done = take_over(settings, card, by or _user())
     if done.before == done.now:
-        click.echo(f"{said(done.now)} answers already.")
+        click.echo(f"{said(done.now.model)} answers already.")
         return
-    click.echo(f"{said(done.before)} answered until now.\n{said(done.now)} answers from now on.")
+    click.echo(f"{said(done.before.model)} answered until now.\n{said(done.now.model)} answers from now on.")
 
 
 @models.command()
@@ -180,7 +180,7 @@ def rollback(settings: Settings, by: str) -> None:
     from workers.models.exchange import roll_back
 
     done = roll_back(settings, by or _user())
-    click.echo(f"{said(done.before)} answered until now.\n{said(done.now)} answers again.")
+    click.echo(f"{said(done.before.model)} answered until now.\n{said(done.now.model)} answers again.")
 
 
 @models.command()
@@ -203,6 +203,7 @@ def history(settings: Settings, as_json: bool) -> None:
                 "at": change.at.isoformat(timespec="seconds"),
                 "what": change.what,
                 "card": change.card,
+                "card_sha256": change.card_sha256,
                 **asdict(change.model),
                 "by": change.by,
             }

@@ -8,7 +8,14 @@ import numpy.typing as npt
 
 from node.finding import ModelIdentity
 from node.ledger import Pair
-from workers.training.figures import accuracy, confusion, mean_absolute_error, quadratic_weighted_kappa
+from workers.training.figures import (
+    accuracy,
+    confusion,
+    draws,
+    interval,
+    mean_absolute_error,
+    quadratic_weighted_kappa,
+)
 
 Grades = npt.NDArray[np.int64]
 
@@ -56,27 +63,20 @@ def on_knees(
     The interval is over `rounds` draws of whole patients, the same for both models: what one patient's
     knees have in common, and what is hard for both, does not blur the difference.
     """
-    names, owner = np.unique(patients, return_inverse=True)
-    knees_of = [np.flatnonzero(owner == number) for number in range(len(names))]
-    random = np.random.default_rng(seed)
-    draws = [
-        np.concatenate([knees_of[number] for number in random.integers(0, len(names), len(names))])
-        for _ in range(rounds)
-    ]
+    chosen = list(draws(patients, rounds, seed))
     told: dict[str, Any] = {
         "n": len(truth),
-        "patients": len(names),
+        "patients": len(set(patients)),
         "changed": int((first != second).sum()),
         "table": confusion(first, second).tolist(),
     }
     for name, figure in FIGURES.items():
         one, other = figure(truth, first), figure(truth, second)
-        apart = [figure(truth[drawn], second[drawn]) - figure(truth[drawn], first[drawn]) for drawn in draws]
-        low, high = np.percentile(apart, (2.5, 97.5))
+        apart = [figure(truth[drawn], second[drawn]) - figure(truth[drawn], first[drawn]) for drawn in chosen]
         told[name] = {
             "first": round(one, 4),
             "second": round(other, 4),
-            "difference": {"value": round(other - one, 4), "low": round(float(low), 4), "high": round(float(high), 4)},
+            "difference": interval(other - one, np.array(apart)),
         }
     return told
 

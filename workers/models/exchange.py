@@ -4,20 +4,20 @@ from dataclasses import dataclass
 
 from node.errors import GenuError
 from node.finding import ModelIdentity
-from node.ledger import Ledger
+from node.ledger import CardState, Ledger
 from node.ledger.answering import before
 from node.settings import Settings
 from workers.models.listing import readable
-from workers.registry import folders, read_card
-from workers.standing import Wanted, said, take, wanted
+from workers.registry import Card, folders, read_card
+from workers.standing import Wanted, said, state_of, take, wanted
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """Which model answered until now, and which does from now on; the same one if there was nothing to do."""
+    """Which card's model answered until now, and which does from now on; the same if there was nothing to do."""
 
-    before: ModelIdentity
-    now: ModelIdentity
+    before: CardState
+    now: CardState
 
 
 def promote(settings: Settings, card: str, by: str) -> Exchange:
@@ -30,17 +30,17 @@ def promote(settings: Settings, card: str, by: str) -> Exchange:
         If the settings pin a model, or this one cannot be used, is no grader, or would be taken for another.
     """
     _must_be_free(settings)
-    model = take(Wanted(card, "to be promoted"), settings).card.identity
-    _must_be_told_apart(settings, card, model)
+    now = _state(take(Wanted(card, "to be promoted"), settings).card)
+    _must_be_told_apart(settings, card, now.model)
     ledger = _opened(settings)
     try:
         asked = wanted(settings, ledger)
-        until_now = asked.model or read_card(asked.card, folders(settings)).identity
-        if (asked.card, until_now) != (card, model):
-            ledger.promote(card, model, by, until_now=(asked.card, until_now))
+        until_now = asked.state or _state(read_card(asked.card, folders(settings)))
+        if until_now != now:
+            ledger.promote(now, by, until_now=until_now)
     finally:
         ledger.close()
-    return Exchange(until_now, model)
+    return Exchange(until_now, now)
 
 
 def roll_back(settings: Settings, by: str) -> Exchange:
@@ -59,12 +59,16 @@ def roll_back(settings: Settings, by: str) -> Exchange:
         to = before(history)
         if to is None:
             raise GenuError("no other model answered before this one", hint="`genu models history` shows all changes")
-        take(Wanted(to.card, "answering before", to.model), settings)
+        take(Wanted(to.card, "answering before", state_of(to)), settings)
         if not ledger.roll_back(to, by):
             raise GenuError("somebody has changed the model meanwhile", hint="look at `genu models history`")
     finally:
         ledger.close()
-    return Exchange(history[-1].model, to.model)
+    return Exchange(state_of(history[-1]), state_of(to))
+
+
+def _state(card: Card) -> CardState:
+    return CardState(card.stem, card.sha256, card.identity)
 
 
 def _must_be_free(settings: Settings) -> None:

@@ -11,7 +11,7 @@ from node.errors import SettingsError
 from node.ledger import Ledger, ModelUse
 from node.settings import Settings
 from workers.registry import FINDER, TELLER, Card, folders, names, read_card, verified
-from workers.standing import existing_ledger, said, wanted
+from workers.standing import changed, existing_ledger, wanted
 
 Figure = Mapping[str, float]
 """A figure of a card: value, low, high."""
@@ -58,8 +58,9 @@ def listed(settings: Settings) -> list[Listed]:
             told.append(Listed(stem, "unusable", str(error)))
             continue
         fault = _fault(card, settings)
-        if role == "answers" and asked.model and asked.model != card.identity:
-            fault = fault or f"it is {said(card.identity)} today, but {said(asked.model)} was {asked.source}"
+        change = changed(card, asked) if role == "answers" else ""
+        if change:
+            fault = fault or f"it {change}"
         told.append(_listed(card, "unusable" if fault else role, fault, answers, shadows))
     return told
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 from pydicom import Dataset
 
-from node.errors import SettingsError
 from node.finding import Laterality
 from node.settings import Settings
 from workers.grade import Graded, grade_crops
@@ -13,7 +12,8 @@ from workers.knees import Knee, tell_sides
 from workers.prepare import Box, Grey, crop
 from workers.read import Film
 from workers.read.spacing import UNKNOWN
-from workers.registry import Model, folders, load
+from workers.registry import Model
+from workers.standing import Wanted, take
 from workers.training.knees import LabelledKnee
 
 BATCH = 16
@@ -21,11 +21,9 @@ BATCH = 16
 
 
 def grader_of(name: str, settings: Settings, *, engine: str = "") -> Model:
-    """The model of that name, loaded; raises SettingsError if it is none that grades."""
-    loaded = load(name, engine=engine, threads=settings.work.threads, within=folders(settings))
-    if loaded.card.kind != "grader":
-        raise SettingsError(f"{name} is no grader but a {loaded.card.kind}", hint="name the card of a grader")
-    return loaded
+    """The model of that card, taken as a worker takes it; raises SettingsError if it could not answer there."""
+    work = settings.work.model_copy(update={"engine": engine or settings.work.engine})
+    return take(Wanted(name, "to be judged"), settings.model_copy(update={"work": work}))
 
 
 def as_film(knee: LabelledKnee) -> Film:

@@ -26,6 +26,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("card", sa.String(255), nullable=False),
+        sa.Column("card_sha256", sa.String(64), nullable=False),
         sa.Column("name", sa.String(255), nullable=False),
         sa.Column("version", sa.String(255), nullable=False),
         sa.Column("sha256", sa.String(64), nullable=False),
