@@ -19,7 +19,7 @@ from workers.report.colours import Bytes
 from workers.report.draw import CONTOURS, DIMMED
 from workers.report.view import cut, spread, under_heat, with_contours
 from workers.training import stress
-from workers.training.evaluate import Judgement, rows_of, with_range
+from workers.training.evaluate import FLATTERED, Judgement, rows_of, with_range
 from workers.training.plots import plots_of
 from workers.training.served import as_film
 
@@ -53,6 +53,7 @@ def write(judged: Judgement, path: Path) -> None:
         told=judged.model.card.told,
         files=(*judged.model.card.weights, judged.model.card.graph),
         figures=judged.figures,
+        flattered=FLATTERED,
         rows=[(name, with_range(figure)) for name, figure in rows_of(judged.figures)],
         patients=len({knee.patient for knee in judged.knees}),
         plots={name: Markup(svg) for name, svg in plots_of(judged).items()},  # noqa: S704 drawn here
