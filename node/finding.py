@@ -126,6 +126,19 @@ class Finding:
     """True if no cell of the grade's map speaks for it: there is nothing to show."""
     certainty: Certainty | None = None
     """None where there is no grade, and in answers of before there was such a thing."""
+    side_evidence: tuple[tuple[str, str], ...] = ()
+    """What each witness says of the side, "R" or "L", the strongest first."""
+    tilt: float | None = None
+    """How far the plateau is turned on the film, in degrees, clockwise."""
+    landmarks: tuple[tuple[float, float], ...] | None = None
+    """Nine points along the tibial plateau and seven along the condyles, x and y, each from the image's left."""
+
+    @property
+    def side_agreement(self) -> str:
+        """Whether the witnesses of the side agree: "agreed", "conflict", "single" for one alone, "none"."""
+        if len({says for _, says in self.side_evidence}) > 1:
+            return "conflict"
+        return {0: "none", 1: "single"}.get(len(self.side_evidence), "agreed")
 
     @property
     def confidence(self) -> float | None:
@@ -151,6 +164,10 @@ class Finding:
             "certainty": self.certainty.as_json() if self.certainty else None,
             "reason": reason_as_json(self.reason),
             "empty_map": self.empty_map,
+            "laterality_evidence": [{"witness": witness, "says": says} for witness, says in self.side_evidence],
+            "laterality_agreement": self.side_agreement,
+            "tilt": None if self.tilt is None else round(self.tilt, 1),
+            "landmarks": self.landmarks and [[round(x, 1), round(y, 1)] for x, y in self.landmarks],
         }
 
     @classmethod
@@ -164,6 +181,9 @@ class Finding:
             reason=reason(told["reason"]["code"]) if told.get("reason") else None,
             empty_map=told.get("empty_map", False),
             certainty=Certainty.from_json(told["certainty"]) if told.get("certainty") else None,
+            side_evidence=tuple((each["witness"], each["says"]) for each in told.get("laterality_evidence", ())),
+            tilt=told.get("tilt"),
+            landmarks=tuple((x, y) for x, y in told["landmarks"]) if told.get("landmarks") else None,
         )
 
 

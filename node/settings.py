@@ -91,6 +91,10 @@ class Work(Section):
     max_megapixels: float = Field(120, gt=0, description="Largest image that is read.")
     grade_for_processing: bool = Field(False, description="Grade raw detector data too (not advised).")
     report_refusals: bool = Field(True, description="Send a Structured Report that says why there is no grade.")
+    youngest: int = Field(18, ge=0, le=120, description="Patients younger than so many years are not graded.")
+    side_conflict: Literal["flag", "refuse"] = Field(
+        "flag", description="What becomes of a knee whose header and image say different sides."
+    )
     sr_class: Literal["comprehensive", "comprehensive-3d"] = Field(
         "comprehensive", description="SOP class of the report; comprehensive-3d where IHE AIR is asked for."
     )

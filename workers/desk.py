@@ -14,8 +14,9 @@ from node.errors import Permanent, Ungradable
 from node.finding import Finding, Laterality, Outcome, reason_as_json
 from node.settings import Settings
 from workers.analysis import Analysis, analyse, refused
+from workers.eyes import open_eyes
 from workers.read import Film, Reader, read_picture
-from workers.registry import FINDER, TELLER, folders, load
+from workers.registry import folders
 from workers.report import report
 from workers.standing import Wanted, take, wanted_of
 
@@ -32,8 +33,7 @@ class Desk:
         self._out = out
         self._side = side
         engine, threads, within = self._work.engine, self._work.threads, folders(settings)
-        self._finder = load(FINDER, engine=engine, threads=threads, within=within)
-        self._teller = load(TELLER, engine=engine, threads=threads, within=within)
+        self._eyes = open_eyes(engine=engine, threads=threads, within=within)
         asked = Wanted(model, "--model") if model else wanted_of(settings)
         self._grader = take(asked, settings)
         self._reader = Reader.within(self._work)
@@ -80,7 +80,7 @@ class Desk:
         else:
             film = self._reader.film(file)
             uid = str(film.header.get("SOPInstanceUID", ""))
-        analysis = analyse(uid, film, finder=self._finder, teller=self._teller, grader=self._grader)
+        analysis = analyse(uid, film, eyes=self._eyes, grader=self._grader, work=self._work)
         return analysis.film or film, analysis
 
     def _write(self, file: Path, film: Film, analysis: Analysis) -> list[Path]:

@@ -1,8 +1,7 @@
 """
 Where the knee joints are on a film, which side each is, and how that is known; or why there is none to grade.
 
-First edition: the finder knows upright AP and PA knees, one or two on a film or a tight crop of one. What
-is not told by the header, by a bilateral film's order or by the image (upright.py) stays unknown.
+What is not told by the header, by a bilateral film's order or by the image (upright.py) stays unknown.
 """
 
 from collections.abc import Sequence
@@ -32,12 +31,25 @@ TIGHT = 0.5
 
 @dataclass(frozen=True)
 class Knee:
-    """One joint: a square box in pixels of the stored image, its side, what told the side, how sure the finder is."""
+    """
+    One joint: a square box in pixels of the stored image, its side, what told the side, how sure the finder is.
+
+    `tilt` is the plateau's turn on the film in degrees, clockwise; `points` are its landmarks (workers.look), None
+    before anybody looked. `evidence` is what each witness says of the side ("R" or "L"), the strongest first.
+    """
 
     box: Box
     laterality: Laterality
     laterality_source: str
     confidence: float
+    tilt: float = 0.0
+    points: npt.NDArray[np.float32] | None = None
+    evidence: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def side_conflict(self) -> bool:
+        """Whether what was stated of the side and what the image shows differ."""
+        return len({says for _, says in self.evidence}) > 1
 
 
 Found = Sequence[tuple[Box, float]]

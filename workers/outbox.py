@@ -42,7 +42,8 @@ def fill_outbox(
     if source.film is not None:
         vault.write_result(uid, "film.png", film_png(source.film))
         for number, (box, heat_map) in enumerate(_drawn(analysis), start=1):
-            vault.write_result(uid, f"heat-{number}.png", overlay_png(source.film, box, heat_map))
+            if heat_map is not None:  # a knee that was refused has none
+                vault.write_result(uid, f"heat-{number}.png", overlay_png(source.film, box, heat_map))
     if reading.outcome is not Outcome.GRADED and not work.report_refusals:
         return []
     sr_class, made_at = work.sr_class, entry.received_at
@@ -53,7 +54,7 @@ def fill_outbox(
     return [_keep(uid, each, vault) for each in made]
 
 
-def _drawn(analysis: Analysis) -> Sequence[tuple[Box, HeatMap]]:
+def _drawn(analysis: Analysis) -> Sequence[tuple[Box, HeatMap | None]]:
     boxes = [Box(*knee.box) for knee in analysis.reading.knees]
     return list(zip(boxes, analysis.heat_maps, strict=True))
 

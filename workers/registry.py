@@ -28,6 +28,8 @@ SHIPPED = (CARDS, WEIGHTS)
 
 FINDER = "finder"
 """The card of the network that finds the joints."""
+LOOKER = "look"
+"""The card of the network that looks at each joint."""
 TELLER = "upright"
 """The card of the network that tells how a joint hangs."""
 

@@ -17,7 +17,7 @@ from workers.explain import explain
 from workers.grade import grade_crops
 from workers.knees import Knee
 from workers.prepare import Box
-from workers.registry import DEFAULT, FINDER, TELLER, Card, Model, folders, load
+from workers.registry import DEFAULT, FINDER, LOOKER, TELLER, Card, Model, folders, load
 
 log = structlog.get_logger()
 
@@ -115,11 +115,13 @@ def changed(card: Card, asked: Wanted) -> str:
 def check(settings: Settings) -> str:
     """What `genu check` says of the models; raises what keeps a worker, or the model in shadow, from its work."""
     work, asked = settings.work, wanted_of(settings)
-    finder, teller = (
-        load(name, engine=work.engine, threads=work.threads, within=folders(settings)) for name in (FINDER, TELLER)
+    finder, looker, teller = (
+        load(name, engine=work.engine, threads=work.threads, within=folders(settings))
+        for name in (FINDER, LOOKER, TELLER)
     )
     answering = take(asked, settings)
-    told = f"{_on(finder)} finds, {_on(teller)} tells how they hang, {_on(answering)} answers ({asked.source})"
+    told = f"{_on(finder)} finds, {_on(looker)} looks at each, {_on(teller)} tells how they hang, "
+    told += f"{_on(answering)} answers ({asked.source})"
     if not work.shadow:
         return told
     if work.shadow == asked.card:

@@ -18,6 +18,7 @@ from node.ledger import Entry, Ledger
 from node.settings import Settings
 from node.vault import Vault
 from workers.analysis import Analysis, analyse, refused
+from workers.eyes import Eyes
 from workers.outbox import Source, fill_outbox
 from workers.read import Film, Reader
 from workers.registry import Model
@@ -36,8 +37,7 @@ class Bench:
     vault: Vault
     ledger: Ledger
     reader: Reader
-    finder: Model
-    teller: Model
+    eyes: Eyes
     answering: Answering
     shadow: Shadow
 
@@ -74,7 +74,7 @@ def read_and_analyse(entry: Entry, bench: Bench, grader: Model) -> tuple[Source,
         film = bench.reader.film(path)
     except Ungradable as refusal:
         return Source(header=header_of(path, bench.reader)), refused(uid, refusal)
-    analysis = analyse(uid, film, finder=bench.finder, teller=bench.teller, grader=grader)
+    analysis = analyse(uid, film, eyes=bench.eyes, grader=grader, work=bench.settings.work)
     return Source(film.header, analysis.film), analysis
 
 

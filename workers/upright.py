@@ -45,18 +45,27 @@ def positive(film: Film, joints: Sequence[Box], teller: Model) -> Film:
 
 
 def with_sides(knees: Sequence[Knee], film: Film, teller: Model) -> list[Knee]:
-    """The knees, those of unknown side with the side that the image tells if it tells one clearly."""
-    if all(knee.laterality is not Laterality.UNKNOWN for knee in knees):
-        return list(knees)
+    """
+    The knees with what was stated and what the image says of their sides.
+
+    The image speaks where it tells a side clearly; of an unknown side it decides. Against a header it does not: a
+    mirrored film looks just like the other knee. Then both stand in the evidence, and that is a conflict.
+    """
     mirrored = -1 if is_mirrored(film.header) else 1
     told = mirrored * hang(film.pixels, [knee.box for knee in knees], teller)[:, LEFT]
     return [_sided(knee, float(left), teller.card.thresholds["side"]) for knee, left in zip(knees, told, strict=True)]
 
 
 def _sided(knee: Knee, left: float, limit: float) -> Knee:
-    if knee.laterality is not Laterality.UNKNOWN or abs(left) < limit:
-        return knee
-    return replace(knee, laterality=Laterality.LEFT if left > 0 else Laterality.RIGHT, laterality_source="image")
+    stated = knee.laterality is not Laterality.UNKNOWN
+    evidence = [(knee.laterality_source, knee.laterality.value)] if stated else []
+    if abs(left) < limit:
+        return replace(knee, evidence=tuple(evidence))
+    seen = Laterality.LEFT if left > 0 else Laterality.RIGHT
+    evidence.append(("image", seen.value))
+    if stated:
+        return replace(knee, evidence=tuple(evidence))
+    return replace(knee, laterality=seen, laterality_source="image", evidence=tuple(evidence))
 
 
 def _negative(film: Film) -> Grey:

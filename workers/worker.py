@@ -14,8 +14,9 @@ from node.ledger import Ledger
 from node.logs import configure
 from node.settings import Settings
 from node.vault import Vault
+from workers.eyes import open_eyes
 from workers.read import Reader
-from workers.registry import FINDER, TELLER, folders, load
+from workers.registry import folders
 from workers.shadow import Shadow
 from workers.standing import Answering
 from workers.tasks import Bench, grade, worker_name
@@ -61,8 +62,7 @@ def set_up(settings: Settings, name: str) -> Bench:
         vault=Vault(settings.storage.folder),
         ledger=ledger,
         reader=Reader.within(work),
-        finder=load(FINDER, engine=work.engine, threads=work.threads, within=folders(settings)),
-        teller=load(TELLER, engine=work.engine, threads=work.threads, within=folders(settings)),
+        eyes=open_eyes(engine=work.engine, threads=work.threads, within=folders(settings)),
         answering=Answering(settings, ledger),
         shadow=Shadow(settings, ledger, name),
     )

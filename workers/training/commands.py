@@ -22,6 +22,8 @@ data_option = click.option(
 @click.option("--model", default="", help="Card of the model to judge; default: the one that answers.")
 @click.option("--engine", default="", help="openvino or torch; default: the card's.")
 @click.option("--stress", is_flag=True, help="Also judge on the same knees shifted, turned, inverted and so on.")
+@click.option("--films", is_flag=True, help="Judge on whole films, composed of the knees, instead.")
+@click.option("--count", default=500, show_default=True, type=click.IntRange(1), help="With --films: how many.")
 @click.option(
     "--report", type=click.Path(dir_okay=False, path_type=Path), help="Also write the model's page, one HTML file."
 )
@@ -34,6 +36,8 @@ def evaluate(
     model: str,
     engine: str,
     stress: bool,
+    films: bool,
+    count: int,
     report: Path | None,
     as_json: bool,
 ) -> None:
@@ -46,6 +50,9 @@ def evaluate(
     what the model is for, its data, its figures as plots, and knees that it got wrong. The page holds
     pictures of the knees but neither file names nor patients.
 
+    --films composes whole films of the knees, by a fixed seed: one knee or both, standing legs, collimated, turned,
+    marked; and tells how many joints are found, how well they are framed, and how often the grade is that of the crop.
+
     \b
     Example: genu evaluate --data knees --stress --report model.html
     """
@@ -54,6 +61,13 @@ def evaluate(
     from workers.training import stress as stressing
     from workers.training.served import grader_of
 
+    if films:
+        from workers.training import whole_films
+
+        grader = grader_of(model or wanted_of(settings).card, settings, engine=engine)
+        figures = whole_films.judge_films(grader, data, split, settings, count)
+        click.echo(json.dumps(figures) if as_json else whole_films.say(figures))
+        return
     if report:  # what the page needs is there now, or there is no page in the end
         from workers.training import page
 

@@ -23,16 +23,16 @@ from rich.progress import track
 from node.errors import Permanent, SettingsError, Ungradable
 from node.finding import Laterality
 from node.settings import Settings
+from workers.eyes import open_eyes, see
 from workers.grade import grade
-from workers.knees import Knee, find_knees
+from workers.knees import Knee
 from workers.read import Reader
-from workers.registry import FINDER, TELLER, Card, Model, folders, load, names, read_card
+from workers.registry import Card, Model, folders, names, read_card
 from workers.training.calibrate import FOLDS, Logits, calibrated, cross_fitted, too_few
 from workers.training.evaluate import graded_by, with_range
 from workers.training.figures import Said, known, with_intervals
 from workers.training.knees import LabelledKnee, LabelsError, read_labels, splits_of, truth_of
 from workers.training.served import grader_of
-from workers.upright import with_bright_bones, with_sides
 
 LEAST_KNEES, LEAST_PATIENTS = 100, 50
 """With fewer, one temperature and five thresholds would follow chance: a coverage is known to 6 points at best."""
@@ -154,21 +154,21 @@ def _on_films(
 ) -> Iterator[tuple[LabelledKnee, Logits | str]]:
     """For each knee on a film its logits (5,), or why it has none."""
     work = settings.work
-    finder, teller = (
-        load(name, engine=work.engine, threads=work.threads, within=folders(settings)) for name in (FINDER, TELLER)
-    )
+    eyes = open_eyes(engine=work.engine, threads=work.threads, within=folders(settings))
     reader = Reader.within(work)
     try:
         for path, knees in track(films.items(), "Films", transient=True, console=Console(stderr=True)):
             try:
-                film, joints = with_bright_bones(reader.film(path), finder, teller)
-                found = with_sides(find_knees(film, finder, joints), film, teller)
+                seen = see(reader.film(path), eyes, work)
             except (Ungradable, Permanent) as refusal:
                 yield from ((knee, str(refusal)) for knee in knees)
                 continue
             for knee in knees:
-                joint = the_one(knee, knees, found)
-                yield knee, grade(film.pixels, [joint], grader)[0].logits if joint else "this knee is not on the film"
+                joint = the_one(knee, knees, seen.gradable)
+                yield (
+                    knee,
+                    grade(seen.film.pixels, [joint], grader)[0].logits if joint else "this knee is not on the film",
+                )
     finally:
         reader.close()
 

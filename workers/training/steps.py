@@ -65,7 +65,7 @@ def step_once(
 
 
 @torch.no_grad()
-def average(averaged: Grader, network: Grader, keep: float) -> None:
+def average(averaged: nn.Module, network: nn.Module, keep: float) -> None:
     """Exponential moving average of weights and batch statistics (Polyak & Juditsky 1992)."""
     for mean, now in zip(averaged.state_dict().values(), network.state_dict().values(), strict=True):
         mean.lerp_(now, 1 - keep) if mean.is_floating_point() else mean.copy_(now)

@@ -1,6 +1,7 @@
 """`genu train`: from a folder of labelled knees to weights, a graph and a finished card, by the card's own recipe."""
 
 import importlib
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,13 +17,14 @@ from node.errors import SettingsError
 from workers.networks import Ensemble, Grader, build, start_from_imagenet, trunk_of
 from workers.prepare import PREPARATION
 from workers.registry import CARDS, load
-from workers.training import fit_finder, fit_upright
+from workers.training import fit_joints, fit_upright
 from workers.training.calibrate import calibrated, cross_fitted, heat_scale
 from workers.training.evaluate import answers
 from workers.training.export import export, export_graph, named, save
 from workers.training.figures import known, with_intervals
 from workers.training.fit import Progress as Standing
 from workers.training.fit import Recipe, fit
+from workers.training.joint_films import read_landmarks
 from workers.training.knees import LabelledKnee, grade_counts, read_labels, truth_of
 from workers.training.plots import training_log
 
@@ -34,8 +36,8 @@ def train(card: str, data: Path, out: Path) -> None:
     told = parse((CARDS / f"{card}.toml").read_text(encoding="utf-8"))
     train_part, val_part = read_labels(data, "train"), read_labels(data, "val")
     console.print(f"train: {len(train_part)} knees, KL 0 to 4: {grade_counts(train_part)}; val: {len(val_part)}")
-    if told["kind"] == "finder":
-        _finder(card, told, train_part, val_part, out)
+    if told["kind"] in ("finder", "look"):
+        _joints(card, told, train_part, val_part, read_landmarks(data / "landmarks.csv"), out)
     elif told["kind"] == "upright":
         _upright(card, told, train_part, val_part, out)
     elif "members" in told["training"]:
@@ -144,8 +146,17 @@ def _judge(name: str, told: Any, val: list[LabelledKnee], out: Path) -> None:
     told["metrics"] = {"val": known(with_intervals(truth, said, patients))}
 
 
-def _finder(name: str, told: Any, train: list[LabelledKnee], val: list[LabelledKnee], out: Path) -> None:
-    recipe = fit_finder.FinderRecipe(**told["training"])
+def _joints(
+    name: str,
+    told: Any,
+    train: list[LabelledKnee],
+    val: list[LabelledKnee],
+    landmarks: dict[str, Any],
+    out: Path,
+) -> None:
+    """Finder and look are trained together; the one that was asked for is exported."""
+    given = {key: value for key, value in told["training"].items() if key != "command"}
+    recipe = fit_joints.JointRecipe(**given, processes=max(1, (os.cpu_count() or 2) - 1))
     with _bar() as bar:
         task = bar.add_task("training", total=recipe.steps)
 
@@ -154,8 +165,9 @@ def _finder(name: str, told: Any, train: list[LabelledKnee], val: list[LabelledK
             if figures:
                 console.print(f"step {step}: {figures}")
 
-        network = fit_finder.fit_finder(recipe, train, val, out, watch=watch)
-    size = int(told["input_size"])
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        pair = fit_joints.fit_joints(recipe, train, val, landmarks, out, watch=watch, device=device)
+    network, size = pair.finder if name == "finder" else pair.look, int(told["input_size"])
     written = export(network, torch.zeros(1, 1, size, size), out, name)
     told["weights"], told["graph"] = written["weights"], written["graph"]
     told["preparation"] = PREPARATION

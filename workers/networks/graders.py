@@ -9,12 +9,13 @@ Localization"): logit_c = mean over the cells of map_c + bias_c, and Grad-CAM is
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from workers.networks.layers import InvertedResidual, convolution
 
 GRADES = 5
 
@@ -38,40 +39,6 @@ class Grader(nn.Module):
         features = self.features(images)
         logits = self.head(self.dropout(features.mean((2, 3))))
         return logits, functional.conv2d(features, self.head.weight[:, :, None, None])
-
-
-class InvertedResidual(nn.Module):
-    """Expand, filter each channel, project (Sandler et al. 2018), without squeeze-and-excitation."""
-
-    def __init__(self, inside: int, outside: int, expand: int, kernel: int, stride: int, trailing: bool) -> None:
-        super().__init__()
-        middle = inside * expand
-        self.expand = convolution(inside, middle, 1) if expand > 1 else nn.Identity()
-        self.filter = convolution(middle, middle, kernel, stride, groups=middle, trailing=trailing)
-        self.project = convolution(middle, outside, 1, act=False)
-        self.skip = stride == 1 and inside == outside
-
-    def forward(self, images: Tensor) -> Tensor:
-        out: Tensor = self.project(self.filter(self.expand(images)))
-        return out + images if self.skip else out
-
-
-def convolution(
-    inside: int, outside: int, kernel: int, stride: int = 1, groups: int = 1, act: bool = True, trailing: bool = False
-) -> nn.Sequential:
-    """
-    A convolution with batch normalisation, and ReLU6 unless `act` is false.
-
-    With stride 2 the window cannot lie in the middle of the two pixels that it stands for: it lies half
-    a pixel before it (padding on both sides) or half a pixel behind it (`trailing`, padding at the end).
-    """
-    pad = kernel // 2
-    layers: list[nn.Module] = [nn.ZeroPad2d((pad - 1, pad, pad - 1, pad))] if trailing else []
-    layers += [
-        nn.Conv2d(inside, outside, kernel, stride, 0 if trailing else pad, groups=groups, bias=False),
-        nn.BatchNorm2d(outside, eps=1e-3, momentum=0.01),
-    ]
-    return nn.Sequential(*layers, *([nn.ReLU6()] if act else []))
 
 
 LITE_STAGES = (
@@ -166,101 +133,6 @@ def refine(network: Grader) -> Grader:
     return network
 
 
-class JointFinder(nn.Module):
-    """
-    Where on a whole film the knee joints are: a heat map of centres, and at each centre a size and a shift.
-
-    (n, 1, 256, 256) to (n, 4, 32, 32): logit of a centre, log of the box's side in cells, and how far the
-    centre lies right of and below the middle of its cell (Zhou et al. 2019, "Objects as Points").
-    """
-
-    def __init__(self, width: int = 64) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(
-            convolution(1, 16, 3, 2), convolution(16, 32, 3, 2), convolution(32, 32, 3), convolution(32, width, 3, 2)
-        )
-        # Growing dilation lets every cell see the whole film: a knee is told from a look-alike by its leg.
-        self.blocks = nn.ModuleList(DilatedBlock(width, dilation) for dilation in (1, 2, 4, 8, 2, 1))
-        self.head = nn.Conv2d(width, 4, 1)
-        bias = self.head.bias
-        assert bias is not None
-        nn.init.constant_(bias, 0.0)
-        with torch.no_grad():
-            bias[0] = -4.0  # centres are rare
-
-    def forward(self, films: Tensor) -> tuple[Tensor]:
-        out = self.stem(films)
-        for block in self.blocks:
-            out = block(out)
-        return (self.head(out),)
-
-
-class DilatedBlock(nn.Module):
-    """A residual 3 x 3 convolution whose taps lie `dilation` cells apart, with the film's mean mixed in."""
-
-    def __init__(self, width: int, dilation: int) -> None:
-        super().__init__()
-        self.filter = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation, bias=False)
-        self.norm = nn.BatchNorm2d(width)
-        self.whole = nn.Linear(width, width)
-
-    def forward(self, images: Tensor) -> Tensor:
-        whole = self.whole(images.mean((2, 3)))[:, :, None, None]
-        return images + functional.relu(self.norm(self.filter(images)) + whole)
-
-
-class UprightTeller(nn.Module):
-    """
-    How a crop of one joint hangs: (n, 1, 96, 96) to logits (n, 2), that its bones are dark and that it is a left knee.
-
-    The fibula is lateral, so a small network sees the side; bones are brighter than what surrounds them.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        widths = (1, 24, 48, 96, 128)
-        self.trunk = nn.Sequential(*(convolution(inside, outside, 3, 2) for inside, outside in pairwise(widths)))
-        self.head = nn.Linear(widths[-1], 2)
-
-    def forward(self, knees: Tensor) -> tuple[Tensor]:
-        return (self.head(self.trunk(knees).mean((2, 3))),)
-
-
-GRADERS: Mapping[str, Callable[[], Grader]] = {
-    "efficientnet_lite0": efficientnet_lite,
-    "efficientnet_lite1": partial(efficientnet_lite, depth=1.1),
-    "efficientnet_lite2": partial(efficientnet_lite, width=1.1, depth=1.2),
-    "densenet121": densenet121,
-}
-OTHERS: Mapping[str, Callable[[], nn.Module]] = {"joint_finder": JointFinder, "upright_teller": UprightTeller}
-
-FINE, BOTH = " fine", " from both sides"
-"""Behind a grader's name: its map has cells of 16 pixels, not 32. Behind all: each sees every knee mirrored too."""
-
-
-def build(architecture: str) -> nn.Module:
-    """
-    The network that a card's `architecture` names.
-
-    "efficientnet_lite2" is a grader alone; "efficientnet_lite1 fine + efficientnet_lite2 fine from both sides" are
-    two that answer as one. Raises KeyError for a name that there is not.
-    """
-    if architecture in OTHERS:
-        return OTHERS[architecture]()
-    if not architecture.endswith(BOTH):
-        return _member(architecture)
-    return Ensemble([_member(name) for name in architecture.removesuffix(BOTH).split(" + ")])
-
-
-def trunk_of(architecture: str) -> str:
-    """The grader that is trained for an architecture of one member: how it is asked does not change its weights."""
-    return architecture.removesuffix(BOTH).removesuffix(FINE)
-
-
-def _member(name: str) -> Grader:
-    return refine(GRADERS[name.removesuffix(FINE)]()) if name.endswith(FINE) else GRADERS[name]()
-
-
 def start_from_imagenet(network: Grader, state: Path) -> None:
     """
     Fill an EfficientNet-Lite trunk from a state dict trained on ImageNet, its classifier left out.
@@ -273,3 +145,11 @@ def start_from_imagenet(network: Grader, state: Path) -> None:
     if [value.shape for value in ours.values()] != [value.shape for value in theirs]:
         raise ValueError(f"{state} does not hold the weights of this trunk")
     network.trunk.load_state_dict(dict(zip(ours, theirs, strict=True)))
+
+
+GRADERS: Mapping[str, Callable[[], Grader]] = {
+    "efficientnet_lite0": efficientnet_lite,
+    "efficientnet_lite1": partial(efficientnet_lite, depth=1.1),
+    "efficientnet_lite2": partial(efficientnet_lite, width=1.1, depth=1.2),
+    "densenet121": densenet121,
+}

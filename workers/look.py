@@ -1,0 +1,91 @@
+"""
+A closer look at each joint that the finder found: what it is, where its box lies, where its bones meet.
+
+The finder sees the whole film small. The look sees one joint and a little around it, large enough to tell a
+prosthesis, a cast or another view from a knee, and to place sixteen landmarks along plateau and condyles.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from workers.prepare import Box, Grey, crop, stretch
+
+if TYPE_CHECKING:
+    from workers.registry import Model
+
+WIDE = 1.6
+"""The view's side in sides of the box."""
+
+KNEE, REPLACED, PARTLY_REPLACED, METAL, CAST, LATERAL, SKYLINE, OTHER = range(8)
+"""What the look tells apart; the order is that of its answers."""
+
+KINDS = ("knee", "total replacement", "part replacement", "metal", "cast", "lateral", "skyline", "other")
+
+Points = npt.NDArray[np.float32]
+"""Landmarks, (16, 2) x and y in pixels: T0..T8 along the tibial plateau, F0..F6 along the condyles, left to right."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """
+    What a closer look says of a joint.
+
+    `kinds` (8,) are the chances of KINDS; `points` lie on the film, `spread` (16,) is how far each may be off, in
+    sides of the box.
+    """
+
+    box: Box
+    kinds: npt.NDArray[np.float32]
+    points: Points
+    spread: npt.NDArray[np.float32]
+
+    @property
+    def tilt(self) -> float:
+        """How far the plateau is turned on the film, in degrees, clockwise."""
+        across = self.points[[0, 1, 2, 6, 7, 8]]
+        slope = np.polyfit(across[:, 0], across[:, 1], 1)[0] if np.ptp(across[:, 0]) > 0 else 0.0
+        return float(np.degrees(np.arctan(slope)))
+
+
+def look(pixels: Grey, boxes: Sequence[Box], looker: "Model") -> list[Look]:
+    """A closer look at each box on a film (rows, columns), 0 to 1, bones bright."""
+    if not boxes:
+        return []
+    size = looker.card.input_size
+    kinds, shifts, points = looker.run(np.stack([view_of(pixels, box, size)[None] for box in boxes]))
+    return [_look(box, *each) for box, *each in zip(boxes, kinds, shifts, points, strict=True)]
+
+
+def view_of(pixels: Grey, box: Box, size: int) -> Grey:
+    """What the look sees of a joint: (size, size), the box and a margin, spread over 0 to 1, then centred."""
+    return (stretch(crop(pixels, grown(box, WIDE), size)) - np.float32(0.5)) / np.float32(0.25)
+
+
+def grown(box: Box, by: float) -> Box:
+    """The box about the same middle, `by` times as large."""
+    x, y = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
+    half_x, half_y = box.width * by / 2, box.height * by / 2
+    return Box(x - half_x, y - half_y, x + half_x, y + half_y)
+
+
+def whole_film(shape: tuple[int, ...]) -> Box:
+    """The box whose view is the whole film."""
+    rows, columns = shape[0], shape[1]
+    half = max(rows, columns) / WIDE / 2
+    return Box(columns / 2 - half, rows / 2 - half, columns / 2 + half, rows / 2 + half)
+
+
+def _look(
+    box: Box, kinds: npt.NDArray[np.float32], shift: npt.NDArray[np.float32], points: npt.NDArray[np.float32]
+) -> Look:
+    chances = np.exp(kinds - kinds.max())
+    x, y = (box.x0 + box.x1) / 2 + shift[0] * box.width, (box.y0 + box.y1) / 2 + shift[1] * box.width
+    half = box.width * float(np.exp(np.clip(shift[2], -1, 1))) / 2
+    view = grown(box, WIDE)
+    placed = points[:, :2] * view.width + np.array([view.x0, view.y0], np.float32)
+    refined = Box(float(x - half), float(y - half), float(x + half), float(y + half))
+    return Look(refined, chances / chances.sum(), placed.astype(np.float32), points[:, 2] * np.float32(WIDE))

@@ -1,0 +1,54 @@
+"""The networks that a card can name."""
+
+from collections.abc import Callable, Mapping
+
+from torch import nn
+
+from workers.networks.graders import GRADERS, Ensemble, Grader, refine, start_from_imagenet
+from workers.networks.joints import JointFinder, JointLook, UprightTeller
+
+__all__ = [
+    "GRADERS",
+    "Ensemble",
+    "Grader",
+    "JointFinder",
+    "JointLook",
+    "UprightTeller",
+    "build",
+    "member",
+    "start_from_imagenet",
+    "trunk_of",
+]
+
+OTHERS: Mapping[str, Callable[[], nn.Module]] = {
+    "joint_finder": JointFinder,
+    "joint_look": JointLook,
+    "upright_teller": UprightTeller,
+}
+
+FINE, BOTH = " fine", " from both sides"
+"""Behind a grader's name: its map has cells of 16 pixels, not 32. Behind all: each sees every knee mirrored too."""
+
+
+def build(architecture: str) -> nn.Module:
+    """
+    The network that a card's `architecture` names.
+
+    "efficientnet_lite2" is a grader alone; "efficientnet_lite1 fine + efficientnet_lite2 fine from both sides" are
+    two that answer as one. Raises KeyError for a name that there is not.
+    """
+    if architecture in OTHERS:
+        return OTHERS[architecture]()
+    if not architecture.endswith(BOTH):
+        return member(architecture)
+    return Ensemble([member(name) for name in architecture.removesuffix(BOTH).split(" + ")])
+
+
+def trunk_of(architecture: str) -> str:
+    """The grader that is trained for an architecture of one member: asking it from both sides changes no weights."""
+    return architecture.removesuffix(BOTH)
+
+
+def member(name: str) -> Grader:
+    """A grader alone, by its name; raises KeyError for a name that there is not."""
+    return refine(GRADERS[name.removesuffix(FINE)]()) if name.endswith(FINE) else GRADERS[name]()

@@ -1,0 +1,35 @@
+"""Films of real joints made otherwise than the finder's training films: what it finds on them it finds by the joint."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from workers.look import KNEE
+from workers.prepare import Grey
+from workers.training.films.compose import box_at
+from workers.training.films.joint import Crop, Joint, LabelledFilm
+
+BORDERS = (cv2.BORDER_CONSTANT, cv2.BORDER_REFLECT, cv2.BORDER_REPLICATE, cv2.BORDER_WRAP)
+
+
+def padded_otherwise(crops: Sequence[Crop], random: np.random.Generator) -> LabelledFilm:
+    """The crops side by side, as they are, padded with grey, their own reflection, edge or repetition."""
+    side = int(random.uniform(90, 170))
+    border, grey = int(random.choice(BORDERS)), float(random.uniform(0, 0.5))
+    tiles, joints, left = [], [], 0
+    rows = side * random.uniform(1.1, 2.0)
+    top = int((rows - side) * random.uniform(0.2, 0.8))
+    bottom = int(rows) - side - top
+    for at, crop in enumerate(crops):
+        knee = cv2.resize(crop.pixels, (side, side), interpolation=cv2.INTER_AREA)
+        margins = [int(side * random.uniform(0.02, 0.3)) for _ in range(2)]
+        tile = cv2.copyMakeBorder(knee, top, bottom, margins[0], margins[1], border, value=grey)
+        joints.append(Joint(box_at(left + margins[0] + side / 2, top + side / 2, side), source=at))
+        tiles.append(np.asarray(tile, np.float32))
+        left += tile.shape[1]
+    return LabelledFilm(_noisy(np.hstack(tiles), random), tuple(joints), KNEE)
+
+
+def _noisy(film: Grey, random: np.random.Generator) -> Grey:
+    return np.clip(film + random.normal(0, 0.01, film.shape), 0, 1).astype(np.float32)

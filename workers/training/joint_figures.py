@@ -1,0 +1,86 @@
+"""How well joints are found, framed, named and marked on films whose truth is known."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from workers.knees import overview, peaks
+from workers.look import KNEE, WIDE, grown, view_of, whole_film
+from workers.prepare import Box
+from workers.training.films import LabelledFilm
+from workers.training.joint_films import FINDER_SIZE, LOOK_SIZE
+
+LIMIT = 0.4
+"""Least confidence of a joint while a training is judged; the card's own is set afterwards."""
+
+
+@torch.no_grad()
+def judged(finder: Any, look: Any, held: dict[str, list[LabelledFilm]], device: str) -> dict[str, float]:
+    """Figures by how the films were made, and one score for each network."""
+    figures: dict[str, float] = {}
+    for name, films in held.items():
+        figures[f"{name}_right"] = float(np.mean([_all_found(finder, film, device) for film in films]))
+    figures |= _of_looks(look, held, device)
+    figures["finder_score"] = float(np.mean([figures[f"{name}_right"] for name in held]))
+    figures["look_score"] = figures["knee"] + figures["no_knee"] - figures["size_off"] - 10 * figures["point_off"]
+    return {name: round(value, 4) for name, value in figures.items()}
+
+
+def _all_found(finder: Any, film: LabelledFilm, device: str) -> bool:
+    """Whether exactly the true joints are found, their middle within 10 % of the side and their side within 20 %."""
+    view, scale = overview(film.pixels, FINDER_SIZE)
+    answer = finder(torch.from_numpy(view)[None, None].to(device))[0][0].float().cpu().numpy()
+    boxes = [box for box, _ in peaks(answer, LIMIT)][: len(film.boxes) + 1]
+    matched = sum(any(_close(box, true, scale) for box in boxes) for true in film.boxes)
+    return matched == len(film.boxes) == len(boxes)
+
+
+def _close(box: Box, true: Box, scale: float) -> bool:
+    side = true.width * scale
+    apart = np.hypot(box.x0 + box.x1 - (true.x0 + true.x1) * scale, box.y0 + box.y1 - (true.y0 + true.y1) * scale) / 2
+    return bool(apart < 0.1 * side and abs(box.width / side - 1) < 0.2)
+
+
+def _of_looks(look: Any, held: dict[str, list[LabelledFilm]], device: str) -> dict[str, float]:
+    """The share of knees and of others that are told as such; 95th percentiles of how far boxes lie off."""
+    joints = [(film, joint) for film in held["composed"] for joint in film.joints]
+    asked = [_missed(joint.box, at) for at, (_, joint) in enumerate(joints)]
+    views = [view_of(film.pixels, box, LOOK_SIZE) for (film, _), box in zip(joints, asked, strict=True)]
+    others = [view_of(film.pixels, whole_film(film.pixels.shape), LOOK_SIZE) for film in held["none"]]
+    kinds, shifts, placed = _run(look, views, device)
+    not_knees, _, _ = _run(look, others, device)
+    sizes, middles, off = [], [], []
+    for (_, joint), box, shift, points in zip(joints, asked, shifts, placed, strict=True):
+        true, side = joint.box, joint.box.width
+        sizes.append(abs(box.width * np.exp(shift[2]) / side - 1))
+        x = (box.x0 + box.x1) / 2 + shift[0] * box.width - (true.x0 + true.x1) / 2
+        y = (box.y0 + box.y1) / 2 + shift[1] * box.width - (true.y0 + true.y1) / 2
+        middles.append(np.hypot(x, y) / side)
+        if joint.points is not None:
+            seen = grown(box, WIDE)
+            found = points[:, :2] * seen.width + np.array([seen.x0, seen.y0], np.float32)
+            off.append(np.linalg.norm(found - joint.points, axis=1).mean() / side)
+    return {
+        "knee": float((kinds.argmax(1) == KNEE).mean()),
+        "no_knee": float((not_knees.argmax(1) != KNEE).mean()),
+        "size_off": float(np.percentile(sizes, 95)),
+        "middle_off": float(np.percentile(middles, 95)),
+        "point_off": float(np.mean(off)) if off else 0.0,
+    }
+
+
+def _missed(box: Box, at: int) -> Box:
+    """The box as a finder may find it: a little beside the joint, a little too large or too small."""
+    random = np.random.default_rng(at)
+    side = box.width * float(np.exp(random.uniform(-0.1, 0.1)))
+    x, y = np.array([box.x0 + box.x1, box.y0 + box.y1]) / 2 + random.uniform(-0.06, 0.06, 2) * box.width
+    return Box(x - side / 2, y - side / 2, x + side / 2, y + side / 2)
+
+
+def _run(look: Any, views: Sequence[Any], device: str) -> list[Any]:
+    answers = [
+        look(torch.from_numpy(np.stack(views[at : at + 64]))[:, None].to(device)) for at in range(0, len(views), 64)
+    ]
+    return [torch.cat(parts).float().cpu().numpy() for parts in zip(*answers, strict=True)]

@@ -1,0 +1,59 @@
+"""
+Metal and casts drawn into real crops of a knee, as radiographs show them: dense silhouettes with sharp edges.
+
+No radiograph of a prosthesis is at hand to train on, so what a gate has to refuse is drawn: by the landmarks of
+the knee that it is laid on, in the shapes of the common families of implants, and never twice alike.
+"""
+
+from collections.abc import Callable, Mapping
+
+import cv2
+import numpy as np
+
+from workers.look import Points
+from workers.prepare import Box, Grey
+from workers.training.metal import fixation, implants
+from workers.training.metal.sheet import Sheet
+
+DRAWN: Mapping[str, Callable[[Sheet, np.random.Generator], None]] = {
+    "total_replacement": implants.total_replacement,
+    "partial_replacement": implants.partial_replacement,
+    "nail": fixation.nail,
+    "plate": fixation.plate,
+    "screws": fixation.screws,
+    "staples": fixation.staples,
+    "wires": fixation.wires,
+    "fixator": fixation.fixator,
+}
+
+KINDS = (*DRAWN, "cast")
+
+
+def lay_metal(knee: Grey, points: Points, kind: str, random: np.random.Generator) -> tuple[Grey, Box | None]:
+    """
+    The knee (rows, columns; 0 to 1, bones bright) with metal or a cast on its joint, and the box of what was laid.
+
+    Raises KeyError for a kind that is not in KINDS.
+    """
+    if kind == "cast":
+        return fixation.cast(knee, random), Box(0, 0, knee.shape[1], knee.shape[0])
+    sheet = Sheet(knee.shape, points)
+    DRAWN[kind](sheet, random)
+    return sheet.onto(knee, random)
+
+
+def place_remote(knee: Grey, points: Points, random: np.random.Generator) -> tuple[Grey, Box | None]:
+    """The knee with a screw or a staple that does not lie over the joint."""
+    sheet = Sheet(knee.shape, points)
+    fixation.remote(sheet, random)
+    return sheet.onto(knee, random)
+
+
+def ball(knee: Grey, random: np.random.Generator) -> Grey:
+    """A calibration sphere beside the joint."""
+    rows, columns = knee.shape
+    ink = np.zeros(knee.shape, np.uint8)
+    x = random.choice([random.uniform(0, 0.12), random.uniform(0.88, 1)]) * columns
+    cv2.circle(ink, (int(x), int(random.uniform(0, rows))), int(rows * random.uniform(0.04, 0.1)), 255, -1, cv2.LINE_AA)
+    cover = ink.astype(np.float32) / 255
+    return np.asarray(knee * (1 - cover) + cover, np.float32)
