@@ -1,10 +1,11 @@
 """What Genu says: a Finding for each knee, a Reading for each radiograph. Plain data; JSON in and out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any
 
-from node.reasons import Reason, reason
+from node.reasons import FLAGS, Flag, Reason, reason
 
 
 class KLGrade(IntEnum):
@@ -107,13 +108,36 @@ class Certainty:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What one witness says of the side of a knee: "R", "L" or "B", and how much that weighs (workers/sides.py)."""
+
+    witness: str
+    says: str
+    weight: float
+
+    def as_json(self) -> dict[str, Any]:
+        return {"witness": self.witness, "says": self.says, "weight": round(self.weight, 1)}
+
+
+class Agreement(StrEnum):
+    """How the witnesses of a side stand to each other."""
+
+    AGREED = "agreed"
+    SINGLE = "single"
+    CONFLICT = "conflict"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
 class Finding:
     """
     One knee: its side, where it lies, and its grade or the reason why it has none.
 
     `box` is (x0, y0, x1, y1) in pixels of the stored image; x1 and y1 lie just outside. `probabilities`
     are those of KL 0 to KL 4 and sum to 1. `laterality_source` names the attribute or sign that told the
-    side ("ImageLaterality", "Laterality", "AnatomicRegionSequence", "position", "image", "none").
+    side ("ImageLaterality", "Laterality", "AnatomicRegionSequence", "marker", "position", "image",
+    "SeriesDescription", "none"). `field_of_view_mm` is the box's width; `scale_source` what a millimetre
+    is worth ("calibrated", "detector plane", "none").
     """
 
     laterality: Laterality
@@ -126,19 +150,17 @@ class Finding:
     """True if no cell of the grade's map speaks for it: there is nothing to show."""
     certainty: Certainty | None = None
     """None where there is no grade, and in answers of before there was such a thing."""
-    side_evidence: tuple[tuple[str, str], ...] = ()
-    """What each witness says of the side, "R" or "L", the strongest first."""
+    flags: tuple[Flag, ...] = ()
+    """What a reader should know of this knee, graded or not."""
+    evidence: tuple[Evidence, ...] = ()
+    """All that speaks of the side, whatever became of it."""
+    agreement: Agreement = Agreement.NONE
+    field_of_view_mm: float | None = None
+    scale_source: str = "none"
     tilt: float | None = None
     """How far the plateau is turned on the film, in degrees, clockwise."""
     landmarks: tuple[tuple[float, float], ...] | None = None
     """Nine points along the tibial plateau and seven along the condyles, x and y, each from the image's left."""
-
-    @property
-    def side_agreement(self) -> str:
-        """Whether the witnesses of the side agree: "agreed", "conflict", "single" for one alone, "none"."""
-        if len({says for _, says in self.side_evidence}) > 1:
-            return "conflict"
-        return {0: "none", 1: "single"}.get(len(self.side_evidence), "agreed")
 
     @property
     def confidence(self) -> float | None:
@@ -157,17 +179,20 @@ class Finding:
         return {
             "laterality": self.laterality.value,
             "laterality_source": self.laterality_source,
+            "laterality_agreement": self.agreement.value,
+            "laterality_evidence": [each.as_json() for each in self.evidence],
             "box": [round(edge, 1) for edge in self.box],
             "grade": None if self.grade is None else int(self.grade),
             "probabilities": None if self.probabilities is None else [round(p, 5) for p in self.probabilities],
             "confidence": None if self.confidence is None else round(self.confidence, 5),
             "certainty": self.certainty.as_json() if self.certainty else None,
             "reason": reason_as_json(self.reason),
+            "flags": [flag_as_json(each) for each in self.flags],
             "empty_map": self.empty_map,
-            "laterality_evidence": [{"witness": witness, "says": says} for witness, says in self.side_evidence],
-            "laterality_agreement": self.side_agreement,
+            "field_of_view_mm": None if self.field_of_view_mm is None else round(self.field_of_view_mm, 1),
+            "scale_source": self.scale_source,
             "tilt": None if self.tilt is None else round(self.tilt, 1),
-            "landmarks": self.landmarks and [[round(x, 1), round(y, 1)] for x, y in self.landmarks],
+            "landmarks": [[round(x, 1), round(y, 1)] for x, y in self.landmarks] if self.landmarks else None,
         }
 
     @classmethod
@@ -181,7 +206,11 @@ class Finding:
             reason=reason(told["reason"]["code"]) if told.get("reason") else None,
             empty_map=told.get("empty_map", False),
             certainty=Certainty.from_json(told["certainty"]) if told.get("certainty") else None,
-            side_evidence=tuple((each["witness"], each["says"]) for each in told.get("laterality_evidence", ())),
+            flags=tuple(flag_from_json(each) for each in told.get("flags", ())),
+            evidence=tuple(Evidence(**each) for each in told.get("laterality_evidence", ())),
+            agreement=Agreement(told.get("laterality_agreement", "none")),
+            field_of_view_mm=told.get("field_of_view_mm"),
+            scale_source=told.get("scale_source", "none"),
             tilt=told.get("tilt"),
             landmarks=tuple((x, y) for x, y in told["landmarks"]) if told.get("landmarks") else None,
         )
@@ -204,6 +233,11 @@ class Reading:
     def undecided(self) -> bool:
         """Whether two neighbouring grades of any knee could not be told apart."""
         return any(knee.certainty is not None and knee.certainty.undecided is not None for knee in self.knees)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The codes of what any knee is flagged with, each once."""
+        return tuple(sorted({flag.code for knee in self.knees for flag in knee.flags}))
 
     def as_json(self) -> dict[str, Any]:
         model = self.model
@@ -235,3 +269,13 @@ def reason_as_json(given: Reason | None, detail: str = "") -> dict[str, str] | N
         return None
     told = {"code": given.code, "text": given.meaning, "advice": given.advice}
     return {**told, "detail": detail} if detail else told
+
+
+def flag_as_json(given: Flag) -> dict[str, Any]:
+    """A flag as {"code", "text", "advice", "red"}."""
+    return {"code": given.code, "text": given.meaning, "advice": given.advice, "red": given.red}
+
+
+def flag_from_json(told: Mapping[str, Any]) -> Flag:
+    """The flag that was written; one that this version's table lacks says what it said when it was written."""
+    return FLAGS.get(told["code"]) or Flag(told["code"], told["text"], told["advice"], red=told["red"])

@@ -1,8 +1,10 @@
 """
-Why a radiograph or a knee has no grade: one table, used in JSON, Structured Report, admin page and metrics.
+Why a radiograph or a knee has no grade, and what a reader should know of a knee that has one: two tables, used in
+JSON, Structured Report, Secondary Capture, admin page and metrics. deploy/CODES.md shows them.
 
 The codes are Genu's own, of the coding scheme 99GENU. No public scheme codes them all; `equivalent`
-names a standard code that means nearly the same, where there is one.
+names a standard code that means nearly the same, where there is one. What is said of a knee has at most 16
+characters, as a code value in a report must (PS3.5 6.2, SH).
 """
 
 from dataclasses import dataclass
@@ -19,7 +21,21 @@ class Reason:
     """(code value, coding scheme designator, code meaning) of a standard code close to it."""
 
 
+@dataclass(frozen=True)
+class Flag:
+    """Something that a reader should know of a knee, graded or not: what it means, what to do, and how grave it is."""
+
+    code: str
+    meaning: str
+    advice: str
+    red: bool = False
+    """Grave: shown as a warning that cannot be missed. What is not red is a remark."""
+
+
 INSUFFICIENT_QUALITY = ("110531", "DCM", "Insufficient quality for interpretation")
+POSITIONING = ("111209", "DCM", "Positioning")
+CAST = ("130114", "DCM", "Cast")
+LATERAL_PROJECTION = ("399067008", "SCT", "lateral")
 
 REASONS = {
     reason.code: reason
@@ -46,18 +62,65 @@ REASONS = {
         Reason("TOO_SMALL", "Too few pixels to grade a joint", "Send the original image, not a preview."),
         Reason("TOO_LARGE", "More pixels than the settings allow", "Raise [work] max_megapixels if it is a real film."),
         Reason("NOT_A_KNEE", "No AP or PA knee joint was found on the image", "Grade by eye if it is a knee."),
-        Reason("TOTAL_IMPLANT", "A total knee replacement", "No KL grade exists for a replaced joint."),
-        Reason("PART_IMPLANT", "A partial knee replacement", "No KL grade exists for a replaced joint."),
-        Reason("METAL", "Metal lies over the joint", "Grade by eye if the joint space can be seen."),
-        Reason("CAST", "A cast or splint lies over the joint", "Repeat the film without it, or grade by eye."),
-        Reason("NOT_AP", "A lateral view of a knee", "Send an AP or PA view."),
-        Reason("SKYLINE", "A skyline view of a patella", "Send an AP or PA view."),
-        Reason("CHILD", "The patient is younger than the settings allow", "KL is for adults; see [work] youngest."),
-        Reason("WRONG_SIZE", "The joint's size in millimetres is not an adult knee's", "Check the pixel spacing."),
-        Reason("TOO_DARK", "The joint is exposed too darkly to be seen", "Repeat the film.", INSUFFICIENT_QUALITY),
-        Reason("TOO_BRIGHT", "The joint is exposed too brightly to be seen", "Repeat the film.", INSUFFICIENT_QUALITY),
-        Reason("JOINT_CUT_OFF", "A knee joint is not wholly on the image", "Repeat the film, or grade by eye."),
-        Reason("CONFLICTING_SIDE", "The header and the film say different sides", "Check the side marker and header."),
+        Reason(
+            "JOINT_CUT_OFF",
+            "A knee joint is not wholly on the image",
+            "Repeat the film, or grade by eye.",
+            POSITIONING,
+        ),
+        Reason(
+            "JOINT_TOO_SMALL",
+            "Too few pixels over the joint to grade it",
+            "Send the original image, or a film of the knee alone.",
+        ),
+        Reason(
+            "WRONG_SIZE",
+            "What was found is no adult knee joint by the millimetres of the header",
+            "Check the pixel spacing in the header; grade by eye.",
+        ),
+        Reason("TOTAL_REPLACED", "The knee has a total replacement", "No grade applies; judge the implant by eye."),
+        Reason("PART_REPLACED", "The knee has a partial replacement", "Grade what is left of the joint by eye."),
+        Reason(
+            "METAL", "Metal lies over the joint", "Grade by eye, or repeat the film without it if it can be removed."
+        ),
+        Reason("CAST", "A cast or splint lies over the joint", "Repeat the film without it, or grade by eye.", CAST),
+        Reason(
+            "NOT_AP",
+            "A knee that is not seen from the front or back",
+            "Send the AP or PA film; this view is not graded.",
+            LATERAL_PROJECTION,
+        ),
+        Reason("SKYLINE", "A skyline view of the patella", "Send the AP or PA film; this view is not graded."),
+        Reason(
+            "OTHER_PART", "Another part of the body than the knee", "Check what was sent; route only knees to Genu."
+        ),
+        Reason(
+            "NOT_LIKE_TRAINED",
+            "The joint looks unlike all that the grader was trained on",
+            "Grade by eye: a grade of Genu would mean nothing here.",
+        ),
+        Reason(
+            "TOO_DARK",
+            "Most of the joint is black",
+            "Adjust the window and send again, or repeat the film.",
+            INSUFFICIENT_QUALITY,
+        ),
+        Reason(
+            "TOO_BRIGHT",
+            "Most of the joint is white",
+            "Adjust the window and send again, or repeat the film.",
+            INSUFFICIENT_QUALITY,
+        ),
+        Reason(
+            "TOO_FLAT",
+            "Hardly any contrast at the joint",
+            "Adjust the window and send again, or repeat the film.",
+            INSUFFICIENT_QUALITY,
+        ),
+        Reason(
+            "CHILD", "The patient is younger than the grader is meant for", "Grade by eye; Genu knows adults alone."
+        ),
+        Reason("CONFLICTING_SIDE", "Header and film say different sides", "Check marker, header and patient; resend."),
         # Failed: something broke; a person can ask again.
         Reason("DECODER_LIMIT", "Decoding took too much time or memory and was stopped", "Look at the file; retry."),
         Reason("ATTEMPTS_EXHAUSTED", "The work broke off as often as it may", "Read the journal, mend, then retry."),
@@ -71,3 +134,27 @@ REASONS = {
 def reason(code: str) -> Reason:
     """The reason of that code. Raises KeyError for a code that is not in the table."""
     return REASONS[code]
+
+
+FLAGS = {
+    flag.code: flag
+    for flag in (
+        Flag(
+            "SIDE_CONFLICT",
+            "What tells the side of this knee contradicts itself",
+            "Check marker, header and patient before the side is believed.",
+            red=True,
+        ),
+        Flag(
+            "AGE_UNKNOWN", "The header does not tell the age", "Genu is meant for adults: make sure that this is one."
+        ),
+        Flag("POLARITY", "The film was a negative and was turned before grading", "Compare with the film as it hangs."),
+        Flag("HARDWARE_NEAR", "Metal or another device lies near the joint", "Look whether it disturbs the grade."),
+    )
+}
+"""What a knee may be flagged with, graded or not. A new one needs no more than a line here."""
+
+
+def flag(code: str) -> Flag:
+    """The flag of that code. Raises KeyError for a code that is not in the table."""
+    return FLAGS[code]

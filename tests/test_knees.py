@@ -1,21 +1,21 @@
 """Joints are found where they are, sides are known or said to be unknown, and what is no knee is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pydicom import Dataset
-from pydicom.sequence import Sequence
 
 from node.errors import Ungradable
 from node.finding import Laterality
 from tests.real_knees import needs_knees, pixels, some_knees
-from workers.knees import Knee, find_knees, tell_sides
+from workers.knees import Knee, find_knees, width_mm
 from workers.phantom import KneeShape, RenderedFilm, render, step_wedge
 from workers.prepare import Box
 from workers.read import Film, Spacing, SpacingKind
 from workers.registry import Model, load
 
 R, L, U = Laterality.RIGHT, Laterality.LEFT, Laterality.UNKNOWN
-LEFT_BOX, RIGHT_BOX = Box(0, 0, 10, 10), Box(20, 0, 30, 10)
 
 
 @pytest.fixture(scope="module")
@@ -109,40 +109,30 @@ def test_a_joint_that_is_cut_off_is_refused(finder: Model) -> None:
     assert refusal.value.reason.code in ("JOINT_CUT_OFF", "NOT_A_KNEE")
 
 
-def region(code: str) -> Sequence:
-    modifier, item = Dataset(), Dataset()
-    modifier.CodeValue = code
-    item.AnatomicRegionModifierSequence = Sequence([modifier])
-    return Sequence([item])
-
-
 @pytest.mark.parametrize(
-    ("header", "wanted"),
+    ("spacing", "width", "source"),
     [
-        ({"ImageLaterality": "R"}, (R, "ImageLaterality")),
-        ({"ImageLaterality": " l "}, (L, "ImageLaterality")),
-        ({"Laterality": "L"}, (L, "Laterality")),
-        ({"ImageLaterality": "U", "Laterality": "R"}, (R, "Laterality")),
-        ({"ImageLaterality": "", "Laterality": "R"}, (R, "Laterality")),
-        ({"AnatomicRegionSequence": region("7771000")}, (L, "AnatomicRegionSequence")),
-        ({"AnatomicRegionSequence": region("G-A100")}, (R, "AnatomicRegionSequence")),
-        ({"ImageLaterality": "B"}, (U, "none")),
-        ({"AnatomicRegionSequence": region("51440002")}, (U, "none")),
-        ({"ImageLaterality": "X"}, (U, "none")),
-        ({}, (U, "none")),
+        (Spacing(0.2, 0.2, SpacingKind.CALIBRATED), True, "calibrated"),
+        (Spacing(0.2, 0.2, SpacingKind.DETECTOR), True, "detector plane"),
+        (Spacing(None, None, SpacingKind.NONE), False, "none"),
+        (Spacing(0.01, 0.01, SpacingKind.DETECTOR), False, "none"),  # the film would be an inch wide
+        (Spacing(2.0, 2.0, SpacingKind.DETECTOR), False, "none"),  # and here it would be higher than a man
     ],
 )
-def test_one_knee_has_the_side_that_the_header_says(header: dict[str, object], wanted: tuple[Laterality, str]) -> None:
-    """And which attribute said it; "both" tells nothing about a single knee."""
-    assert tell_sides(as_film(np.zeros((2, 2)), **header).header, [LEFT_BOX]) == [wanted]
+def test_a_width_in_millimetres_says_what_it_is_worth(spacing: Spacing, width: bool, source: str) -> None:
+    """A detector's spacing that makes no sense of the whole film has been left behind by somebody who resized it."""
+    film = replace(as_film(np.zeros((2000, 1500))), spacing=spacing)
+    assert width_mm(film, Box(100, 100, 600, 600)) == (pytest.approx(100.0) if width else None, source)
 
 
-@pytest.mark.parametrize(
-    ("orientation", "sides"), [(["L", "F"], [R, L]), (["R", "F"], [L, R]), (None, [R, L]), (["", ""], [R, L])]
-)
-def test_two_knees_have_their_sides_by_position(orientation: list[str] | None, sides: list[Laterality]) -> None:
-    """As hung, unless Patient Orientation says that the rows run to the patient's right."""
-    header = Dataset()
-    if orientation is not None:
-        header.PatientOrientation = orientation
-    assert [side for side, _ in tell_sides(header, [LEFT_BOX, RIGHT_BOX])] == sides
+def test_candidates_that_are_as_large_as_a_knee_come_first(finder: Model) -> None:
+    """The surest of what was found is 30 mm wide and no knee; without millimetres it would be taken."""
+    found = [(Box(0, 0, 150, 150), 0.99), (Box(900, 600, 1400, 1100), 0.8), (Box(100, 600, 600, 1100), 0.7)]
+    film = as_film(np.zeros((2000, 1500)))
+    assert [knee.box.x0 for knee in find_knees(film, finder, found)] == [0, 900]
+    measured = replace(film, spacing=Spacing(0.2, 0.2, SpacingKind.CALIBRATED))
+    knees = find_knees(measured, finder, found)
+    assert [knee.box.x0 for knee in knees] == [100, 900]
+    assert [(knee.field_of_view_mm, knee.scale_source) for knee in knees] == [(pytest.approx(100), "calibrated")] * 2
+    (alone,) = find_knees(measured, finder, found[:1])
+    assert alone.field_of_view_mm == pytest.approx(30)

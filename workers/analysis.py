@@ -5,71 +5,68 @@ from dataclasses import dataclass, replace
 
 from node.errors import Ungradable
 from node.finding import Finding, Outcome, Reading
-from node.reasons import Reason
-from node.settings import Work
 from workers.explain import HeatMap, explain
-from workers.eyes import Eyes, Seen, conflict_note, see
+from workers.eyes import Eyes, see
+from workers.gate import Rules, flags_of, hints, judge
 from workers.grade import Graded, grade
 from workers.knees import Knee
 from workers.read import Film
 from workers.registry import Model
+from workers.upright import TURNED
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """A reading and, for each of its knees, the heat map of its grade; None for a knee that was refused."""
+    """A reading and, for each of its knees, the joint as it was found and the heat map of its grade if it has one."""
 
     reading: Reading
     heat_maps: tuple[HeatMap | None, ...]
     film: Film | None = None
     """The film as it was graded: a negative has been turned. None of what could not be read as one."""
     found: tuple[Knee, ...] = ()
-    """The joints that were graded."""
 
 
-def analyse(sop_instance_uid: str, film: Film, *, eyes: Eyes, grader: Model, work: Work) -> Analysis:
+def analyse(sop_instance_uid: str, film: Film, *, eyes: Eyes, grader: Model, rules: Rules | None = None) -> Analysis:
     """
-    Find, grade and explain the knees on a film.
+    Find, grade and explain the knees on a film, those that may be graded by `rules`.
 
     A film without a knee to grade is no error: its reading says NOT_ANALYSED and the coded reason.
     """
     try:
-        seen = see(film, eyes, work)
+        film, knees = see(film, eyes)
     except Ungradable as refusal:
         return replace(refused(sop_instance_uid, refusal, film.notes), film=film)
-    doubts = tuple(conflict_note(knee) for knee in seen.knees if knee.side_conflict)
-    seen = replace(seen, film=replace(seen.film, notes=(*seen.film.notes, *doubts)))
-    return _with_refused(say(sop_instance_uid, seen.film, seen.gradable, grader), seen)
+    film = replace(film, notes=(*film.notes, *hints(film.header)))
+    flags = flags_of(film, turned=TURNED in film.notes)
+    knees = [replace(knee, flags=(*knee.flags, *flags)) for knee in knees]
+    return say(sop_instance_uid, film, judged(film, knees, rules or Rules()), grader)
 
 
-def _with_refused(analysis: Analysis, seen: Seen) -> Analysis:
-    """The analysis of the knees that were graded, and between them those that were not, in the film's order."""
-    graded = iter(zip(analysis.reading.knees, analysis.heat_maps, strict=True))
-    said = [
-        next(graded) if why is None else (_refused_knee(knee, why), None)
-        for knee, why in zip(seen.knees, seen.refused, strict=True)
-    ]
-    knees, maps = zip(*said, strict=True)
-    reading = replace(analysis.reading, knees=knees)
-    reasons = [why for why in seen.refused if why is not None]
-    if len(reasons) == len(knees):
-        reading = replace(reading, outcome=Outcome.NOT_ANALYSED, model=None, reason=reasons[0])
-    return replace(analysis, reading=reading, heat_maps=maps)
-
-
-def _refused_knee(knee: Knee, why: Reason) -> Finding:
-    return replace(_placed(knee), reason=why)
+def judged(film: Film, knees: Sequence[Knee], rules: Rules) -> list[Knee]:
+    """The knees, each with the reason why it must not be graded if there is one."""
+    return [replace(knee, reason=judge(film, knee, rules)) for knee in knees]
 
 
 def say(sop_instance_uid: str, film: Film, knees: Sequence[Knee], grader: Model) -> Analysis:
-    """What `grader` says of the knees that were found on a film."""
-    graded = grade(film.pixels, knees, grader)
-    heat_maps = tuple(explain(each, grader.card.heat_scale) for each in graded)
+    """
+    What `grader` says of the knees that were found on a film; those with a reason are not graded.
+
+    The outcome is GRADED if one of them is. If none is, it is NOT_ANALYSED, for the reason of the first knee; each
+    knee has its own.
+    """
+    graded = iter(grade(film.pixels, [knee for knee in knees if knee.reason is None], grader))
+    answers = [next(graded) if knee.reason is None else None for knee in knees]
+    heat_maps = tuple(explain(each, grader.card.heat_scale) if each else None for each in answers)
+    findings = tuple(map(_finding, knees, answers, heat_maps))
+    reasons = {each.reason.code: each.reason for each in knees if each.reason}
+    refused_all = all(each is None for each in answers)
     reading = Reading(
         sop_instance_uid,
-        Outcome.GRADED,
-        grader.card.identity,
-        knees=tuple(_finding(each, heat.empty) for each, heat in zip(graded, heat_maps, strict=True)),
+        Outcome.NOT_ANALYSED if refused_all else Outcome.GRADED,
+        None if refused_all else grader.card.identity,
+        knees=findings,
+        reason=next(iter(reasons.values())) if refused_all else None,
+        detail=", ".join(reasons) if refused_all and len(reasons) > 1 else "",
         notes=tuple(film.notes),
     )
     return Analysis(reading, heat_maps, film, tuple(knees))
@@ -90,23 +87,21 @@ def refused(sop_instance_uid: str, refusal: Ungradable, notes: Sequence[str] = (
     )
 
 
-def _finding(graded: Graded, empty_map: bool) -> Finding:
-    return replace(
-        _placed(graded.knee),
-        grade=graded.grade,
-        probabilities=tuple(float(probability) for probability in graded.probabilities),
-        empty_map=empty_map,
-        certainty=graded.certainty,
-    )
-
-
-def _placed(knee: Knee) -> Finding:
-    """What is said of a knee whether it is graded or not."""
+def _finding(knee: Knee, graded: Graded | None, heat_map: HeatMap | None) -> Finding:
     return Finding(
         laterality=knee.laterality,
         laterality_source=knee.laterality_source,
         box=(knee.box.x0, knee.box.y0, knee.box.x1, knee.box.y1),
-        side_evidence=knee.evidence,
-        tilt=knee.tilt,
+        grade=graded.grade if graded else None,
+        probabilities=tuple(float(probability) for probability in graded.probabilities) if graded else None,
+        reason=knee.reason,
+        empty_map=heat_map.empty if heat_map else False,
+        certainty=graded.certainty if graded else None,
+        flags=knee.flags,
+        evidence=knee.evidence,
+        agreement=knee.agreement,
+        field_of_view_mm=knee.field_of_view_mm,
+        tilt=None if knee.points is None else knee.tilt,
         landmarks=None if knee.points is None else tuple((float(x), float(y)) for x, y in knee.points),
+        scale_source=knee.scale_source,
     )

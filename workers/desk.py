@@ -15,6 +15,7 @@ from node.finding import Finding, Laterality, Outcome, reason_as_json
 from node.settings import Settings
 from workers.analysis import Analysis, analyse, refused
 from workers.eyes import open_eyes
+from workers.gate import Rules
 from workers.read import Film, Reader, read_picture
 from workers.registry import folders
 from workers.report import report
@@ -80,7 +81,7 @@ class Desk:
         else:
             film = self._reader.film(file)
             uid = str(film.header.get("SOPInstanceUID", ""))
-        analysis = analyse(uid, film, eyes=self._eyes, grader=self._grader, work=self._work)
+        analysis = analyse(uid, film, eyes=self._eyes, grader=self._grader, rules=Rules.of(self._work))
         return analysis.film or film, analysis
 
     def _write(self, file: Path, film: Film, analysis: Analysis) -> list[Path]:
@@ -120,9 +121,16 @@ def say(told: dict[str, Any]) -> str:
 
 def _say_knee(knee: Finding) -> str:
     side = {Laterality.RIGHT: "right", Laterality.LEFT: "left", Laterality.UNKNOWN: "side unknown"}[knee.laterality]
+    if knee.grade is None:
+        return f"{side} not graded ({knee.reason.code if knee.reason else 'no reason'}{_flagged(knee)})"
     sure = knee.certainty
     told = [knee.sureness]
     if sure is not None:
         told.append(f"only {sure.words}" if sure.lowest == sure.highest else sure.words)
         told += [sure.doubt] if sure.doubt else []
-    return f"{side} KL {knee.grade} ({', '.join(told)})"
+    return f"{side} KL {knee.grade} ({', '.join(told)}{_flagged(knee)})"
+
+
+def _flagged(knee: Finding) -> str:
+    """The grave flags of a knee, as they follow what else is said of it."""
+    return "".join(f", {each.code}" for each in knee.flags if each.red)

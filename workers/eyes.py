@@ -10,10 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from node.errors import Ungradable
-from node.finding import Laterality
 from node.reasons import Reason, reason
-from node.settings import Work
-from workers.gate import must_be_grown_up, trouble_of
 from workers.knees import Found, Knee, find_knees
 from workers.look import KINDS, KNEE, LATERAL, OTHER, SKYLINE, Look, look, whole_film
 from workers.read import Film
@@ -24,7 +21,7 @@ NO_JOINT = (LATERAL, SKYLINE, OTHER)
 """Of these there is nothing on the film that could be called a refused knee."""
 
 REFUSED_AS = {
-    "total replacement": "TOTAL_IMPLANT", "part replacement": "PART_IMPLANT", "metal": "METAL", "cast": "CAST",
+    "total replacement": "TOTAL_REPLACED", "part replacement": "PART_REPLACED", "metal": "METAL", "cast": "CAST",
     "lateral": "NOT_AP", "skyline": "SKYLINE", "other": "NOT_A_KNEE",
 }  # fmt: skip
 
@@ -38,44 +35,29 @@ class Eyes:
     teller: Model
 
 
-@dataclass(frozen=True)
-class Seen:
-    """A film as it is graded (a negative has been turned), its knees, and for each why it is not graded, if so."""
-
-    film: Film
-    knees: tuple[Knee, ...]
-    refused: tuple[Reason | None, ...]
-
-    @property
-    def gradable(self) -> list[Knee]:
-        """The knees that are to be graded."""
-        return [knee for knee, why in zip(self.knees, self.refused, strict=True) if why is None]
-
-
 def open_eyes(*, engine: str = "", threads: int = 0, within: Sequence[Path] = SHIPPED) -> Eyes:
     """The three networks, checked and loaded; raises SettingsError as `load` does."""
     return Eyes(*(load(name, engine=engine, threads=threads, within=within) for name in (FINDER, LOOKER, TELLER)))
 
 
-def see(film: Film, eyes: Eyes, work: Work) -> Seen:
+def see(film: Film, eyes: Eyes) -> tuple[Film, list[Knee]]:
     """
-    The knees on a film.
+    The film as it is graded (a negative has been turned), and its knees; what is no knee to grade has its reason.
 
     Raises
     ------
     Ungradable
-        With the reason, if there is no joint on it, or nobody whose joints may be graded.
+        With the reason, if there is no joint on it that could be a knee.
     """
-    must_be_grown_up(film.header, work.youngest)
     film, found = with_bright_bones(film, eyes.finder, eyes.teller)
     limit = eyes.looker.card.thresholds["knee"]
-    joints = _joints(film, found, eyes, limit)
-    knees = find_knees(film, eyes.finder, joints)
+    knees = find_knees(film, eyes.finder, _joints(film, found, eyes, limit))
     looks = look(film.pixels, [knee.box for knee in knees], eyes.looker)
-    knees = [replace(knee, tilt=each.tilt, points=each.points) for knee, each in zip(knees, looks, strict=True)]
-    knees = with_sides(knees, film, eyes.teller)
-    refused = tuple(_why(knee, each, film, limit, work) for knee, each in zip(knees, looks, strict=True))
-    return Seen(film, tuple(knees), refused)
+    knees = [
+        replace(knee, tilt=each.tilt, points=each.points, reason=_why(each, limit))
+        for knee, each in zip(knees, looks, strict=True)
+    ]
+    return film, with_sides(knees, film, eyes.teller)
 
 
 def _joints(film: Film, found: Found, eyes: Eyes, limit: float) -> Found:
@@ -94,16 +76,8 @@ def _is_no_joint(seen: Look, limit: float) -> bool:
     return bool(seen.kinds[KNEE] < limit and int(seen.kinds.argmax()) in NO_JOINT)
 
 
-def _why(knee: Knee, seen: Look, film: Film, limit: float, work: Work) -> Reason | None:
-    """Why this knee is not to be graded; None if it is."""
-    if seen.kinds[KNEE] < limit:
-        return reason(REFUSED_AS[KINDS[int(seen.kinds[1:].argmax()) + 1]])
-    if knee.side_conflict and work.side_conflict == "refuse":
-        return reason("CONFLICTING_SIDE")
-    return trouble_of(film, knee.box)
-
-
-def conflict_note(knee: Knee) -> str:
-    """What a reader is told of a knee whose header and image say different sides."""
-    said = {Laterality.LEFT: "left", Laterality.RIGHT: "right", Laterality.UNKNOWN: "unknown"}[knee.laterality]
-    return f"Side in doubt: {knee.laterality_source} says {said}, the image shows the other; check the marker."
+def _why(seen: Look, limit: float) -> Reason | None:
+    """Why what was looked at is no knee to grade; None if it is one."""
+    if seen.kinds[KNEE] >= limit:
+        return None
+    return reason(REFUSED_AS[KINDS[int(seen.kinds[1:].argmax()) + 1]])

@@ -1,78 +1,158 @@
-"""Questions before a knee is graded that need no network: age, exposure, size."""
+"""
+Whether a knee that was found may be graded: a function for each question, which answers with a reason or None.
+
+What the header and the light decide is asked here. Everything is asked of each knee for itself, so that one that
+must not be graded does not silence the other.
+"""
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
+from typing import TYPE_CHECKING, Literal
 
+import cv2
 import numpy as np
 from pydicom import Dataset
 
-from node.errors import Ungradable
-from node.reasons import Reason, reason
-from workers.prepare import Box
-from workers.read import Film
-from workers.read.spacing import SpacingKind
+from node.finding import Agreement
+from node.reasons import Flag, Reason, flag, reason
+from node.settings import Work
+from workers.knees import Knee, knee_sized
+from workers.prepare import Box, Grey
+from workers.read.header import text
 
-ADULT_MM = (55.0, 200.0)
-"""Sides of a joint's box that an adult's knee can have, magnification included; those of training have 72 to 123."""
+if TYPE_CHECKING:
+    from workers.read import Film
 
-FEWEST_PIXELS = 56
-"""Side of a joint's box below which a joint space of 4 mm is two pixels wide."""
+LEAST_PIXELS = 64
+"""Least width of a joint's box; a joint space of 4 mm is 2.5 pixels then."""
 
-FLATTEST = 0.02
-"""Least spread of a joint's grey levels, of the film's full scale, that still holds a picture."""
+MOST_CLIPPED = 0.6
+"""Part of the joint that may be black, or white. Of 826 knees of val none has more than 0.05."""
+LEAST_SPREAD = 0.03
+"""Between the 2nd and the 98th percentile of the joint: 8 of 256 grey levels. The flattest knee of val has 0.067."""
+END = 0.004
+"""A grey level of 8 bits: closer to black or white than this is clipped."""
+JOINT = (0.1, 0.25, 0.9, 0.75)
+"""Left, top, right and bottom of the joint in its box: the bones' ends and the space between, without air."""
 
-SATURATED = 0.6
-"""Part of a joint's pixels at the very end of the scale beyond which its bones cannot be seen."""
+OLDEST = 120
+"""Years; who is said to be older has no age."""
+
+KNEE_PARTS = frozenset(
+    ("", "KNEE", "KNEES", "LEG", "LOWLEG", "LOWER LEG", "UPRLEG", "THIGH", "EXTREMITY", "LOWER LIMB")
+)
+KNEE_PARTS |= frozenset(
+    ("JOINT", "LEXTREMITY", "LOWEREXTREMITY", "LOWER EXTREMITY", "PATELLA", "FEMUR", "TIBIA", "KNIE")
+)
+"""Values of Body Part Examined (PS3.16 annex L, and what is written instead) that a knee may have."""
 
 
-def must_be_grown_up(header: Dataset, youngest: int) -> None:
-    """Raise Ungradable for a patient who is younger than that; an unknown age passes."""
-    years = age_of(header)
-    if years is not None and years < youngest:
-        raise Ungradable(reason("CHILD"), f"younger than {youngest} years")
+@dataclass(frozen=True)
+class Rules:
+    """What the settings say of who is graded."""
+
+    youngest: int = 18
+    side_conflict: Literal["flag", "refuse"] = "flag"
+
+    @classmethod
+    def of(cls, work: Work) -> "Rules":
+        return cls(work.youngest, work.side_conflict)
+
+
+def judge(film: "Film", knee: Knee, rules: Rules) -> Reason | None:
+    """Why the knee must not be graded, the first reason that is found; None if it may."""
+    return (
+        knee.reason
+        or child(film.header, rules.youngest)
+        or conflicting_side(knee, rules)
+        or wrong_size(knee)
+        or too_small(knee.box)
+        or exposure(film.pixels, knee.box)
+    )
+
+
+def child(header: Dataset, youngest: int) -> Reason | None:
+    """CHILD if the header tells an age below `youngest`; an unknown age refuses nothing."""
+    age = age_of(header)
+    return reason("CHILD") if age is not None and age < youngest else None
 
 
 def age_of(header: Dataset) -> float | None:
-    """Years by Patient's Age (0010,1010), else from birth to study; None where neither can be read."""
-    told = re.fullmatch(r"\s*(\d{1,3})([DWMY])\s*", str(header.get("PatientAge") or ""))
-    if told:
-        return int(told[1]) / {"D": 365.25, "W": 52.18, "M": 12, "Y": 1}[told[2]]
-    born, seen = _day(header, "PatientBirthDate"), _day(header, "StudyDate") or _day(header, "AcquisitionDate")
-    if born is None or seen is None or seen < born:
+    """
+    The patient's age in years: Patient's Age, else what lies between birth and acquisition or study.
+
+    None where neither tells one that a person can have.
+    """
+    stated = re.fullmatch(r"(\d{1,3})([DWMY])", text(header, "PatientAge").upper())
+    if stated:
+        age = int(stated[1]) / {"D": 365.25, "W": 52.18, "M": 12, "Y": 1}[stated[2]]
+        # "000Y" is what consoles write that know no age (a newborn is "001D").
+        if age <= OLDEST and int(stated[1]) > 0:
+            return age
+    born = _date(text(header, "PatientBirthDate"))
+    when = _date(text(header, "AcquisitionDate")) or _date(text(header, "StudyDate"))
+    if born is None or when is None or not 0 <= when.year - born.year <= OLDEST or born > when:
         return None
-    return (seen - born).days / 365.25
+    return when.year - born.year - ((when.month, when.day) < (born.month, born.day))
 
 
-def _day(header: Dataset, keyword: str) -> date | None:
+def conflicting_side(knee: Knee, rules: Rules) -> Reason | None:
+    """CONFLICTING_SIDE if what tells the side contradicts itself and the settings refuse such a knee."""
+    conflict = knee.agreement is Agreement.CONFLICT and rules.side_conflict == "refuse"
+    return reason("CONFLICTING_SIDE") if conflict else None
+
+
+def wrong_size(knee: Knee) -> Reason | None:
+    """WRONG_SIZE if the header vouches for millimetres by which no adult's knee fills the box."""
+    return None if knee_sized(knee.field_of_view_mm) else reason("WRONG_SIZE")
+
+
+def too_small(box: Box) -> Reason | None:
+    """JOINT_TOO_SMALL if the box has too few pixels to see a joint space in."""
+    return reason("JOINT_TOO_SMALL") if min(box.width, box.height) < LEAST_PIXELS else None
+
+
+def exposure(pixels: Grey, box: Box) -> Reason | None:
+    """
+    TOO_DARK, TOO_BRIGHT or TOO_FLAT if nobody could read the joint as the film shows it.
+
+    `pixels` (rows, columns) are the film with its window, 0 to 1: what the grader sees is what counts. A joint that
+    a window has clipped is as lost to it as one that the detector has.
+    """
+    left, top, right, bottom = JOINT
+    rows = slice(*(max(0, round(box.y0 + edge * box.height)) for edge in (top, bottom)))
+    columns = slice(*(max(0, round(box.x0 + edge * box.width)) for edge in (left, right)))
+    joint = pixels[rows, columns]
+    if not joint.size:
+        return None
+    if (joint > 1 - END).mean() > MOST_CLIPPED:
+        return reason("TOO_BRIGHT")
+    if (joint < END).mean() > MOST_CLIPPED:
+        return reason("TOO_DARK")
+    # Noise is no contrast: a joint's features are wider than a few pixels.
+    smooth = cv2.blur(joint, (1 + joint.shape[1] // 60, 1 + joint.shape[0] // 60))
+    low, high = np.percentile(smooth, (2, 98))
+    return reason("TOO_FLAT") if high - low < LEAST_SPREAD else None
+
+
+def flags_of(film: "Film", *, turned: bool) -> tuple[Flag, ...]:
+    """What a reader should know of every knee on a film."""
+    unknown = (flag("AGE_UNKNOWN"),) if age_of(film.header) is None else ()
+    return (*unknown, flag("POLARITY")) if turned else unknown
+
+
+def hints(header: Dataset) -> Sequence[str]:
+    """Notes on what the header says otherwise: it is wrong in one of seven films, so it refuses nothing."""
+    part = text(header, "BodyPartExamined").upper()
+    if part in KNEE_PARTS or not re.fullmatch(r"[A-Z ]{1,16}", part):
+        return ()
+    return (f"The header calls the body part {part}; what the image shows was believed.",)
+
+
+def _date(written: str) -> date | None:
     try:
-        told = str(header.get(keyword) or "").strip()
-        return date(int(told[:4]), int(told[4:6]), int(told[6:8])) if len(told) == 8 else None
+        return date(int(written[:4]), int(written[4:6]), int(written[6:])) if re.fullmatch(r"\d{8}", written) else None
     except ValueError:
         return None
-
-
-def side_mm(film: Film, box: Box) -> float | None:
-    """How many millimetres wide the box is; None where nobody knows."""
-    spacing = film.spacing
-    if spacing.kind is SpacingKind.NONE or spacing.column_mm is None:
-        return None
-    return box.width * spacing.column_mm
-
-
-def trouble_of(film: Film, box: Box) -> Reason | None:
-    """Why the joint in that box cannot be graded: its size, or its exposure; None if it can."""
-    if box.width < FEWEST_PIXELS:
-        return reason("TOO_SMALL")
-    wide = side_mm(film, box)
-    if wide is not None and not ADULT_MM[0] <= wide <= ADULT_MM[1]:
-        return reason("WRONG_SIZE")
-    rows, columns = film.pixels.shape
-    y0, y1 = int(max(0, box.y0)), int(min(rows, box.y1))
-    x0, x1 = int(max(0, box.x0)), int(min(columns, box.x1))
-    joint = film.pixels[y0:y1, x0:x1]
-    low, high = np.percentile(joint, (2, 98))
-    if (joint >= 0.995).mean() > SATURATED or (high - low < FLATTEST and low > 0.5):
-        return reason("TOO_BRIGHT")
-    if (joint <= 0.005).mean() > SATURATED or high - low < FLATTEST:
-        return reason("TOO_DARK")
-    return None

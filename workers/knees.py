@@ -1,22 +1,23 @@
 """
 Where the knee joints are on a film, which side each is, and how that is known; or why there is none to grade.
 
-What is not told by the header, by a bilateral film's order or by the image (upright.py) stays unknown.
+First edition: the finder knows upright AP and PA knees, one or two on a film or a tight crop of one. The side is
+what header and place say here, and what the image adds in upright.py: a vote (sides.py).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from pydicom import Dataset
 
 from node.errors import Ungradable
-from node.finding import Laterality
-from node.reasons import reason
+from node.finding import Agreement, Evidence, Laterality
+from node.reasons import Flag, Reason, flag, reason
 from workers.prepare import Box, Grey, stretch
+from workers.sides import Side, tell_sides
 
 if TYPE_CHECKING:
     from workers.read import Film
@@ -29,13 +30,21 @@ TIGHT = 0.5
 """A box that covers this part of a nearly square image: the image is itself the crop of a joint."""
 
 
+LEAST_MM, MOST_MM = 60.0, 220.0
+"""Width of the box of an adult's knee, about 100 mm (72 to 123 on the films that the grader knows), and what may
+lie between: a small joint at one end, a large one magnified on the detector and boxed generously at the other."""
+
+LEAST_FILM_MM, MOST_FILM_MM = 60.0, 1500.0
+"""Longer side of a film. Where the detector's spacing says otherwise, somebody has resized the image under it."""
+
+
 @dataclass(frozen=True)
 class Knee:
     """
     One joint: a square box in pixels of the stored image, its side, what told the side, how sure the finder is.
 
-    `tilt` is the plateau's turn on the film in degrees, clockwise; `points` are its landmarks (workers.look), None
-    before anybody looked. `evidence` is what each witness says of the side ("R" or "L"), the strongest first.
+    `reason` says why it must not be graded, None that it may; `flags` are what a reader should know of it.
+    `field_of_view_mm` is the width of the box, None where the header vouches for no millimetres.
     """
 
     box: Box
@@ -43,13 +52,27 @@ class Knee:
     laterality_source: str
     confidence: float
     tilt: float = 0.0
+    """The plateau's turn on the film, in degrees, clockwise."""
     points: npt.NDArray[np.float32] | None = None
-    evidence: tuple[tuple[str, str], ...] = ()
+    """Landmarks (workers.look); None before anybody looked."""
+    evidence: tuple[Evidence, ...] = ()
+    agreement: Agreement = Agreement.NONE
+    flags: tuple[Flag, ...] = ()
+    reason: Reason | None = None
+    field_of_view_mm: float | None = None
+    scale_source: str = "none"
 
-    @property
-    def side_conflict(self) -> bool:
-        """Whether what was stated of the side and what the image shows differ."""
-        return len({says for _, says in self.evidence}) > 1
+    def sided(self, side: Side) -> "Knee":
+        """The knee with that side, and a flag if its witnesses contradict each other."""
+        others = tuple(each for each in self.flags if each.code != "SIDE_CONFLICT")
+        return replace(
+            self,
+            laterality=side.laterality,
+            laterality_source=side.source,
+            evidence=side.evidence,
+            agreement=side.agreement,
+            flags=(*others, flag("SIDE_CONFLICT")) if side.agreement is Agreement.CONFLICT else others,
+        )
 
 
 Found = Sequence[tuple[Box, float]]
@@ -73,10 +96,40 @@ def find_knees(film: "Film", finder: "Model", found: Found | None = None) -> lis
     ]
     if not whole:
         raise Ungradable(reason("JOINT_CUT_OFF"))
-    whole = sorted(whole, key=lambda each: each[0].x0)[:2]
+    # Of several candidates, those that are as large as a knee come first; the surest of them are taken.
+    whole = [each for each in whole if knee_sized(width_mm(film, each[0])[0])] or whole
+    whole = sorted(whole[:2], key=lambda each: each[0].x0)
     boxes = [_tight(box, film.pixels.shape) if len(whole) == 1 else box for box, _ in whole]
     sides = tell_sides(film.header, boxes)
-    return [Knee(box, side, source, sure) for box, (side, source), (_, sure) in zip(boxes, sides, whole, strict=True)]
+    return [
+        Knee(box, side.laterality, side.source, sure, field_of_view_mm=mm, scale_source=scale).sided(side)
+        for box, side, (_, sure), (mm, scale) in zip(
+            boxes, sides, whole, [width_mm(film, box) for box in boxes], strict=True
+        )
+    ]
+
+
+def width_mm(film: "Film", box: Box) -> tuple[float | None, str]:
+    """
+    The width of a box on a film, and what a millimetre is there: "calibrated", "detector plane" or "none".
+
+    The patient is nearer to the tube than the detector, so a width in its plane is up to a third too large.
+    """
+    spacing = film.spacing
+    if spacing.row_mm is None or spacing.column_mm is None:
+        return None, "none"
+    rows, columns = film.pixels.shape
+    longer = max(rows * spacing.row_mm, columns * spacing.column_mm)
+    if spacing.kind == "calibrated":
+        return box.width * spacing.column_mm, "calibrated"
+    if spacing.kind == "detector" and LEAST_FILM_MM <= longer <= MOST_FILM_MM:
+        return box.width * spacing.column_mm, "detector plane"
+    return None, "none"
+
+
+def knee_sized(mm: float | None) -> bool:
+    """Whether a box of that width may be an adult's knee; what has no millimetres may."""
+    return mm is None or LEAST_MM <= mm <= MOST_MM
 
 
 def locate(pixels: Grey, finder: "Model") -> Found:
@@ -147,39 +200,3 @@ def _tight(box: Box, shape: tuple[int, ...]) -> Box:
     nearly_square = 0.8 <= columns / rows <= 1.25
     covered = _visible(box, shape) * box.width * box.height / (rows * columns)
     return Box(0, 0, columns, rows) if nearly_square and covered >= TIGHT else box
-
-
-def tell_sides(header: Dataset, boxes: Sequence[Box]) -> list[tuple[Laterality, str]]:
-    """The side of each joint, in the order of `boxes` from the image's left, and what told it."""
-    stated, source = stated_side(header)
-    if len(boxes) == 1:
-        return [(stated, source)] if isinstance(stated, Laterality) else [(Laterality.UNKNOWN, "none")]
-    # A film is hung as if the patient faced the reader: the patient's right knee on the image's left.
-    first, second = (Laterality.LEFT, Laterality.RIGHT) if is_mirrored(header) else (Laterality.RIGHT, Laterality.LEFT)
-    return [(first, "position"), (second, "position")]
-
-
-def is_mirrored(header: Dataset) -> bool:
-    """Whether Patient Orientation (0020,0020) says that the image's rows run to the patient's right."""
-    orientation = header.get("PatientOrientation") or [""]
-    return str(orientation[0]).upper().startswith("R")
-
-
-SIDE_CODES = {"24028007": "R", "7771000": "L", "51440002": "B", "G-A100": "R", "G-A101": "L", "G-A102": "B"}
-"""SNOMED CT (and retired SRT) codes of CID 244 Laterality."""
-
-
-def stated_side(header: Dataset) -> tuple[Laterality | str, str]:
-    """What the header says, "R", "L", "B" or "", and which attribute said it."""
-    for keyword in ("ImageLaterality", "Laterality", "FrameLaterality"):
-        value = str(header.get(keyword) or "").strip().upper()
-        if value in ("R", "L"):
-            return Laterality(value), keyword
-        if value == "B":
-            return "B", keyword
-    for region in header.get("AnatomicRegionSequence") or []:
-        for modifier in region.get("AnatomicRegionModifierSequence") or []:
-            side = SIDE_CODES.get(str(modifier.get("CodeValue") or ""), "")
-            if side:
-                return (Laterality(side) if side in ("R", "L") else side), "AnatomicRegionSequence"
-    return "", "none"

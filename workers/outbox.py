@@ -41,9 +41,8 @@ def fill_outbox(
     vault.write_result(uid, "patient.json", json.dumps(patient_facts(source.header)).encode())
     if source.film is not None:
         vault.write_result(uid, "film.png", film_png(source.film))
-        for number, (box, heat_map) in enumerate(_drawn(analysis), start=1):
-            if heat_map is not None:  # a knee that was refused has none
-                vault.write_result(uid, f"heat-{number}.png", overlay_png(source.film, box, heat_map))
+        for number, box, heat_map in _drawn(analysis):
+            vault.write_result(uid, f"heat-{number}.png", overlay_png(source.film, box, heat_map))
     if reading.outcome is not Outcome.GRADED and not work.report_refusals:
         return []
     sr_class, made_at = work.sr_class, entry.received_at
@@ -54,9 +53,14 @@ def fill_outbox(
     return [_keep(uid, each, vault) for each in made]
 
 
-def _drawn(analysis: Analysis) -> Sequence[tuple[Box, HeatMap | None]]:
-    boxes = [Box(*knee.box) for knee in analysis.reading.knees]
-    return list(zip(boxes, analysis.heat_maps, strict=True))
+def _drawn(analysis: Analysis) -> Sequence[tuple[int, Box, HeatMap]]:
+    """Number, box and map of each knee that has a map; the number is the knee's among all that were found."""
+    knees = zip(analysis.reading.knees, analysis.heat_maps, strict=False)  # a refused film has no maps
+    return [
+        (number, Box(*knee.box), heat_map)
+        for number, (knee, heat_map) in enumerate(knees, start=1)
+        if heat_map is not None
+    ]
 
 
 def _keep(uid: str, made: MadeObject, vault: Vault) -> ResultObject:

@@ -19,6 +19,7 @@ from node.settings import Settings
 from node.vault import Vault
 from workers.analysis import Analysis, analyse, refused
 from workers.eyes import Eyes
+from workers.gate import Rules
 from workers.outbox import Source, fill_outbox
 from workers.read import Film, Reader
 from workers.registry import Model
@@ -53,7 +54,7 @@ def grade(uid: str, bench: Bench) -> None:
         grader = bench.answering.model()
         source, analysis = read_and_analyse(entry, bench, grader)
         stands = hand_over(entry, source, analysis, bench, grader)
-        if stands and source.film is not None and analysis.found:
+        if stands and source.film is not None and analysis.reading.outcome is Outcome.GRADED:
             answered = Answered(source.film, analysis, grader)
     if answered is not None:  # only now, so that the answer waits for no shadow and falls with none
         bench.shadow.look(uid, answered.film, answered.analysis, answered.grader)
@@ -74,7 +75,8 @@ def read_and_analyse(entry: Entry, bench: Bench, grader: Model) -> tuple[Source,
         film = bench.reader.film(path)
     except Ungradable as refusal:
         return Source(header=header_of(path, bench.reader)), refused(uid, refusal)
-    analysis = analyse(uid, film, eyes=bench.eyes, grader=grader, work=bench.settings.work)
+    rules = Rules.of(bench.settings.work)
+    analysis = analyse(uid, film, eyes=bench.eyes, grader=grader, rules=rules)
     return Source(film.header, analysis.film), analysis
 
 
@@ -92,11 +94,24 @@ def hand_over(entry: Entry, source: Source, analysis: Analysis, bench: Bench, gr
     stands = False
     if reading.outcome is Outcome.GRADED:
         stands = bench.ledger.report(
-            uid, bench.name, reading.as_json(), objects, destinations, undecided=reading.undecided
+            uid,
+            bench.name,
+            reading.as_json(),
+            objects,
+            destinations,
+            undecided=reading.undecided,
+            flags=reading.flags,
         )
     elif reading.reason is not None:
         stands = bench.ledger.set_aside(
-            uid, bench.name, reading.reason.code, reading.detail, reading.as_json(), objects, destinations
+            uid,
+            bench.name,
+            reading.reason.code,
+            reading.detail,
+            reading.as_json(),
+            objects,
+            destinations,
+            flags=reading.flags,
         )
     log.info("analysed", sop_instance_uid=uid, outcome=reading.outcome.value, attempts=entry.attempts)
     return stands

@@ -3,7 +3,7 @@ How the joints on a film hang, told from the image whatever the header says: bon
 
 A MONOCHROME1 film that somebody saved without honouring it hangs as a negative: 84 of the 6,604 knees that the
 graders were trained and judged on did. A grader takes such a knee for another, so it is turned before it is graded.
-And up to half of films do not say their side; the fibula, which is lateral, does.
+And up to half of films do not say their side; the fibula, which is lateral, does: it is one voice in sides.py.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from node.finding import Laterality
-from workers.knees import Found, Knee, is_mirrored, locate
+from workers.knees import Found, Knee, locate
 from workers.prepare import Box, Grey, crop, stretch
 from workers.read import Film
 from workers.registry import Model
+from workers.sides import Marker, tell_sides
 
 DARK, LEFT = 0, 1
 """The teller's two answers."""
@@ -44,28 +44,15 @@ def positive(film: Film, joints: Sequence[Box], teller: Model) -> Film:
     return replace(film, pixels=_negative(film), notes=(*film.notes, TURNED))
 
 
-def with_sides(knees: Sequence[Knee], film: Film, teller: Model) -> list[Knee]:
-    """
-    The knees with what was stated and what the image says of their sides.
-
-    The image speaks where it tells a side clearly; of an unknown side it decides. Against a header it does not: a
-    mirrored film looks just like the other knee. Then both stand in the evidence, and that is a conflict.
-    """
-    mirrored = -1 if is_mirrored(film.header) else 1
-    told = mirrored * hang(film.pixels, [knee.box for knee in knees], teller)[:, LEFT]
-    return [_sided(knee, float(left), teller.card.thresholds["side"]) for knee, left in zip(knees, told, strict=True)]
-
-
-def _sided(knee: Knee, left: float, limit: float) -> Knee:
-    stated = knee.laterality is not Laterality.UNKNOWN
-    evidence = [(knee.laterality_source, knee.laterality.value)] if stated else []
-    if abs(left) < limit:
-        return replace(knee, evidence=tuple(evidence))
-    seen = Laterality.LEFT if left > 0 else Laterality.RIGHT
-    evidence.append(("image", seen.value))
-    if stated:
-        return replace(knee, evidence=tuple(evidence))
-    return replace(knee, laterality=seen, laterality_source="image", evidence=tuple(evidence))
+def with_sides(knees: Sequence[Knee], film: Film, teller: Model, markers: Sequence[Marker] = ()) -> list[Knee]:
+    """The knees with the side that header, place, markers and fibula tell together (sides.py)."""
+    if not knees:
+        return []
+    boxes = [knee.box for knee in knees]
+    fibulas = [float(left) for left in hang(film.pixels, boxes, teller)[:, LEFT]]
+    limit = teller.card.thresholds["side"]
+    sides = tell_sides(film.header, boxes, fibulas=fibulas, limit=limit, markers=markers)
+    return [knee.sided(side) for knee, side in zip(knees, sides, strict=True)]
 
 
 def _negative(film: Film) -> Grey:

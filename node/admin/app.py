@@ -99,6 +99,7 @@ def _environment(settings: Settings) -> jinja2.Environment:
         version=__version__,
         receive=settings.receive,
         flags=views.FLAGS,
+        red=views.RED,
         grades=views.GRADES,
         reasons=REASONS,
         sides=views.SIDES,

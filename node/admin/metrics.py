@@ -15,7 +15,7 @@ from node.admin.models import model_of
 from node.errors import Transient
 from node.ledger import Beat, Ledger, State
 from node.ledger.tallies import Tally
-from node.reasons import REASONS
+from node.reasons import FLAGS, REASONS
 from node.settings import Settings
 from node.vault import Vault
 
@@ -106,6 +106,8 @@ class LedgerCollector(Collector):
         undecided = _bounded(((name, version), n * doubt) for (name, version, _, doubt), n in tally.grades.items())
         told = "Knees of which two neighbouring grades could not be told apart."
         yield _counter("genu_undecided_grades", told, undecided, "model", "version")
+        flags = _bounded(((code if code in FLAGS else "other",), count) for code, count in tally.flags.items())
+        yield _counter("genu_flags", "Knees by what they were flagged with, graded or not.", flags, "flag")
         agreed: Samples = [
             ((word.replace(" ", "_"),), tally.agreements[word]) for word in ("same", "one apart", "more")
         ]

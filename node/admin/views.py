@@ -11,6 +11,7 @@ from pydicom.uid import UID
 from node.finding import Finding, Laterality, Reading
 from node.ledger import Beat, Entry, State, Waiting
 from node.ledger.words import CONFLICT_FLAG, UNDECIDED_FLAG
+from node.reasons import FLAGS as KNEE_FLAGS
 from node.reasons import REASONS, Reason
 from node.settings import Destination
 
@@ -30,7 +31,10 @@ UNFINISHED = (State.RECEIVED, State.GRADING, State.REPORTED)
 FLAGS = {
     CONFLICT_FLAG: "Another object came with the same UID and other content. It is kept apart and was not graded.",
     UNDECIDED_FLAG: "Two neighbouring grades of a knee could not be told apart: look for yourself.",
+    **{flag.code: f"{flag.meaning}. {flag.advice}" for flag in KNEE_FLAGS.values()},
 }
+RED = frozenset(flag.code for flag in KNEE_FLAGS.values() if flag.red)
+"""Of them, those that are grave."""
 """What the flags of a radiograph mean."""
 GRADES = {
     0: "no sign of osteoarthritis",
@@ -46,6 +50,10 @@ SOURCES = {
     "ImageLaterality": "Image Laterality of the header",
     "Laterality": "Laterality of the header",
     "AnatomicRegionSequence": "the header's anatomic region",
+    "FrameLaterality": "Frame Laterality of the header",
+    "SeriesDescription": "Series Description of the header",
+    "ProtocolName": "Protocol Name of the header",
+    "marker": "the marker on the film",
     "position": "its place on the film",
     "image": "the image itself",
     "none": "nothing on the film or in the header",

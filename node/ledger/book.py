@@ -1,7 +1,7 @@
 """The ledger as the doors and the workers use it. Every method is one transaction."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -86,11 +86,13 @@ class Ledger(Looking):
         destinations: Mapping[str, Sequence[str]],
         *,
         undecided: bool = False,
+        flags: Collection[str] = (),
     ) -> bool:
         """
         REPORTED; each destination is owed the objects of the kinds it takes. False: the claim was lost.
 
-        Where the answer is `undecided` between two grades of a knee, the radiograph has a flag that says so.
+        Where the answer is `undecided` between two grades of a knee, the radiograph has a flag that says so, beside
+        the `flags` of its knees.
         """
         with self._database.write() as connection:
             row = claims.held_by(connection, uid, worker)
@@ -104,6 +106,7 @@ class Ledger(Looking):
                 objects=objects,
                 destinations=destinations,
                 undecided=undecided,
+                flags=flags,
             )
             return True
 
@@ -116,6 +119,8 @@ class Ledger(Looking):
         reading: Mapping[str, Any],
         objects: Sequence[ResultObject] = (),
         destinations: Mapping[str, Sequence[str]] | None = None,
+        *,
+        flags: Collection[str] = (),
     ) -> bool:
         """NOT_ANALYSED, because; the refusal may have objects to deliver as well. False: the claim was lost."""
         with self._database.write() as connection:
@@ -131,6 +136,7 @@ class Ledger(Looking):
                 destinations=destinations or {},
                 reason_code=reason(reason_code).code,
                 detail=detail,
+                flags=flags,
             )
             return True
 

@@ -1,7 +1,7 @@
 """A worker's claim on a radiograph, from the first attempt to its end."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,7 +13,7 @@ from node.ledger.keeping import raise_flag
 from node.ledger.rows import hold, move, note, now
 from node.ledger.states import State
 from node.ledger.words import UNDECIDED_FLAG, ResultObject
-from node.reasons import reason
+from node.reasons import FLAGS, reason
 
 
 def claim(connection: Connection, uid: str, worker: str, *, lease_seconds: float, attempts: int) -> bool:
@@ -81,6 +81,7 @@ def answer(
     objects: Sequence[ResultObject],
     destinations: Mapping[str, Sequence[str]],
     undecided: bool = False,
+    flags: Collection[str] = (),
     reason_code: str | None = None,
     detail: str = "",
 ) -> None:
@@ -104,8 +105,11 @@ def answer(
     what = "reported" if state is State.REPORTED else "not analysed"
     told = f"{reason_code}: {detail}" if reason_code else f"{model.get('name')} {model.get('version')}"
     move(connection, row, state, what=what, by=worker, detail=told, values=values)
-    if undecided:
-        raise_flag(connection, uid, UNDECIDED_FLAG)
+    # What an earlier answer said of the knees falls with it.
+    flag = tables.flag.c
+    connection.execute(sa.delete(tables.flag).where(flag.sop_instance_uid == uid, flag.flag.in_(sorted(FLAGS))))
+    for code in sorted({*flags, UNDECIDED_FLAG} if undecided else {*flags}):
+        raise_flag(connection, uid, code)
     deliveries.ask(connection, uid, answer_id, objects=objects, destinations=destinations, by=worker)
 
 

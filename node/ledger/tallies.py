@@ -28,6 +28,8 @@ class Tally:
     """(model, its version, grade, whether it was undecided) -> knees that were given it."""
     agreements: Counter[str]
     """"same", "one apart" or "more" -> knees on which the shadow and the answer were so; "failed" -> radiographs."""
+    flags: Counter[str] = field(default_factory=Counter)
+    """Code of a flag -> knees that were given it."""
     settled: "Tally | None" = field(default=None, repr=False)
     journal_id: int = 0
     answer_id: int = 0
@@ -41,18 +43,22 @@ def tally(connection: Connection, since: Tally | None) -> Tally:
     journal_id = _last_before(connection, tables.journal, limit, base.journal_id)
     answer_id = _last_before(connection, tables.answer, limit, base.answer_id)
     shadow_id = _last_before(connection, tables.shadow, limit, base.shadow_id)
+    grades, flags = _answers(connection, base.answer_id, answer_id)
     settled = Tally(
         base.events + _events(connection, base.journal_id, journal_id),
-        base.grades + _grades(connection, base.answer_id, answer_id),
+        base.grades + grades,
         base.agreements + _agreements(connection, base.shadow_id, shadow_id),
+        base.flags + flags,
         journal_id=journal_id,
         answer_id=answer_id,
         shadow_id=shadow_id,
     )
+    grades, flags = _answers(connection, answer_id, None)
     return Tally(
         settled.events + _events(connection, journal_id, None),
-        settled.grades + _grades(connection, answer_id, None),
+        settled.grades + grades,
         settled.agreements + _agreements(connection, shadow_id, None),
+        settled.flags + flags,
         settled=settled,
     )
 
@@ -78,19 +84,23 @@ def _events(connection: Connection, after: int, until: int | None) -> Counter[st
     return Counter({row.what: row[1] for row in connection.execute(wanted)})
 
 
-def _grades(connection: Connection, after: int, until: int | None) -> Counter[tuple[str, str, int, bool]]:
+def _answers(
+    connection: Connection, after: int, until: int | None
+) -> tuple[Counter[tuple[str, str, int, bool]], Counter[str]]:
+    """Grades and flags that knees were given, graded or not."""
     row = tables.answer.c
-    wanted = sa.select(row.model_name, row.model_version, row.reading)
-    wanted = wanted.where(row.id > after, row.model_name.is_not(None))
+    wanted = sa.select(row.model_name, row.model_version, row.reading).where(row.id > after)
     if until is not None:
         wanted = wanted.where(row.id <= until)
-    counted: Counter[tuple[str, str, int, bool]] = Counter()
+    grades: Counter[tuple[str, str, int, bool]] = Counter()
+    flags: Counter[str] = Counter()
     for name, version, reading in connection.execute(wanted.execution_options(yield_per=500)):
         for knee in json.loads(reading).get("knees", ()):
-            if knee.get("grade") is not None:
+            flags.update(flag["code"] for flag in knee.get("flags", ()))
+            if name is not None and knee.get("grade") is not None:
                 undecided = bool((knee.get("certainty") or {}).get("undecided"))
-                counted[(name, version or "", int(knee["grade"]), undecided)] += 1
-    return counted
+                grades[(name, version or "", int(knee["grade"]), undecided)] += 1
+    return grades, flags
 
 
 def _agreements(connection: Connection, after: int, until: int | None) -> Counter[str]:

@@ -118,7 +118,8 @@ def _image(film: RenderedFilm, header: Header, sop_class: UID, modality: str) ->
     made.ImageType = ["ORIGINAL", "PRIMARY", ""] if modality == "DX" else ["ORIGINAL", "PRIMARY"]
     made.KVP = "65"
     made.BurnedInAnnotation = "NO"
-    made.PatientOrientation = ["L", "F"] if header.view_position == "AP" else ["R", "F"]
+    # As it hangs, and that is as if the patient faced the reader, whichever way the rays went.
+    made.PatientOrientation = ["L", "F"]
     made.InstanceNumber = made.SeriesNumber = 1
     made.AcquisitionNumber = 1
     _set_pixels(made, film, header)

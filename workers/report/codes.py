@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 from pydicom.sr.coding import Code
 
-from node.finding import KLGrade, Laterality
-from node.reasons import INSUFFICIENT_QUALITY, REASONS, Reason
+from node.finding import Agreement, KLGrade, Laterality
+from node.reasons import FLAGS, INSUFFICIENT_QUALITY, REASONS, Flag, Reason
 
 SCHEME = "99GENU"
 SCHEME_UID = "2.25.182352156670333766495578969189877750062"
@@ -45,6 +45,21 @@ HEAT_MAP = own("MAP", "Heat map of the grade")
 MAP_SPEAKS = own("MAPPOS", "Positive evidence in the map")
 MAP_EMPTY = own("MAPNONE", "No positive evidence in the map")
 SIDE_SOURCE = own("SIDESRC", "Source of the laterality")
+SIDE_AGREEMENT = own("SIDEAGREE", "Agreement of what tells the laterality")
+AGREEMENTS: Mapping[Agreement, Code] = {
+    Agreement.AGREED: own("AGREED", "Several sources agree"),
+    Agreement.SINGLE: own("SINGLE", "One source alone"),
+    Agreement.CONFLICT: own("CONFLICT", "Sources contradict each other"),
+    Agreement.NONE: own("NOSOURCE", "No source"),
+}
+SIDE_EVIDENCE = own("SIDEEVID", "What tells the laterality")
+FLAG = own("FLAG", "Flag on the result")
+FIELD_OF_VIEW = own("FOVWIDTH", "Width of the joint's outline")
+SCALE = own("SCALE", "What a millimetre on the image means")
+SCALES: Mapping[str, Code] = {
+    "calibrated": own("SCALECAL", "In the patient"),
+    "detector plane": own("SCALEDET", "In the plane of the detector, magnified"),
+}
 READING_NOTE = own("READNOTE", "How the film was read")
 ADVICE = own("ADVICE", "What to do")
 REASON_CODES: Mapping[str, Code] = {
@@ -53,6 +68,8 @@ REASON_CODES: Mapping[str, Code] = {
     for reason in REASONS.values()
     if len(reason.code) <= 16
 }
+
+FLAG_CODES: Mapping[str, Code] = {flag.code: own(flag.code, flag.meaning) for flag in FLAGS.values()}
 
 GRADE_NAMES: Mapping[KLGrade, tuple[str, str]] = {
     KLGrade.KL0: ("none", "no features of osteoarthritis"),
@@ -104,3 +121,8 @@ MODALITIES: Mapping[str, Code] = {
 def quality_of(reason: Reason) -> Code | None:
     """Non-diagnostic where the reason blames the image's quality; None where the image may be a fine one."""
     return NON_DIAGNOSTIC if reason.equivalent == INSUFFICIENT_QUALITY else None
+
+
+def of_flag(flag: Flag) -> Code:
+    """The code of a flag; one of another version's table keeps what it said."""
+    return FLAG_CODES.get(flag.code) or own(flag.code, flag.meaning)

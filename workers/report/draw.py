@@ -1,8 +1,8 @@
 """
 The picture of the answer: each knee beside itself under its heat map, with its grade in words and bars.
 
-One row a knee, the patient's right first. Nothing is written on a knee. The picture is made for a grey-level
-monitor of two megapixels: what colour says, a number, a word or lightness says too.
+One row a knee, the patient's right first, under its flags if it has any. Nothing is written on a knee. The picture is
+made for a grey-level monitor of two megapixels: what colour says, a number, a word or lightness says too.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ import numpy as np
 from node.finding import Certainty, Finding, KLGrade, Laterality, ModelIdentity
 from workers.prepare import Box
 from workers.read import Film
+from workers.report import strip
 from workers.report.canvas import AMBER, DIM, GREY, WHITE, Canvas, shortened
 from workers.report.codes import GRADE_NAMES
 from workers.report.colours import Bytes
@@ -34,6 +35,10 @@ SIDE_SOURCES = {
     "ImageLaterality": "side from the header (Image Laterality)",
     "Laterality": "side from the header (Laterality)",
     "AnatomicRegionSequence": "side from the header (Anatomic Region)",
+    "FrameLaterality": "side from the header (Frame Laterality)",
+    "SeriesDescription": "side from the header (Series Description)",
+    "ProtocolName": "side from the header (Protocol Name)",
+    "marker": "side from the marker on the film",
     "position": "side from the position on the film",
     "image": "side from the image",
     "none": "neither header nor film tells the side",
@@ -57,14 +62,18 @@ class Row:
 def picture(film: Film, rows: Sequence[Row], *, card: ModelIdentity, made_at: datetime) -> Bytes:
     """The RGB picture (rows, columns, 3) of all knees on a film."""
     side = _side(len(rows))
-    height = HEAD + len(rows) * (side + CAPTION + GAP) + FOOT
+    height = HEAD + len(rows) * (side + CAPTION + GAP) + sum(strip.height(row.finding.flags) for row in rows) + FOOT
     sheet = Canvas(LONGEST_SIDE, height)
     _head(sheet)
     order = {Laterality.RIGHT: 0, Laterality.UNKNOWN: 1, Laterality.LEFT: 2}
     # The patient's right first; of two unknown sides, the one on the image's left.
     ordered = sorted(rows, key=lambda row: (order[row.finding.laterality], row.finding.box[0]))
-    for number, row in enumerate(ordered):
-        _row(sheet, film, row, side=side, top=HEAD + number * (side + CAPTION + GAP))
+    top = HEAD
+    for row in ordered:
+        strip.strip(sheet, row.finding.flags, MARGIN, top, LONGEST_SIDE - 2 * MARGIN)
+        top += strip.height(row.finding.flags)
+        _row(sheet, film, row, side=side, top=top)
+        top += side + CAPTION + GAP
     _foot(sheet, rows, card=card, made_at=made_at)
     return sheet.pixels
 

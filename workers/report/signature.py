@@ -47,6 +47,7 @@ def object_uid(kind: str, reading: Reading, card: ModelIdentity, *settings: str)
     for knee in reading.knees:
         answer = str(int(knee.grade)) if knee.grade is not None else knee.reason.code if knee.reason else ""
         said.append(f"{knee.laterality.value}{answer}")
+        said += [flag.code for flag in knee.flags]
         if (sure := knee.certainty) is not None:
             said += [sure.remaining, sure.doubt]
     model = (card.name, card.version, card.sha256, __version__)

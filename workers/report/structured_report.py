@@ -21,9 +21,10 @@ from pydicom.uid import UID, Comprehensive3DSRStorage, ComprehensiveSRStorage
 
 from node.finding import Certainty, Finding, Laterality, ModelIdentity, Reading
 from node.reasons import Reason
-from workers.report import codes
+from workers.report import codes, knees
 from workers.report.identity import text_of
 from workers.report.image_library import image_library
+from workers.report.knees import number
 from workers.report.signature import MANUFACTURER, MODEL_NAME, ascii_only, derived_uid, device_uid, object_uid, result
 
 SR_CLASSES = {"comprehensive": ComprehensiveSRStorage, "comprehensive-3d": Comprehensive3DSRStorage}
@@ -87,7 +88,7 @@ class _Image:
         self.card = card
         self.notes = notes
 
-    def knee(self, number: int, knee: Finding) -> hd.sr.MeasurementsAndQualitativeEvaluations:
+    def knee(self, place: int, knee: Finding) -> hd.sr.MeasurementsAndQualitativeEvaluations:
         """The group of one knee, graded or not."""
         site = hd.sr.FindingSite(codes.KNEE_JOINT, laterality=codes.SIDES.get(knee.laterality))
         if knee.grade is None or knee.probabilities is None:
@@ -102,9 +103,12 @@ class _Image:
             # The grade that is reported comes first: OHIF shows four numbers, the first with the box.
             numbers = [self._probability(knee, grade) for grade in sorted(codes.GRADES, key=lambda g: g != knee.grade)]
             numbers += [*_extent(knee.certainty), self._count(1)]
+        numbers += knees.width(knee)
+        evaluations += knees.evaluations(knee)
+        said += knees.warning(knee)
         # The side may be put right later; the number of a knee on its film does not change.
-        tracking = (f"Genu KL {SIDE_WORDS[knee.laterality]}", f"knee {number}")
-        texts = [(codes.SIDE_SOURCE, knee.laterality_source), *self._advice(knee.reason)]
+        tracking = (f"Genu KL {SIDE_WORDS[knee.laterality]}", f"knee {place}")
+        texts = [(codes.SIDE_SOURCE, knee.laterality_source), *knees.texts(knee), *self._advice(knee.reason)]
         return self._group(tracking, sites=[site], numbers=numbers, evaluations=evaluations, comment=said, texts=texts)
 
     def refusal(self, reason: Reason) -> hd.sr.MeasurementsAndQualitativeEvaluations:
@@ -157,11 +161,11 @@ class _Image:
     def _probability(self, knee: Finding, grade: int) -> hd.sr.Measurement:
         percent = 100 * float((knee.probabilities or ())[grade])
         where = [self._outline(knee.box)] if grade == knee.grade else None
-        return _number(codes.PROBABILITIES[list(codes.GRADES)[grade]], percent, codes.PERCENT, "{:.1f}", where)
+        return number(codes.PROBABILITIES[list(codes.GRADES)[grade]], percent, codes.PERCENT, "{:.1f}", where)
 
     def _count(self, graded: int, edges: Edges | None = None) -> hd.sr.Measurement:
         where = [self._outline(edges)] if edges else None
-        return _number(codes.GRADES_GIVEN, graded, codes.COUNT, "{}", where)
+        return number(codes.GRADES_GIVEN, graded, codes.COUNT, "{}", where)
 
     def _outline(self, edges: Edges) -> hd.sr.CoordinatesForMeasurement:
         """A closed polyline; coordinates run from 0 to columns and rows (PS3.3 C.18.6)."""
@@ -174,15 +178,6 @@ class _Image:
     @staticmethod
     def _advice(reason: Reason | None) -> list[tuple[Code, str]]:
         return [(codes.ADVICE, reason.advice)] if reason else []
-
-
-def _number(
-    name: Code, value: float, unit: Code, shown: str, where: list[hd.sr.CoordinatesForMeasurement] | None = None
-) -> hd.sr.Measurement:
-    """A number as few digits show it; the floating point value beside it keeps the rest (PS3.3 C.18.1)."""
-    number = hd.sr.Measurement(name, value, unit, referenced_coordinates=where)
-    number[0].MeasuredValueSequence[0].NumericValue = shown.format(value)
-    return number
 
 
 def _answer(knee: Finding) -> str:
@@ -207,10 +202,10 @@ def _extent(certainty: Certainty | None) -> list[hd.sr.Measurement]:
     """What the set promises, and how far the views lay apart."""
     if certainty is None:
         return []
-    level = _number(codes.LEVEL, 100 * certainty.level, codes.PERCENT, "{:.1f}")
+    level = number(codes.LEVEL, 100 * certainty.level, codes.PERCENT, "{:.1f}")
     if certainty.spread is None:
         return [level]
-    return [level, _number(codes.SPREAD, certainty.spread, codes.GRADE_STEPS, "{:.3f}")]
+    return [level, number(codes.SPREAD, certainty.spread, codes.GRADE_STEPS, "{:.3f}")]
 
 
 def _refused(side: str, reason: Reason) -> tuple[str, list[tuple[Code, Code]]]:

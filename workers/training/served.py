@@ -8,11 +8,12 @@ from pydicom import Dataset
 from node.finding import Laterality
 from node.settings import Settings
 from workers.grade import Graded, grade_crops
-from workers.knees import Knee, tell_sides
+from workers.knees import Knee
 from workers.prepare import Box, Grey, crop
 from workers.read import Film
 from workers.read.spacing import UNKNOWN
 from workers.registry import Model
+from workers.sides import tell_sides
 from workers.standing import Wanted, take
 from workers.training.knees import LabelledKnee
 
@@ -43,8 +44,8 @@ def whole(film: Film) -> Knee:
     """The joint on a film that is the crop of one."""
     rows, columns = film.pixels.shape
     box = Box(0, 0, columns, rows)
-    ((side, source),) = tell_sides(film.header, [box])
-    return Knee(box, side, source, 1.0)
+    (side,) = tell_sides(film.header, [box])
+    return Knee(box, side.laterality, side.source, 1.0).sided(side)
 
 
 def grade_films(films: Sequence[Film], grader: Model) -> list[Graded]:

@@ -23,7 +23,9 @@ from rich.progress import track
 from node.errors import Permanent, SettingsError, Ungradable
 from node.finding import Laterality
 from node.settings import Settings
+from workers.analysis import judged
 from workers.eyes import open_eyes, see
+from workers.gate import Rules
 from workers.grade import grade
 from workers.knees import Knee
 from workers.read import Reader
@@ -159,15 +161,16 @@ def _on_films(
     try:
         for path, knees in track(films.items(), "Films", transient=True, console=Console(stderr=True)):
             try:
-                seen = see(reader.film(path), eyes, work)
+                film, found = see(reader.film(path), eyes)
+                knees_found = judged(film, found, Rules.of(work))
             except (Ungradable, Permanent) as refusal:
                 yield from ((knee, str(refusal)) for knee in knees)
                 continue
             for knee in knees:
-                joint = the_one(knee, knees, seen.gradable)
+                joint = the_one(knee, knees, [each for each in knees_found if each.reason is None])
                 yield (
                     knee,
-                    grade(seen.film.pixels, [joint], grader)[0].logits if joint else "this knee is not on the film",
+                    grade(film.pixels, [joint], grader)[0].logits if joint else "this knee is not on the film",
                 )
     finally:
         reader.close()

@@ -25,10 +25,11 @@ from node.finding import Laterality
 from node.settings import Settings, Work
 from workers.certainty import GRADES
 from workers.grade import Graded
-from workers.knees import Knee, stated_side
+from workers.knees import Knee
 from workers.phantom import Header, RenderedFilm, as_dx
 from workers.read import Film, Reader
 from workers.registry import TELLER, Model, folders, load
+from workers.sides import stated_side
 from workers.training.evaluate import Judgement
 from workers.training.figures import Grades, draws, interval, quadratic_weighted_kappa
 from workers.training.knees import LabelledKnee, truth_of

@@ -57,7 +57,7 @@ def judge_films(grader: Model, data: Path, split: str, settings: Settings, count
         chosen = list(pair) if random.random() < 0.6 else [pair[int(random.integers(2))]]
         film = compose([Crop(knee.as_hung()) for knee in chosen], random, joint=(220, 420), longest=2500)
         false = tally.false
-        _one(film, chosen, eyes, grader, settings, tally)
+        _one(film, chosen, eyes, grader, tally)
         films_with_false += tally.false > false
     return {
         "films": count,
@@ -86,31 +86,30 @@ def _one(
     chosen: Sequence[LabelledKnee],
     eyes: Eyes,
     grader: Model,
-    settings: Settings,
     tally: Tally,
 ) -> None:
     film = Film(labelled.pixels, np.ones(labelled.pixels.shape, np.bool_), UNKNOWN, Dataset(), ())
     tally.joints += len(labelled.joints)
     try:
-        seen = see(film, eyes, settings.work)
+        film, knees = see(film, eyes)
     except Ungradable:
         return
     taken: set[int] = set()
     for joint, knee in zip(labelled.joints, chosen, strict=True):
-        near = min(range(len(seen.knees)), key=lambda at: _apart(seen.knees[at].box, joint.box))
-        if _apart(seen.knees[near].box, joint.box) > CLOSE or near in taken:
+        near = min(range(len(knees)), key=lambda at: _apart(knees[at].box, joint.box))
+        if _apart(knees[near].box, joint.box) > CLOSE or near in taken:
             continue
         taken.add(near)
         tally.found += 1
-        found = seen.knees[near]
+        found = knees[near]
         tally.centre.append(_apart(found.box, joint.box))
         tally.size.append(abs(found.box.width / joint.box.width - 1))
         tally.sides.append(found.laterality.value == knee.side)
-        if seen.refused[near] is not None:
+        if found.reason is not None:
             tally.refused += 1
             continue
-        tally.apart.append(abs(_grade(seen.film, found, grader) - int(grade_films([as_film(knee)], grader)[0].grade)))
-    tally.false += len(seen.knees) - len(taken)
+        tally.apart.append(abs(_grade(film, found, grader) - int(grade_films([as_film(knee)], grader)[0].grade)))
+    tally.false += len(knees) - len(taken)
 
 
 def _grade(film: Film, knee: Knee, grader: Model) -> int:
