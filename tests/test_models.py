@@ -97,6 +97,7 @@ def test_every_card_is_listed_with_what_it_does_and_was_good_for(settings: Setti
     told = {each["card"]: each for each in genu("models", "list", "--json", GENU__WORK__SHADOW="kl-next").told}
     assert {card: each["role"] for card, each in told.items()}.items() >= {
         "finder": "finds",
+        "look": "looks",
         "upright": "tells",
         SHIPPED: "answers",
         "kl-next": "shadow",

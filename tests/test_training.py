@@ -17,7 +17,7 @@ from workers.prepare import prepare
 from workers.training import commands
 from workers.training.augment import augment
 from workers.training.export import export, export_graph
-from workers.training.films import compose, tight, without_joint
+from workers.training.films import Crop, compose, tight, without_joint
 from workers.training.fit import Progress, Recipe, fit
 from workers.training.knees import LabelledKnee, LabelsError, grade_counts, read_labels, upright
 from workers.training.plots import training_log
@@ -266,7 +266,7 @@ def test_a_finer_map_keeps_the_values_of_the_coarse_one(name: str) -> None:
 def test_composed_films_hold_their_boxes(seed: int) -> None:
     """Every box lies on the film where the joint was laid, and a film without joint has none."""
     random = np.random.default_rng(seed)
-    knee = random.random((120, 120)).astype(np.float32)
+    knee = Crop(random.random((120, 120)).astype(np.float32))
     for film, count in (
         (compose([knee, knee], random), 2),
         (compose([knee], random), 1),

@@ -56,7 +56,7 @@ def screws(sheet: Sheet, random: np.random.Generator) -> None:
 def remote(sheet: Sheet, random: np.random.Generator) -> None:
     """One screw or staple well away from the joint."""
     away = random.choice([-1, 1])
-    y = away * random.uniform(0.5, 0.72)
+    y = random.uniform(0.3, 0.42) if away > 0 else random.uniform(-0.72, -0.5)
     x = random.uniform(-0.3, 0.3)
     if random.random() < 0.6:
         _screw(sheet, (x - 0.15, y), (x + 0.15, y + random.normal(0, 0.06)), random)

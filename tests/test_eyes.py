@@ -1,0 +1,133 @@
+"""What the closer look tells apart: knees to grade, replaced joints, casts, other parts; and where the joint lies."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from node.errors import Ungradable
+from node.finding import Laterality
+from tests.real_knees import needs_knees, pixels, some_knees
+from tests.test_knees import as_film, rendered
+from workers.eyes import Eyes, open_eyes, see
+from workers.knees import Knee
+from workers.phantom import KneeShape, render
+from workers.read import Film
+from workers.training import parts
+from workers.training.films import Crop, compose
+from workers.training.films.joint import points_of
+from workers.training.metal import KINDS, lay_metal, place_remote
+
+R, L = Laterality.RIGHT, Laterality.LEFT
+
+
+@pytest.fixture(scope="module")
+def eyes() -> Eyes:
+    return open_eyes()
+
+
+def told(film: Film, eyes: Eyes) -> list[str]:
+    """The reason of each knee, "" where it may be graded; of a film without one, the film's."""
+    try:
+        return [knee.reason.code if knee.reason else "" for knee in see(film, eyes)[1]]
+    except Ungradable as refusal:
+        return [refusal.reason.code]
+
+
+def seen(film: Film, eyes: Eyes) -> list[Knee]:
+    return see(film, eyes)[1]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_landmarks_lie_in_the_box_and_the_tilt_follows_the_film(eyes: Eyes, seed: int) -> None:
+    """Plateau and condyles run from left to right across the box; the plateau of an upright knee is about level."""
+    film = rendered(render([KneeShape(R), KneeShape(L)], rows=1800, columns=2200, seed=seed))
+    knees = seen(film, eyes)
+    assert len(knees) == 2
+    for knee in knees:
+        assert knee.points is not None
+        plateau = knee.points[:9]
+        assert (np.diff(plateau[:, 0]) > 0).all()
+        assert knee.box.x0 < plateau[0, 0] < plateau[-1, 0] < knee.box.x1
+        assert knee.box.y0 < plateau[:, 1].min() < plateau[:, 1].max() < knee.box.y1
+        assert abs(knee.tilt) < 12
+
+
+@needs_knees
+def test_replaced_knees_are_refused_and_others_are_not(eyes: Eyes) -> None:
+    """Of 30 val knees at most one is refused as it is; with a replacement drawn in, at most one is not."""
+    kept = refused = 0
+    for at, row in enumerate(some_knees("val", 30)):
+        knee = pixels(row).astype(np.float32) / 255
+        kept += told(as_film(knee), eyes) == [""]
+        laid, _ = lay_metal(knee, points_of(Crop(knee)), "total_replacement", np.random.default_rng(at))
+        refused += told(as_film(laid), eyes) != [""]
+    assert (kept >= 29, refused >= 29) == (True, True), (kept, refused)
+
+
+@needs_knees
+def test_an_implant_on_one_side_does_not_silence_the_other(eyes: Eyes) -> None:
+    """A film of two knees, one of them replaced: one has a reason, the other none."""
+    rows = some_knees("val", 8)
+    right = next(row for row in rows if row["side"] == "R")
+    left = next(row for row in rows if row["side"] == "L")
+    crops = [pixels(row).astype(np.float32) / 255 for row in (right, left)]
+    laid, _ = lay_metal(crops[1], points_of(Crop(crops[1])), "total_replacement", np.random.default_rng(3))
+    gap = np.zeros((299, 40), np.float32)
+    film = as_film(np.hstack([crops[0], gap, laid]))
+    assert told(film, eyes) == ["", "TOTAL_REPLACED"]
+
+
+@pytest.mark.parametrize("part", parts.PARTS)
+def test_other_parts_are_drawn_at_every_size_and_refused(eyes: Eyes, part: str) -> None:
+    """The same seed gives the same picture, in range and not blank; no knee is graded on it."""
+    for size in ((96, 96), (220, 300), (300, 180)):
+        drawn = parts.draw(part, np.random.default_rng(5), size)
+        assert drawn.shape == size
+        assert 0 <= drawn.min() < drawn.max() <= 1
+        np.testing.assert_array_equal(drawn, parts.draw(part, np.random.default_rng(5), size))
+    assert "" not in told(as_film(parts.draw(part, np.random.default_rng(8), (400, 400))), eyes)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "remote"])
+@pytest.mark.parametrize("size", [96, 400])
+def test_metal_brightens_what_it_covers_and_keeps_the_range(kind: str, size: int) -> None:
+    """The same seed lays the same metal, within the picture's range, and its box is on the picture."""
+    knee = np.full((size, size), 0.4, np.float32)
+    knee[size // 3 :] += 0.1
+
+    def laid() -> tuple[np.ndarray, object]:  # type: ignore[type-arg]
+        random, points = np.random.default_rng(7), points_of(Crop(knee))
+        return place_remote(knee, points, random) if kind == "remote" else lay_metal(knee, points, kind, random)
+
+    picture, box = laid()
+    assert picture.shape == knee.shape
+    assert 0 <= picture.min() < picture.max() <= 1
+    assert picture.max() > knee.max()
+    assert box is not None
+    np.testing.assert_array_equal(picture, laid()[0])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_landmarks_move_with_the_joint_they_belong_to(seed: int) -> None:
+    """A bright dot in the crop lies where the film's landmark says it does."""
+    random = np.random.default_rng(seed)
+    knee = np.full((299, 299), 0.1, np.float32)
+    points = points_of(Crop(knee))
+    x, y = points[4].astype(int)
+    knee[y - 4 : y + 5, x - 4 : x + 5] = 1
+    film = compose([Crop(knee, points)], random, joint=(200, 260))
+    (joint,) = film.joints
+    assert joint.points is not None
+    at_x, at_y = joint.points[4].astype(int)
+    around = cv2.GaussianBlur(film.pixels, (0, 0), 2)[at_y - 20 : at_y + 21, at_x - 20 : at_x + 21]
+    row, column = np.unravel_index(around.argmax(), around.shape)
+    assert abs(int(row) - 20) <= 3
+    assert abs(int(column) - 20) <= 3
+
+
+def test_weights_are_small() -> None:
+    """Finder and look together stay below six megabytes."""
+    folder = Path(__file__).parents[1] / "workers" / "weights"
+    assert sum((folder / f"{name}.safetensors").stat().st_size for name in ("finder", "look")) < 6e6
