@@ -75,7 +75,7 @@ REASONS = {
         ),
         Reason(
             "WRONG_SIZE",
-            "What was found is no adult knee joint by the millimetres of the header",
+            "By the header's millimetres no adult knee joint",
             "Check the pixel spacing in the header; grade by eye.",
         ),
         Reason("TOTAL_REPLACED", "The knee has a total replacement", "No grade applies; judge the implant by eye."),
