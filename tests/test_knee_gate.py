@@ -1,4 +1,4 @@
-"""Each knee is judged for itself: who is too young, too small, too dark or of the wrong size is refused, and says so."""
+"""Each knee is judged for itself: too young, too small, too dark or of the wrong size, it is refused and says so."""
 
 from dataclasses import replace
 from typing import Any
