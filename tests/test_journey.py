@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -125,6 +126,40 @@ def test_every_sample_comes_to_an_end_that_says_why(house: House, tmp_path: Path
     assert entries[-1].reason == "NOT_A_KNEE"
     refusal = results_of(str(sent[-1].StudyInstanceUID), scp)
     assert [dataset.Modality for dataset in refusal] == ["SR"]
+
+
+@needs("storescu")
+def test_a_film_whose_header_says_the_other_side_is_flagged_everywhere(house: House, tmp_path: Path) -> None:
+    """The fibula contradicts Image Laterality: JSON, report, ledger, filter and metrics say so, and it is graded."""
+    node, scp, _ = house
+    source = samples(seed=9)[0]
+    assert source.ImageLaterality == "R"
+    source.ImageLaterality = "L"
+    source.SOPInstanceUID = source.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    source.StudyInstanceUID = generate_uid()
+    file = tmp_path / "film.dcm"
+    source.save_as(file, enforce_file_format=True)
+    storescu(node, file)
+    uid = str(source.SOPInstanceUID)
+    until_settled(node, [uid])
+    entry = node.ledger.find(uid)
+    assert entry is not None
+    assert entry.reading is not None
+    (knee,) = entry.reading["knees"]
+    assert knee["grade"] is not None
+    assert knee["laterality_agreement"] == "conflict"
+    said = {each["witness"]: each["says"] for each in knee["laterality_evidence"]}
+    assert (said["ImageLaterality"], said["image"]) == ("L", "R")
+    assert "SIDE_CONFLICT" in [flag["code"] for flag in knee["flags"]]
+    assert "SIDE_CONFLICT" in entry.flags
+    assert uid in [each.sop_instance_uid for each in node.ledger.listing(flag="SIDE_CONFLICT")]
+    came = results_of(str(source.StudyInstanceUID), scp)
+    assert sorted(dataset.Modality for dataset in came) == ["OT", "SR"]
+    (report,) = (dataset for dataset in came if dataset.Modality == "SR")
+    assert "SIDE_CONFLICT" in report.to_json()
+    with urllib.request.urlopen(node.url("/metrics"), timeout=5) as answer:
+        counted = [line for line in answer.read().decode().splitlines() if "genu_flags_total" in line]
+    assert any('flag="SIDE_CONFLICT"' in line and not line.endswith(" 0.0") for line in counted)
 
 
 @needs("storescu", "dciodvfy", "dsr2html")

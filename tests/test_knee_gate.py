@@ -16,6 +16,7 @@ from tests.real_knees import needs_knees, pixels, some_knees
 from tests.test_knees import as_film, rendered
 from workers import gate
 from workers.analysis import Analysis, analyse, judged, say
+from workers.eyes import Eyes, open_eyes
 from workers.gate import Rules, age_of, exposure, hints, judge
 from workers.knees import Knee
 from workers.phantom import KneeShape, render
@@ -30,8 +31,13 @@ PICTURE = np.random.default_rng(1).random((600, 600)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
-def models() -> dict[str, Model]:
-    return {"finder": load("finder"), "teller": load("upright"), "grader": load("kl-lite2")}
+def eyes() -> Eyes:
+    return open_eyes()
+
+
+@pytest.fixture(scope="module")
+def grader() -> Model:
+    return load("kl-lite2")
 
 
 def header(**attributes: Any) -> Dataset:
@@ -141,12 +147,12 @@ def bilateral(**attributes: Any) -> Any:
     return rendered(render([KneeShape(R), KneeShape(L)], rows=1500, columns=1800, seed=5), **attributes)
 
 
-def test_one_refused_knee_does_not_silence_the_other(models: dict[str, Model]) -> None:
+def test_one_refused_knee_does_not_silence_the_other(eyes: Eyes, grader: Model) -> None:
     """The left one has its reason and no grade, the right one its grade; the film is graded."""
     film = bilateral(PatientAge="060Y")
-    analysis = analyse("1.2.3", film, **models)
+    analysis = analyse("1.2.3", film, eyes=eyes, grader=grader)
     right, left = analysis.found
-    told = say("1.2.3", film, [right, replace(left, reason=reason("TOTAL_REPLACED"))], models["grader"])
+    told = say("1.2.3", film, [right, replace(left, reason=reason("TOTAL_REPLACED"))], grader)
     assert told.reading.outcome is Outcome.GRADED
     assert [knee.reason.code if knee.reason else "" for knee in told.reading.knees] == ["", "TOTAL_REPLACED"]
     assert told.reading.knees[0] == analysis.reading.knees[0]
@@ -154,9 +160,9 @@ def test_one_refused_knee_does_not_silence_the_other(models: dict[str, Model]) -
     assert [each is None for each in told.heat_maps] == [False, True]
 
 
-def test_a_film_whose_knees_are_all_refused_says_why_of_each(models: dict[str, Model]) -> None:
+def test_a_film_whose_knees_are_all_refused_says_why_of_each(eyes: Eyes, grader: Model) -> None:
     """The film's reason is theirs; where they differ, the first one's, and the detail names all."""
-    same = analyse("1.2.3", bilateral(PatientAge="009Y"), **models)
+    same = analyse("1.2.3", bilateral(PatientAge="009Y"), eyes=eyes, grader=grader)
     assert (same.reading.outcome, same.reading.model) == (Outcome.NOT_ANALYSED, None)
     assert codes_of(same) == ["CHILD", "CHILD"]
     assert same.reading.reason == reason("CHILD")
@@ -164,7 +170,7 @@ def test_a_film_whose_knees_are_all_refused_says_why_of_each(models: dict[str, M
     right, left = (replace(knee, reason=None) for knee in same.found)
     film = bilateral()
     mixed = judged(film, [replace(right, field_of_view_mm=30.0), replace(left, reason=reason("METAL"))], Rules())
-    told = say("1.2.3", film, mixed, models["grader"])
+    told = say("1.2.3", film, mixed, grader)
     assert codes_of(told) == ["WRONG_SIZE", "METAL"]
     assert (told.reading.reason, told.reading.detail) == (reason("WRONG_SIZE"), "WRONG_SIZE, METAL")
 
@@ -173,11 +179,11 @@ def codes_of(analysis: Analysis) -> list[str]:
     return [knee.reason.code if knee.reason else "" for knee in analysis.reading.knees]
 
 
-def test_flags_and_millimetres_reach_the_reading(models: dict[str, Model]) -> None:
+def test_flags_and_millimetres_reach_the_reading(eyes: Eyes, grader: Model) -> None:
     """A negative without an age, with a detector's spacing: two remarks on each knee, and its width."""
     film = bilateral(BodyPartExamined="HIP")
     film = replace(film, pixels=1 - film.pixels, spacing=Spacing(0.15, 0.15, SpacingKind.DETECTOR))
-    reading = analyse("1.2.3", film, **models).reading
+    reading = analyse("1.2.3", film, eyes=eyes, grader=grader).reading
     assert reading.outcome is Outcome.GRADED
     for knee in reading.knees:
         assert {flag.code for flag in knee.flags} == {"AGE_UNKNOWN", "POLARITY"}
