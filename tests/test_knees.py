@@ -9,6 +9,7 @@ from pydicom import Dataset
 from node.errors import Ungradable
 from node.finding import Laterality
 from tests.real_knees import needs_knees, pixels, some_knees
+from workers.eyes import open_eyes, see
 from workers.knees import Knee, find_knees, width_mm
 from workers.phantom import KneeShape, RenderedFilm, render, step_wedge
 from workers.prepare import Box
@@ -99,13 +100,13 @@ def test_a_step_wedge_is_no_knee(finder: Model) -> None:
     assert refusal.value.reason.code == "NOT_A_KNEE"
 
 
-def test_a_joint_that_is_cut_off_is_refused(finder: Model) -> None:
+def test_a_joint_that_is_cut_off_is_refused() -> None:
     """A film on which only a part of the joint lies has no joint to grade."""
     film = render([KneeShape(R)], rows=2000, columns=1600, seed=2, collimation=False)
     box = film.boxes[0]
     part = rendered(film).pixels[:, : int(box.x0 + 0.4 * box.width)]
     with pytest.raises(Ungradable) as refusal:
-        find_knees(as_film(part), finder)
+        see(as_film(part), open_eyes())
     assert refusal.value.reason.code in ("JOINT_CUT_OFF", "NOT_A_KNEE")
 
 

@@ -56,18 +56,37 @@ def evaluate(
     \b
     Example: genu evaluate --data knees --stress --report model.html
     """
+    if films:
+        _on_films(settings, data, split, model, engine, count, as_json)
+    else:
+        _on_crops(settings, data, split, model, engine, stress, report, as_json)
+
+
+def _on_films(settings: Settings, data: Path, split: str, model: str, engine: str, count: int, as_json: bool) -> None:
+    from workers.standing import wanted_of
+    from workers.training import whole_films
+    from workers.training.served import grader_of
+
+    grader = grader_of(model or wanted_of(settings).card, settings, engine=engine)
+    figures = whole_films.judge_films(grader, data, split, settings, count)
+    click.echo(json.dumps(figures) if as_json else whole_films.say(figures))
+
+
+def _on_crops(
+    settings: Settings,
+    data: Path,
+    split: str,
+    model: str,
+    engine: str,
+    stress: bool,
+    report: Path | None,
+    as_json: bool,
+) -> None:
     from workers.standing import wanted_of
     from workers.training import evaluate as judging
     from workers.training import stress as stressing
     from workers.training.served import grader_of
 
-    if films:
-        from workers.training import whole_films
-
-        grader = grader_of(model or wanted_of(settings).card, settings, engine=engine)
-        figures = whole_films.judge_films(grader, data, split, settings, count)
-        click.echo(json.dumps(figures) if as_json else whole_films.say(figures))
-        return
     if report:  # what the page needs is there now, or there is no page in the end
         from workers.training import page
 

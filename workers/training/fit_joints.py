@@ -106,9 +106,13 @@ def fit_joints(
         watch(step, value, figures)
         if last:
             break
-    kept_finder, kept_look = best["finder"][1], best["look"][1]
-    assert isinstance(kept_finder, JointFinder) and isinstance(kept_look, JointLook)
-    return Pair(kept_finder.eval(), kept_look.eval())
+    return _kept(best["finder"][1], best["look"][1])
+
+
+def _kept(finder: nn.Module, look: nn.Module) -> Pair:
+    assert isinstance(finder, JointFinder)
+    assert isinstance(look, JointLook)
+    return Pair(finder.eval(), look.eval())
 
 
 def batches(recipe: JointRecipe, patients: Patients) -> Iterator[list[Tensor]]:
