@@ -118,7 +118,7 @@ def test_every_sample_comes_to_an_end_that_says_why(house: House, tmp_path: Path
         ("DELIVERED", ["R"]),
         ("DELIVERED", ["L"]),
         ("DELIVERED", ["R", "L"]),
-        ("DELIVERED", ["R"]),  # nobody says so but the fibula
+        ("DELIVERED", ["U"]),  # nobody says so, and the rendered fibula is not clear enough
         ("DELIVERED", ["L"]),
         ("NOT_ANALYSED", []),
     ]
