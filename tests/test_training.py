@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from node.settings import Settings, Storage
 from tests.labelled import HEADER, call, folder_of
 from workers.engines import OpenVinoEngine, TorchEngine
-from workers.networks import GRADERS, Ensemble, build
+from workers.networks import GRADERS, Ensemble, build, trunk_of
 from workers.prepare import prepare
 from workers.training import commands
 from workers.training.augment import augment
@@ -260,6 +260,13 @@ def test_a_finer_map_keeps_the_values_of_the_coarse_one(name: str) -> None:
         small, large = coarse(image)[1], fine(image)[1]
     assert large.shape[2:] == (16, 16)
     torch.testing.assert_close(large[..., ::2, ::2][..., 2:-2, 2:-2], small[..., 2:-2, 2:-2], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("asked", ["", " fine", " from both sides", " fine from both sides"])
+def test_a_card_is_trained_by_the_name_of_its_trunk(asked: str) -> None:
+    """However a grader is asked, what is trained for it is a network that there is."""
+    assert trunk_of(f"efficientnet_lite2{asked}") == "efficientnet_lite2"
+    assert trunk_of(f"efficientnet_lite2{asked}") in GRADERS
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -15,7 +15,6 @@ __all__ = [
     "JointLook",
     "UprightTeller",
     "build",
-    "member",
     "start_from_imagenet",
     "trunk_of",
 ]
@@ -40,15 +39,14 @@ def build(architecture: str) -> nn.Module:
     if architecture in OTHERS:
         return OTHERS[architecture]()
     if not architecture.endswith(BOTH):
-        return member(architecture)
-    return Ensemble([member(name) for name in architecture.removesuffix(BOTH).split(" + ")])
+        return _member(architecture)
+    return Ensemble([_member(name) for name in architecture.removesuffix(BOTH).split(" + ")])
 
 
 def trunk_of(architecture: str) -> str:
-    """The grader that is trained for an architecture of one member: asking it from both sides changes no weights."""
-    return architecture.removesuffix(BOTH)
+    """The grader that is trained for an architecture of one member: how it is asked does not change its weights."""
+    return architecture.removesuffix(BOTH).removesuffix(FINE)
 
 
-def member(name: str) -> Grader:
-    """A grader alone, by its name; raises KeyError for a name that there is not."""
+def _member(name: str) -> Grader:
     return refine(GRADERS[name.removesuffix(FINE)]()) if name.endswith(FINE) else GRADERS[name]()
