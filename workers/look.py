@@ -34,14 +34,12 @@ class Look:
     """
     What a closer look says of a joint.
 
-    `kinds` (8,) are the chances of KINDS; `points` lie on the film, `spread` (16,) is how far each may be off, in
-    sides of the box.
+    `kinds` (8,) are the chances of KINDS; `points` lie on the film.
     """
 
     box: Box
     kinds: npt.NDArray[np.float32]
     points: Points
-    spread: npt.NDArray[np.float32]
 
     @property
     def tilt(self) -> float:
@@ -88,4 +86,4 @@ def _look(
     view = grown(box, WIDE)
     placed = points[:, :2] * view.width + np.array([view.x0, view.y0], np.float32)
     refined = Box(float(x - half), float(y - half), float(x + half), float(y + half))
-    return Look(refined, chances / chances.sum(), placed.astype(np.float32), points[:, 2] * np.float32(WIDE))
+    return Look(refined, chances / chances.sum(), placed.astype(np.float32))

@@ -144,10 +144,10 @@ def _look_at(labelled: LabelledFilm, at: int, random: np.random.Generator) -> tu
     """A look at a joint as the finder may find it, beside all joints, or at a whole film without one."""
     box, points = np.zeros(4, np.float32), np.zeros((16, 3), np.float32)
     if not labelled.joints:
-        return _view(labelled, whole_film(labelled.pixels.shape), random), labelled.kind, box, points
+        return _view(labelled, whole_film(labelled.pixels.shape)), labelled.kind, box, points
     joint = labelled.joints[at % len(labelled.joints)]
     if random.random() < 0.08 and (beside := _beside(labelled, random)) is not None:
-        return _view(labelled, beside, random), OTHER, box, points
+        return _view(labelled, beside), OTHER, box, points
     side = joint.box.width
     shift = np.clip(random.normal(0, 0.06, 2), -0.2, 0.2) * side
     size = side * float(np.exp(np.clip(random.normal(0, 0.1), -0.3, 0.3)))
@@ -158,10 +158,10 @@ def _look_at(labelled: LabelledFilm, at: int, random: np.random.Generator) -> tu
         seen = grown(asked, WIDE)
         points[:, :2] = (joint.points - np.array([seen.x0, seen.y0], np.float32)) / np.float32(seen.width)
         points[:, 2] = 1
-    return _view(labelled, asked, random), joint.kind, box, points
+    return _view(labelled, asked), joint.kind, box, points
 
 
-def _view(labelled: LabelledFilm, box: Box, random: np.random.Generator) -> Array:
+def _view(labelled: LabelledFilm, box: Box) -> Array:
     return view_of(labelled.pixels, box, LOOK_SIZE)[None]
 
 

@@ -53,12 +53,12 @@ def compose(
     film = background(layout.rows, layout.columns, random)
     joints = []
     beside = layout.side * random.uniform(0.05, 0.7)
-    for at, (crop, middle) in enumerate(zip(crops, layout.middles, strict=True)):
+    for crop, middle in zip(crops, layout.middles, strict=True):
         crop, kind = with_metal(crop, random) if random.random() < metal else (crop, KNEE)
         size = layout.side * random.uniform(0.96, 1.04)
         leg = _leg(crop, layout, middle, size, beside * random.uniform(0.9, 1.1), random)
         turn = float(np.clip(random.normal(0, 5), -15, 15))
-        joints.append(replace(lay(film, leg, middle, turn), kind=kind, source=at))
+        joints.append(replace(lay(film, leg, middle, turn), kind=kind))
     return LabelledFilm(dress(film, joints, random), tuple(joints), KNEE)
 
 
@@ -90,7 +90,7 @@ def lay(film: Grey, leg: Leg, middle: tuple[float, float], degrees: float) -> Jo
     cover = cv2.warpAffine(leg.cover, onto, (columns, rows), flags=cv2.INTER_LINEAR)
     film *= 1 - cover
     film += pixels * cover
-    return moved(leg.joint, move, 1.0)
+    return moved(leg.joint, move)
 
 
 def _layout(count: int, random: np.random.Generator, joint: tuple[float, float], longest: int) -> Layout:
@@ -183,5 +183,5 @@ def tight(crop: Crop, random: np.random.Generator, *, side: int = 256) -> Labell
     onto = move + np.array([0, 0, scale / 2 - 0.5])
     film = cv2.warpAffine(crop.pixels, onto, (side, side), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
     points = None if crop.points is None else (crop.points * scale + onto[:, 2]).astype(np.float32) + np.float32(0.5)
-    joint = Joint(box_at(float(middle[0]), float(middle[1]), size), points=points, source=0)
+    joint = Joint(box_at(float(middle[0]), float(middle[1]), size), points=points)
     return LabelledFilm(dress(np.asarray(film, np.float32), [joint], random), (joint,), KNEE)

@@ -17,8 +17,6 @@ class Joint:
     tilt: float = 0.0
     points: Points | None = None
     kind: int = KNEE
-    source: int = -1
-    """Which of the knees that the film was composed of."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +75,11 @@ def points_of(crop: Crop) -> Points:
     return crop.points if crop.points is not None else TYPICAL * np.array([columns / 299, rows / 299], np.float32)
 
 
-def moved(joint: Joint, by: npt.NDArray[np.float64], scale: float) -> Joint:
-    """The joint after the affine map `by` (2, 3) has moved its film's pixels and scaled them by `scale`."""
+def moved(joint: Joint, by: npt.NDArray[np.float64]) -> Joint:
+    """The joint after the film that it is on was turned and shifted by the affine map `by` (2, 3)."""
     box = joint.box
     x, y = by @ [(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2, 1]
-    half = box.width * scale / 2
+    half = box.width / 2
     turn = float(np.degrees(np.arctan2(by[1, 0], by[0, 0])))
     points = None if joint.points is None else (joint.points @ by[:, :2].T + by[:, 2]).astype(np.float32)
     return replace(joint, box=Box(x - half, y - half, x + half, y + half), tilt=joint.tilt + turn, points=points)

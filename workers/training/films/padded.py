@@ -21,11 +21,11 @@ def padded_otherwise(crops: Sequence[Crop], random: np.random.Generator) -> Labe
     rows = side * random.uniform(1.1, 2.0)
     top = int((rows - side) * random.uniform(0.2, 0.8))
     bottom = int(rows) - side - top
-    for at, crop in enumerate(crops):
+    for crop in crops:
         knee = cv2.resize(crop.pixels, (side, side), interpolation=cv2.INTER_AREA)
         margins = [int(side * random.uniform(0.02, 0.3)) for _ in range(2)]
         tile = cv2.copyMakeBorder(knee, top, bottom, margins[0], margins[1], border, value=grey)
-        joints.append(Joint(box_at(left + margins[0] + side / 2, top + side / 2, side), source=at))
+        joints.append(Joint(box_at(left + margins[0] + side / 2, top + side / 2, side)))
         tiles.append(np.asarray(tile, np.float32))
         left += tile.shape[1]
     return LabelledFilm(_noisy(np.hstack(tiles), random), tuple(joints), KNEE)

@@ -7,7 +7,6 @@ the knee that it is laid on, in the shapes of the common families of implants, a
 
 from collections.abc import Callable, Mapping
 
-import cv2
 import numpy as np
 
 from workers.look import Points
@@ -47,13 +46,3 @@ def place_remote(knee: Grey, points: Points, random: np.random.Generator) -> tup
     sheet = Sheet(knee.shape, points)
     fixation.remote(sheet, random)
     return sheet.onto(knee, random)
-
-
-def ball(knee: Grey, random: np.random.Generator) -> Grey:
-    """A calibration sphere beside the joint."""
-    rows, columns = knee.shape
-    ink = np.zeros(knee.shape, np.uint8)
-    x = random.choice([random.uniform(0, 0.12), random.uniform(0.88, 1)]) * columns
-    cv2.circle(ink, (int(x), int(random.uniform(0, rows))), int(rows * random.uniform(0.04, 0.1)), 255, -1, cv2.LINE_AA)
-    cover = ink.astype(np.float32) / 255
-    return np.asarray(knee * (1 - cover) + cover, np.float32)
