@@ -14,10 +14,11 @@ from node.finding import Laterality, ModelIdentity
 from node.ledger import CardState, Ledger, ModelChange
 from node.settings import Settings
 from workers.explain import explain
+from workers.eyes import open_eyes
 from workers.grade import grade_crops
 from workers.knees import Knee
 from workers.prepare import Box
-from workers.registry import DEFAULT, FINDER, LOOKER, TELLER, Card, Model, folders, load
+from workers.registry import DEFAULT, Card, Model, folders, load
 
 log = structlog.get_logger()
 
@@ -115,12 +116,9 @@ def changed(card: Card, asked: Wanted) -> str:
 def check(settings: Settings) -> str:
     """What `genu check` says of the models; raises what keeps a worker, or the model in shadow, from its work."""
     work, asked = settings.work, wanted_of(settings)
-    finder, looker, teller = (
-        load(name, engine=work.engine, threads=work.threads, within=folders(settings))
-        for name in (FINDER, LOOKER, TELLER)
-    )
+    eyes = open_eyes(engine=work.engine, threads=work.threads, within=folders(settings))
     answering = take(asked, settings)
-    told = f"{_on(finder)} finds, {_on(looker)} looks at each, {_on(teller)} tells how they hang, "
+    told = f"{_on(eyes.finder)} finds, {_on(eyes.looker)} looks at each, {_on(eyes.teller)} tells how they hang, "
     told += f"{_on(answering)} answers ({asked.source})"
     if not work.shadow:
         return told

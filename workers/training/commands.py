@@ -2,11 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from node.settings import Settings
 from workers.registry import names
+
+if TYPE_CHECKING:
+    from workers.registry import Model
 
 data_option = click.option(
     "--data",
@@ -56,49 +60,46 @@ def evaluate(
     \b
     Example: genu evaluate --data knees --stress --report model.html
     """
-    if films:
-        _on_films(settings, data, split, model, engine, count, as_json)
-    else:
-        _on_crops(settings, data, split, model, engine, stress, report, as_json)
-
-
-def _on_films(settings: Settings, data: Path, split: str, model: str, engine: str, count: int, as_json: bool) -> None:
     from workers.standing import wanted_of
-    from workers.training import whole_films
     from workers.training.served import grader_of
 
-    grader = grader_of(model or wanted_of(settings).card, settings, engine=engine)
-    figures = whole_films.judge_films(grader, data, split, settings, count)
-    click.echo(json.dumps(figures) if as_json else whole_films.say(figures))
-
-
-def _on_crops(
-    settings: Settings,
-    data: Path,
-    split: str,
-    model: str,
-    engine: str,
-    stress: bool,
-    report: Path | None,
-    as_json: bool,
-) -> None:
-    from workers.standing import wanted_of
-    from workers.training import evaluate as judging
-    from workers.training import stress as stressing
-    from workers.training.served import grader_of
-
-    if report:  # what the page needs is there now, or there is no page in the end
+    if report and not films:  # what the page needs is there now, or there is no page in the end
         from workers.training import page
 
         page.refuse_absent_folder(report)
-    judged = judging.evaluate(grader_of(model or wanted_of(settings).card, settings, engine=engine), data, split)
+    grader = grader_of(model or wanted_of(settings).card, settings, engine=engine)
+    if films:
+        figures, words = _on_films(grader, data, split, settings, count)
+    else:
+        figures, words = _on_crops(grader, data, split, settings, stress=stress, report=report)
+    click.echo(json.dumps(figures) if as_json else words)
+
+
+def _on_films(grader: "Model", data: Path, split: str, settings: Settings, count: int) -> tuple[dict[str, Any], str]:
+    """The figures of a grader on films composed of labelled knees, and the same in words."""
+    from workers.training import whole_films
+
+    figures = whole_films.judge_films(grader, data, split, settings, count)
+    return figures, whole_films.say(figures)
+
+
+def _on_crops(
+    grader: "Model", data: Path, split: str, settings: Settings, *, stress: bool, report: Path | None
+) -> tuple[dict[str, Any], str]:
+    """The figures of a grader on labelled knees, and the same in words; with `report` the page is written."""
+    from workers.training import evaluate as judging
+    from workers.training import stress as stressing
+
+    judged = judging.evaluate(grader, data, split)
     words = [judging.say(judged.figures)]
     if stress:
         judged.figures["stress"] = stressing.stress(judged, settings)
         words.append(stressing.say(judged.figures["stress"]))
     if report:
+        from workers.training import page
+
         page.write(judged, report)
-    click.echo(json.dumps(judged.figures) if as_json else "\n\n".join(words))
+    return judged.figures, "\n\n".join(words)
 
 
 @click.command()

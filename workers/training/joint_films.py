@@ -25,7 +25,7 @@ from workers.training.films import (
     with_remote_metal,
     without_joint,
 )
-from workers.training.knees import LabelledKnee
+from workers.training.knees import LabelledKnee, both_knees
 
 Array = npt.NDArray[np.float32]
 FINDER_SIZE, LOOK_SIZE = 320, 160
@@ -60,11 +60,7 @@ Patients = Sequence[tuple[Crop, Crop]]
 
 def patients_of(knees: Sequence[LabelledKnee], landmarks: dict[str, Array]) -> Patients:
     """The right and the left knee of every patient who has both, bones bright, as hung."""
-    sides: dict[str, dict[str, LabelledKnee]] = {}
-    for knee in knees:
-        sides.setdefault(knee.patient, {})[knee.side] = knee
-    both = [pair for pair in sides.values() if len(pair) == 2]
-    return [(_crop(pair["R"], landmarks), _crop(pair["L"], landmarks)) for pair in both]
+    return [(_crop(right, landmarks), _crop(left, landmarks)) for right, left in both_knees(knees)]
 
 
 def _crop(knee: LabelledKnee, landmarks: dict[str, Array]) -> Crop:

@@ -89,6 +89,14 @@ def _knee(folder: Path, line: int, row: dict[str, str]) -> LabelledKnee:
         raise LabelsError(f"{folder / 'labels.csv'}, line {line}: {error}") from error
 
 
+def both_knees(knees: Sequence[LabelledKnee]) -> list[tuple[LabelledKnee, LabelledKnee]]:
+    """The right and the left knee of every patient who has both."""
+    sides: dict[str, dict[str, LabelledKnee]] = {}
+    for knee in knees:
+        sides.setdefault(knee.patient, {})[knee.side] = knee
+    return [(both["R"], both["L"]) for both in sides.values() if len(both) == 2]
+
+
 def splits_of(knees: Iterable[LabelledKnee]) -> list[str]:
     """The names of the splits that occur."""
     return sorted({knee.split for knee in knees})

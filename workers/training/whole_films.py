@@ -6,22 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom import Dataset
 from rich.console import Console
 from rich.progress import track
 
 from node.errors import Ungradable
+from node.finding import Laterality
 from node.settings import Settings
 from workers.eyes import Eyes, open_eyes, see
-from workers.grade import grade
-from workers.knees import Knee
 from workers.prepare import Box
-from workers.read import Film
-from workers.read.spacing import UNKNOWN
 from workers.registry import Model, folders
 from workers.training.films import Crop, LabelledFilm, compose
-from workers.training.knees import LabelledKnee, read_labels
-from workers.training.served import as_film, grade_films
+from workers.training.knees import LabelledKnee, both_knees, read_labels
+from workers.training.served import as_film, film_of, grade_joints, whole
 
 SEED = 20
 CLOSE = 0.5
@@ -73,14 +69,6 @@ def judge_films(grader: Model, data: Path, split: str, settings: Settings, count
     }
 
 
-def both_knees(knees: Sequence[LabelledKnee]) -> list[tuple[LabelledKnee, LabelledKnee]]:
-    """The right and the left knee of every patient who has both."""
-    sides: dict[str, dict[str, LabelledKnee]] = {}
-    for knee in knees:
-        sides.setdefault(knee.patient, {})[knee.side] = knee
-    return [(both["R"], both["L"]) for both in sides.values() if len(both) == 2]
-
-
 def _one(
     labelled: LabelledFilm,
     chosen: Sequence[LabelledKnee],
@@ -88,7 +76,7 @@ def _one(
     grader: Model,
     tally: Tally,
 ) -> None:
-    film = Film(labelled.pixels, np.ones(labelled.pixels.shape, np.bool_), UNKNOWN, Dataset(), ())
+    film = film_of(labelled.pixels, Laterality.UNKNOWN)
     tally.joints += len(labelled.joints)
     try:
         film, knees = see(film, eyes)
@@ -108,12 +96,10 @@ def _one(
         if found.reason is not None:
             tally.refused += 1
             continue
-        tally.apart.append(abs(_grade(film, found, grader) - int(grade_films([as_film(knee)], grader)[0].grade)))
+        crop = as_film(knee)
+        on_film, on_crop = grade_joints([(film, found), (crop, whole(crop))], grader)
+        tally.apart.append(abs(int(on_film.grade) - int(on_crop.grade)))
     tally.false += len(knees) - len(taken)
-
-
-def _grade(film: Film, knee: Knee, grader: Model) -> int:
-    return int(grade(film.pixels, [knee], grader)[0].grade)
 
 
 def _apart(one: Box, other: Box) -> float:
