@@ -122,11 +122,11 @@ def test_the_rules_are_those_of_the_settings() -> None:
     ("make", "code"),
     [
         (lambda x: x, ""),
-        (lambda x: 0.8 + x / 5, ""),  # nearly white, and still to be read
+        (lambda x: 0.9 + x / 10, ""),  # nearly white, and still to be read
         (lambda x: np.minimum(1, x * 50), "TOO_BRIGHT"),
         (lambda x: np.maximum(0, x - 0.95), "TOO_DARK"),
         (lambda x: 0.5 + x / 50, "TOO_FLAT"),
-        (lambda x: 0.5 + np.random.default_rng(0).normal(0, 0.01, x.shape), "TOO_FLAT"),  # noise is no contrast
+        (lambda x: 0.5 + np.random.default_rng(0).normal(0, 0.03, x.shape), "TOO_FLAT"),  # noise is no contrast
     ],
 )
 def test_only_a_joint_that_nobody_could_read_is_refused_for_its_light(make: Any, code: str) -> None:

@@ -1,8 +1,8 @@
 """
 Where the knee joints are on a film, which side each is, and how that is known; or why there is none to grade.
 
-First edition: the finder knows upright AP and PA knees, one or two on a film or a tight crop of one. The side is
-what header and place say here, and what the image adds in upright.py: a vote (sides.py).
+The finder knows upright AP and PA knees, one or two on a film or a tight crop of one. The side is what header and
+place say here, and what the image adds in upright.py: a vote (sides.py).
 """
 
 from collections.abc import Sequence
@@ -160,10 +160,10 @@ def peaks(answer: npt.NDArray[np.float32], limit: float) -> list[tuple[Box, floa
     top = (sure == cv2.dilate(sure, np.ones((3, 3), np.uint8))) & (sure >= limit)
     boxes = []
     for row, column in zip(*np.nonzero(top), strict=True):
-        half = float(np.exp(np.clip(answer[1, row, column], -2, 4))) * STRIDE / 2
+        side = float(np.exp(np.clip(answer[1, row, column], -2, 4))) * STRIDE
         x = (column + 0.5 + float(answer[2, row, column])) * STRIDE
         y = (row + 0.5 + float(answer[3, row, column])) * STRIDE
-        boxes.append((Box(x - half, y - half, x + half, y + half), float(sure[row, column])))
+        boxes.append((Box.about((x, y), side), float(sure[row, column])))
     return sorted(boxes, key=lambda each: -each[1])
 
 

@@ -65,7 +65,7 @@ def view_of(pixels: Grey, box: Box, size: int) -> Grey:
 
 def grown(box: Box, by: float) -> Box:
     """The box about the same middle, `by` times as large."""
-    x, y = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
+    x, y = box.middle
     half_x, half_y = box.width * by / 2, box.height * by / 2
     return Box(x - half_x, y - half_y, x + half_x, y + half_y)
 
@@ -73,17 +73,16 @@ def grown(box: Box, by: float) -> Box:
 def whole_film(shape: tuple[int, ...]) -> Box:
     """The box whose view is the whole film."""
     rows, columns = shape[0], shape[1]
-    half = max(rows, columns) / WIDE / 2
-    return Box(columns / 2 - half, rows / 2 - half, columns / 2 + half, rows / 2 + half)
+    return Box.about((columns / 2, rows / 2), max(rows, columns) / WIDE)
 
 
 def _look(
     box: Box, kinds: npt.NDArray[np.float32], shift: npt.NDArray[np.float32], points: npt.NDArray[np.float32]
 ) -> Look:
     chances = np.exp(kinds - kinds.max())
-    x, y = (box.x0 + box.x1) / 2 + shift[0] * box.width, (box.y0 + box.y1) / 2 + shift[1] * box.width
-    half = box.width * float(np.exp(np.clip(shift[2], -1, 1))) / 2
+    x, y = box.middle
+    middle = (x + float(shift[0]) * box.width, y + float(shift[1]) * box.width)
+    refined = Box.about(middle, box.width * float(np.exp(np.clip(shift[2], -1, 1))))
     view = grown(box, WIDE)
     placed = points[:, :2] * view.width + np.array([view.x0, view.y0], np.float32)
-    refined = Box(float(x - half), float(y - half), float(x + half), float(y + half))
     return Look(refined, chances / chances.sum(), placed.astype(np.float32))

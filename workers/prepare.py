@@ -35,6 +35,16 @@ class Box:
     def height(self) -> float:
         return self.y1 - self.y0
 
+    @property
+    def middle(self) -> tuple[float, float]:
+        return (self.x0 + self.x1) / 2, (self.y0 + self.y1) / 2
+
+    @classmethod
+    def about(cls, middle: tuple[float, float], side: float) -> "Box":
+        """The square box of that side about a middle."""
+        x, y, half = *middle, side / 2
+        return cls(x - half, y - half, x + half, y + half)
+
 
 def crop(image: Grey, box: Box, size: int) -> Grey:
     """Cut `box` out of `image` and resize it to (size, size); beyond the film its last pixels continue."""

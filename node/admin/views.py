@@ -33,9 +33,11 @@ FLAGS = {
     UNDECIDED_FLAG: "Two neighbouring grades of a knee could not be told apart: look for yourself.",
     **{flag.code: f"{flag.meaning}. {flag.advice}" for flag in KNEE_FLAGS.values()},
 }
+"""What the flags of a radiograph mean."""
+
 RED = frozenset(flag.code for flag in KNEE_FLAGS.values() if flag.red)
 """Of them, those that are grave."""
-"""What the flags of a radiograph mean."""
+
 GRADES = {
     0: "no sign of osteoarthritis",
     1: "doubtful: possible osteophytic lipping",

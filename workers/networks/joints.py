@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from workers.look import KINDS
 from workers.networks.layers import InvertedResidual, convolution
 
 LANDMARKS = 16
-KINDS = 8
 
 
 class JointFinder(nn.Module):
@@ -73,7 +73,7 @@ class JointLook(nn.Module):
         self.lateral = nn.ModuleList(nn.Conv2d(width, 48, 1) for width in widths)
         self.smooth = nn.Sequential(InvertedResidual(48, 48, 2, 5, 1, False), InvertedResidual(48, 48, 2, 5, 1, False))
         self.heat = nn.Conv2d(48, LANDMARKS, 1)
-        self.gate = nn.Sequential(nn.Dropout(0.2), nn.Linear(sum(widths), KINDS))
+        self.gate = nn.Sequential(nn.Dropout(0.2), nn.Linear(sum(widths), len(KINDS)))
         self.box = nn.Sequential(
             nn.AdaptiveAvgPool2d(5), nn.Conv2d(192, 48, 1), nn.ReLU(), nn.Flatten(), nn.Linear(1200, 3)
         )

@@ -2,8 +2,8 @@
 Fit the joint finder and the closer look together on composed films.
 
 They learn from the same films, made by all processors while the networks work. What is kept is the running mean of
-the weights that did best on films made in ways that the training never showed: a finder begins to learn how
-composed films are made after it has learnt the joint.
+the weights that did best over films made in several ways, one of which the training never shows (padded): a finder
+begins to learn how composed films are made after it has learnt the joint.
 """
 
 import copy

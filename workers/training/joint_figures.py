@@ -55,8 +55,7 @@ def _of_looks(look: Any, held: dict[str, list[LabelledFilm]], device: str) -> di
     for (_, joint), box, shift, points in zip(joints, asked, shifts, placed, strict=True):
         true, side = joint.box, joint.box.width
         sizes.append(abs(box.width * np.exp(shift[2]) / side - 1))
-        x = (box.x0 + box.x1) / 2 + shift[0] * box.width - (true.x0 + true.x1) / 2
-        y = (box.y0 + box.y1) / 2 + shift[1] * box.width - (true.y0 + true.y1) / 2
+        x, y = np.array(box.middle) + shift[:2] * box.width - true.middle
         middles.append(np.hypot(x, y) / side)
         if joint.points is not None:
             seen = grown(box, WIDE)
@@ -75,8 +74,8 @@ def _missed(box: Box, at: int) -> Box:
     """The box as a finder may find it: a little beside the joint, a little too large or too small."""
     random = np.random.default_rng(at)
     side = box.width * float(np.exp(random.uniform(-0.1, 0.1)))
-    x, y = np.array([box.x0 + box.x1, box.y0 + box.y1]) / 2 + random.uniform(-0.06, 0.06, 2) * box.width
-    return Box(x - side / 2, y - side / 2, x + side / 2, y + side / 2)
+    x, y = np.array(box.middle) + random.uniform(-0.06, 0.06, 2) * box.width
+    return Box.about((float(x), float(y)), side)
 
 
 def _run(look: Any, views: Sequence[Any], device: str) -> list[Any]:

@@ -113,7 +113,7 @@ def rendered(random: np.random.Generator) -> LabelledFilm:
 
 
 def held_back(patients: Patients, seed: int) -> dict[str, list[LabelledFilm]]:
-    """Films to judge on, by how they were made: as in training, and in two ways that training never showed."""
+    """Films to judge on, by how they were made: as in training, and padded as training never showed."""
     random = np.random.default_rng(seed)
 
     def some(number: int) -> list[tuple[Crop, Crop]]:
@@ -147,8 +147,8 @@ def _look_at(labelled: LabelledFilm, at: int, random: np.random.Generator) -> tu
     side = joint.box.width
     shift = np.clip(random.normal(0, 0.06, 2), -0.2, 0.2) * side
     size = side * float(np.exp(np.clip(random.normal(0, 0.1), -0.3, 0.3)))
-    x, y = (joint.box.x0 + joint.box.x1) / 2 + shift[0], (joint.box.y0 + joint.box.y1) / 2 + shift[1]
-    asked = Box(x - size / 2, y - size / 2, x + size / 2, y + size / 2)
+    x, y = joint.box.middle
+    asked = Box.about((x + shift[0], y + shift[1]), size)
     box[:] = (-shift[0] / size, -shift[1] / size, np.log(side / size), 1)
     if joint.points is not None:
         seen = grown(asked, WIDE)
@@ -167,11 +167,8 @@ def _beside(labelled: LabelledFilm, random: np.random.Generator) -> Box | None:
     side = labelled.joints[0].box.width * random.uniform(0.6, 1.2)
     for _ in range(5):
         x, y = random.uniform(0, columns), random.uniform(0, rows)
-        far = [
-            np.hypot(x - (box.x0 + box.x1) / 2, y - (box.y0 + box.y1) / 2) > 0.8 * box.width for box in labelled.boxes
-        ]
-        if all(far):
-            return Box(x - side / 2, y - side / 2, x + side / 2, y + side / 2)
+        if all(np.hypot(x - box.middle[0], y - box.middle[1]) > 0.8 * box.width for box in labelled.boxes):
+            return Box.about((x, y), side)
     return None
 
 
@@ -181,7 +178,7 @@ def targets(labelled: LabelledFilm, scale: float) -> Array:
     out = np.zeros((5, cells, cells), np.float32)
     rows, columns = np.mgrid[0:cells, 0:cells]
     for box in labelled.boxes:
-        x, y = (box.x0 + box.x1) / 2 * scale / STRIDE, (box.y0 + box.y1) / 2 * scale / STRIDE
+        x, y = np.array(box.middle) * scale / STRIDE
         side = box.width * scale / STRIDE
         spread = max(0.7, side / 9)
         bump = np.exp(-((columns + 0.5 - x) ** 2 + (rows + 0.5 - y) ** 2) / (2 * spread**2))

@@ -1,5 +1,6 @@
 """One step of a training: knees blended, the loss, the weights moved, and their running mean."""
 
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -16,6 +17,12 @@ def soft_labels(sigma: float) -> npt.NDArray[np.float32]:
     grades = np.arange(5)
     weights = np.exp(-((grades[:, None] - grades) ** 2) / (2 * sigma**2))
     return np.asarray(weights / weights.sum(1, keepdims=True), np.float32)
+
+
+def in_bf16(device: str) -> torch.autocast:
+    """Half precision where the hardware has it; a processor that has to imitate it takes five times as long."""
+    imitated = device == "cpu" and not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    return torch.autocast(device, torch.bfloat16, enabled=not imitated)
 
 
 def spare_slow_kernels(network: nn.Module) -> None:
@@ -47,16 +54,31 @@ def blend(
     return images * part + images.flip(0) * (1 - part), targets * part + targets.flip(0) * (1 - part)
 
 
+@dataclass(frozen=True)
+class Weights:
+    """What is added to the cross-entropy, and how much of it; see `Recipe`."""
+
+    ordinal: float = 0.0
+    steady: float = 0.0
+
+
 def step_once(
-    network: Grader, optimizer: torch.optim.Optimizer, images: torch.Tensor, targets: torch.Tensor, ordinal: float
+    network: Grader, optimizer: torch.optim.Optimizer, images: torch.Tensor, targets: torch.Tensor, weights: Weights
 ) -> float:
-    """Cross-entropy, and `ordinal` times the squared distance of the cumulated probabilities; the loss."""
-    with torch.autocast(images.device.type, torch.bfloat16):
+    """
+    Cross-entropy and what `weights` adds to it; the loss.
+
+    To be steady the second half of `images` must be other copies of the first half's knees.
+    """
+    with in_bf16(images.device.type):
         logits, _ = network(images)
     loss = functional.cross_entropy(logits.float(), targets)
-    if ordinal:
+    if weights.ordinal:
         beyond = (logits.float().softmax(1) - targets).cumsum(1)
-        loss = loss + ordinal * (beyond**2).sum(1).mean()
+        loss = loss + weights.ordinal * (beyond**2).sum(1).mean()
+    if weights.steady:
+        one, other = logits.float().chunk(2)
+        loss = loss + weights.steady * ((one - other) ** 2).mean()
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)

@@ -78,8 +78,7 @@ def with_remote_metal(crop: Crop, random: np.random.Generator) -> Crop:
 
 def lay(film: Grey, leg: Leg, middle: tuple[float, float], degrees: float) -> Joint:
     """Lay a leg on the film, its joint's middle at `middle` and turned; the joint where it then is."""
-    box = leg.joint.box
-    centre = ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)
+    centre = leg.joint.box.middle
     move = np.asarray(cv2.getRotationMatrix2D(centre, -degrees, 1.0), np.float64)
     move[:, 2] += np.array(middle) - centre
     rows, columns = film.shape
@@ -168,11 +167,6 @@ def without_joint(crop: Crop, random: np.random.Generator, *, size: tuple[int, i
     return LabelledFilm(dress(film, [], random, drawn=True), (), kind)
 
 
-def box_at(x: float, y: float, side: float) -> Box:
-    """The square box of that side about a middle."""
-    return Box(x - side / 2, y - side / 2, x + side / 2, y + side / 2)
-
-
 def tight(crop: Crop, random: np.random.Generator, *, side: int = 256) -> LabelledFilm:
     """A film that is itself the crop of one joint, a little wider, narrower or beside it."""
     zoom = float(np.exp(np.clip(random.normal(0, 0.08), -0.25, 0.25)))
@@ -183,5 +177,5 @@ def tight(crop: Crop, random: np.random.Generator, *, side: int = 256) -> Labell
     onto = move + np.array([0, 0, scale / 2 - 0.5])
     film = cv2.warpAffine(crop.pixels, onto, (side, side), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
     points = None if crop.points is None else (crop.points * scale + onto[:, 2]).astype(np.float32) + np.float32(0.5)
-    joint = Joint(box_at(float(middle[0]), float(middle[1]), size), points=points)
+    joint = Joint(Box.about((float(middle[0]), float(middle[1])), size), points=points)
     return LabelledFilm(dress(np.asarray(film, np.float32), [joint], random), (joint,), KNEE)

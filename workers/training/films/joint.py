@@ -77,9 +77,7 @@ def points_of(crop: Crop) -> Points:
 
 def moved(joint: Joint, by: npt.NDArray[np.float64]) -> Joint:
     """The joint after the film that it is on was turned and shifted by the affine map `by` (2, 3)."""
-    box = joint.box
-    x, y = by @ [(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2, 1]
-    half = box.width / 2
+    x, y = by @ [*joint.box.middle, 1]
     turn = float(np.degrees(np.arctan2(by[1, 0], by[0, 0])))
     points = None if joint.points is None else (joint.points @ by[:, :2].T + by[:, 2]).astype(np.float32)
-    return replace(joint, box=Box(x - half, y - half, x + half, y + half), tilt=joint.tilt + turn, points=points)
+    return replace(joint, box=Box.about((x, y), joint.box.width), tilt=joint.tilt + turn, points=points)

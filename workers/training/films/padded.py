@@ -6,8 +6,7 @@ import cv2
 import numpy as np
 
 from workers.look import KNEE
-from workers.prepare import Grey
-from workers.training.films.compose import box_at
+from workers.prepare import Box, Grey
 from workers.training.films.joint import Crop, Joint, LabelledFilm
 
 BORDERS = (cv2.BORDER_CONSTANT, cv2.BORDER_REFLECT, cv2.BORDER_REPLICATE, cv2.BORDER_WRAP)
@@ -25,7 +24,7 @@ def padded_otherwise(crops: Sequence[Crop], random: np.random.Generator) -> Labe
         knee = cv2.resize(crop.pixels, (side, side), interpolation=cv2.INTER_AREA)
         margins = [int(side * random.uniform(0.02, 0.3)) for _ in range(2)]
         tile = cv2.copyMakeBorder(knee, top, bottom, margins[0], margins[1], border, value=grey)
-        joints.append(Joint(box_at(left + margins[0] + side / 2, top + side / 2, side)))
+        joints.append(Joint(Box.about((left + margins[0] + side / 2, top + side / 2), side)))
         tiles.append(np.asarray(tile, np.float32))
         left += tile.shape[1]
     return LabelledFilm(_noisy(np.hstack(tiles), random), tuple(joints), KNEE)
