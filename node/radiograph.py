@@ -18,7 +18,15 @@ RADIOGRAPH_CLASSES = (
 )
 """Storage SOP classes that may hold a knee radiograph (PS3.4 B.5)."""
 
-REPORT_CLASSES = (dicom.ComprehensiveSRStorage, dicom.Comprehensive3DSRStorage)
+REPORT_CLASSES = (
+    dicom.ComprehensiveSRStorage,
+    dicom.Comprehensive3DSRStorage,
+    dicom.SegmentationStorage,
+    dicom.GrayscaleSoftcopyPresentationStateStorage,
+    dicom.KeyObjectSelectionDocumentStorage,
+    dicom.ParametricMapStorage,
+    dicom.EncapsulatedPDFStorage,
+)
 """Taken in only because a PACS may route Genu's own results back: they are put aside (no loops)."""
 
 STORAGE_CLASSES = (*RADIOGRAPH_CLASSES, *REPORT_CLASSES)

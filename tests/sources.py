@@ -3,10 +3,11 @@
 import io
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pydicom
@@ -24,6 +25,7 @@ from pydicom.uid import (
 
 from node.finding import Certainty, Finding, KLGrade, Laterality, ModelIdentity, Outcome, Reading
 from node.reasons import reason
+from node.settings import ObjectKind
 from workers.explain import HeatMap
 from workers.read import Film, Spacing, SpacingKind
 from workers.report import MadeObject, report
@@ -205,6 +207,21 @@ def made_of(
     maps = [heat(empty=knee.empty_map) if knee.grade is not None else None for knee in what.knees]
     made = report(film(of, notes=what.notes), what, maps, card, sr_class=sr_class, made_at=at)
     return {each.kind: each for each in made}
+
+
+def all_made(
+    of: Dataset,
+    what: Reading,
+    *,
+    kinds: Collection[str],
+    card: ModelIdentity = CARD,
+    **more: Any,
+) -> list[MadeObject]:
+    """The objects of those kinds, in the order in which they are made."""
+    maps = [heat(empty=knee.empty_map) if knee.grade is not None else None for knee in what.knees]
+    shown = film(of, notes=what.notes)
+    wanted = cast("Collection[ObjectKind]", kinds)
+    return report(shown, what, maps, card, sr_class="comprehensive", made_at=MADE_AT, kinds=wanted, **more)
 
 
 def dciodvfy(made: MadeObject, folder: Path) -> list[str]:
