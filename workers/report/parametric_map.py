@@ -18,7 +18,7 @@ from workers.report.answer import Answer
 from workers.report.identity import copy_attributes, text_of
 from workers.report.segmentation import named_dimensions, on_film
 from workers.report.signature import derived_uid, object_uid, result
-from workers.report.source import anatomy, lossy_history
+from workers.report.source import lossy_history, side_of_series
 from workers.report.stand_in import adopt, equipment, stand_in
 
 SERIES_NUMBER = 9040
@@ -43,7 +43,7 @@ def parametric_map(answer: Answer) -> Dataset | None:
     made.SeriesDescription = "Genu KL Grad-CAM (AI, NOT FOR PRIMARY DIAGNOSIS)"
     adopt(_built(answer, uid, spacing), made)
     named_dimensions(made, derived_uid("dimensions", uid))
-    anatomy(header, answer.reading.knees, made)
+    side_of_series(answer.reading.knees, made)
     copy_attributes(header, ("PatientOrientation",), made)
     lossy_history(header, made)
     made.Rows, made.Columns = strength.shape

@@ -21,7 +21,7 @@ from workers.report.identity import copy_attributes
 from workers.report.pages import pixel_aspect
 from workers.report.said import Row, SIDES, grade_words
 from workers.report.signature import ascii_only, derived_uid, object_uid, result
-from workers.report.source import anatomy
+from workers.report.source import side_of_series
 from workers.report.stand_in import adopt, equipment, stand_in
 from workers.report.tracking import tracking
 
@@ -50,8 +50,7 @@ def presentation_state(answer: Answer) -> Dataset:
     made.PresentationCreationDate, made.PresentationCreationTime = made.ContentDate, made.ContentTime
     _grey_levels(header, made)
     adopt(_built(answer, uid), made)
-    anatomy(header, answer.reading.knees, made)
-    made.pop("PatientOrientation", None)
+    side_of_series(answer.reading.knees, made)
     area = made.DisplayedAreaSelectionSequence[0]
     area.pop("PixelOriginInterpretation", None)  # it is for slides
     ratio = Fraction(pixel_aspect(answer.film)).limit_denominator(1000)
@@ -130,7 +129,7 @@ def _first_window(window: Dataset) -> None:
     """One centre and one width, or neither."""
     ends = [window.get(keyword) for keyword in ("WindowCenter", "WindowWidth")]
     firsts = [end[0] if hasattr(end, "__getitem__") and len(end) else end for end in ends]
-    if any(first is None for first in firsts) or float(firsts[1]) < 1:
+    if any(first is None or first == "" for first in firsts) or float(firsts[1]) < 1:
         window.clear()
     else:
         window.WindowCenter, window.WindowWidth = firsts

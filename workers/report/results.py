@@ -79,17 +79,17 @@ def report(
     Permanent
         IDENTITY_MISSING, if the source lacks a UID without which a result cannot be filed.
     """
-    made = refusal(film.header, reading, card, sr_class=sr_class, made_at=made_at, shape=film.pixels.shape)
-    if not made:
+    if not _is_reported(film.header, reading):
         return []
     answer = Answer(film, reading, heat_maps, card, made_at)
-    made = [each for each in made if each.kind in kinds]
+    made = list(_pictures(answer, kinds, long_side)) if answer.graded else []
+    if "SR" in kinds:
+        made += refusal(film.header, reading, card, sr_class=sr_class, made_at=made_at, shape=film.pixels.shape)
     if "KO" in kinds and is_red(reading):
         made.append(MadeObject("KO", key_object(answer)))
-    if not answer.graded:
-        return made
-    pictures = list(_pictures(answer, kinds, long_side))
-    return pictures + made + list(_over_the_film(answer, kinds))
+    if answer.graded:
+        made += _over_the_film(answer, kinds)
+    return made
 
 
 def _pictures(answer: Answer, kinds: Collection[ObjectKind], long_side: int) -> Iterator[MadeObject]:
@@ -130,12 +130,19 @@ def refusal(
     `shape` (rows, columns) is the header's unless given. Nothing is reported of failures, which a person
     will mend, and of objects that Genu itself has made.
     """
-    if reading.outcome is Outcome.FAILED or (reading.reason is not None and reading.reason.code in UNREPORTED):
+    if not _is_reported(header, reading):
         return []
-    must_have_references(header)
     rows, columns = (shape or (_count(header, "Rows"), _count(header, "Columns")))[:2]
     made = structured_report(header, (rows, columns), reading, card, sr_class=sr_class, made_at=made_at)
     return [MadeObject("SR", made)]
+
+
+def _is_reported(header: Dataset, reading: Reading) -> bool:
+    """Whether anything may be made of it. Raises Permanent(IDENTITY_MISSING) if it may and cannot be filed."""
+    if reading.outcome is Outcome.FAILED or (reading.reason is not None and reading.reason.code in UNREPORTED):
+        return False
+    must_have_references(header)
+    return True
 
 
 def _count(header: Dataset, keyword: str) -> int:

@@ -65,7 +65,7 @@ def segmentation(answer: Answer) -> Dataset | None:
     made.SeriesDescription = "Genu KL attention (AI, NOT FOR PRIMARY DIAGNOSIS)"
     adopt(_built(answer, segments, uid), made)
     named_dimensions(made, derived_uid("dimensions", uid))
-    copy_attributes(header, ("BodyPartExamined", "PatientOrientation"), made)
+    copy_attributes(header, ("PatientOrientation",), made)
     if "PatientOrientation" not in made:
         made.PatientOrientation = None
     lossy_history(header, made)

@@ -53,6 +53,12 @@ def anatomy(header: Dataset, knees: tuple[Finding, ...], made: Dataset) -> None:
         made.ImageLaterality = None
 
 
+def side_of_series(knees: tuple[Finding, ...], made: Dataset) -> None:
+    """The side of the one knee that an object without Image Laterality speaks of, if it is one and known."""
+    if len(knees) == 1 and knees[0].laterality is not Laterality.UNKNOWN:
+        made.Laterality = knees[0].laterality.value
+
+
 def lossy_history(header: Dataset, made: Dataset) -> None:
     """A film that was once compressed with loss stays one (PS3.3 C.7.6.1.1.5)."""
     meta = getattr(header, "file_meta", None)
