@@ -8,7 +8,7 @@ from pathlib import Path
 
 from node.demo import DemoPacs
 from node.ledger import Ledger
-from node.settings import Destination
+from node.settings import DEFAULT_OBJECTS, Destination
 from tests.peers import HOST, have, storescp
 from tests.running import Node, running
 
@@ -58,10 +58,11 @@ def await_delivered(ledger: Ledger, uids: Sequence[str]) -> None:
 
 
 def moments(ledger: Ledger, uid: str) -> dict[str, list[datetime]]:
-    """When what happened to a radiograph: received, claimed, reported, sent (twice), delivered."""
+    """When what happened to a radiograph: received, claimed, reported, sent (each of its objects), delivered."""
     found: dict[str, list[datetime]] = {}
     for line in ledger.journal(uid):
         found.setdefault(line.what, []).append(line.at)
-    if len(found.get("sent", ())) != 2:
-        raise RuntimeError(f"{len(found.get('sent', ()))} results of a film were sent, not an SC and an SR")
+    if len(found.get("sent", ())) != len(DEFAULT_OBJECTS):
+        told = " and ".join(DEFAULT_OBJECTS)
+        raise RuntimeError(f"{len(found.get('sent', ()))} results of a film were sent, not one {told} each")
     return found

@@ -81,7 +81,7 @@ def genu(ctx: click.Context, path: Path | None) -> None:
     \b
     Try it:          genu demo
     Run it:          genu --settings genu.toml run
-    Prove it works:  genu check, then genu echo NAME, then genu send FILE...
+    Prove it works:  genu check, then genu echo NAME, genu probe NAME, then genu send FILE...
     Grade a file:    genu grade FILE --json
     """
     try:

@@ -13,6 +13,9 @@ from node.radiograph import STORAGE_CLASSES, TRANSFER_SYNTAXES
 
 STORED, OUT_OF_RESOURCES = 0x0000, 0xA700
 
+KINDS = {"SR": "sr", "Secondary Capture": "sc", "Segmentation": "seg"}
+"""Starts of file names, by a word of the SOP class."""
+
 
 class DemoPacs:
     """A Storage SCP on loopback, on a free port. Use it as a context manager; `results` counts what came."""
@@ -49,7 +52,8 @@ class DemoPacs:
     def _keep(self, event: evt.Event) -> int:
         assert isinstance(event.request, C_STORE)
         uid = str(event.request.AffectedSOPInstanceUID)
-        kind = "sr" if "SR" in event.context.abstract_syntax.name else "sc"
+        sop_class = event.context.abstract_syntax.name
+        kind = next((short for told, short in KINDS.items() if told in sop_class), "other")
         name = f"{kind}-{hashlib.sha256(uid.encode()).hexdigest()[:12]}.dcm"  # a UID is no path
         try:
             (self.folder / name).write_bytes(event.encoded_dataset())

@@ -2,25 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from typing import Any
 
+from node.grounds import Agreement, Attention, Certainty, Evidence, KLGrade
 from node.reasons import FLAGS, Flag, Reason, reason
-
-
-class KLGrade(IntEnum):
-    """
-    The Kellgren-Lawrence grade (Kellgren & Lawrence 1957, Ann Rheum Dis 16:494).
-
-    0 none; 1 doubtful narrowing, possible lipping; 2 definite osteophytes, possible narrowing; 3 moderate
-    osteophytes, definite narrowing, some sclerosis; 4 large osteophytes, marked narrowing, severe sclerosis.
-    """
-
-    KL0 = 0
-    KL1 = 1
-    KL2 = 2
-    KL3 = 3
-    KL4 = 4
 
 
 class Laterality(StrEnum):
@@ -46,86 +32,6 @@ class ModelIdentity:
     name: str
     version: str
     sha256: str
-
-
-@dataclass(frozen=True)
-class Certainty:
-    """
-    How sure a model is of a grade.
-
-    `lowest` to `highest` are the grades that could not be ruled out: of a hundred knees of any one grade
-    like those that the model was calibrated on, the set holds the true grade of 100 * `level`.
-    `undecided` are two neighbours of which one is hardly likelier than the other. `spread` is the
-    standard deviation, in grades, of the expected grade over the views that the model took of the knee
-    (by each of its networks, as seen and mirrored); None for a model that takes one view.
-    """
-
-    lowest: KLGrade
-    highest: KLGrade
-    level: float
-    undecided: tuple[KLGrade, KLGrade] | None = None
-    spread: float | None = None
-
-    @property
-    def words(self) -> str:
-        """The set as a person says it: "KL 2" or "KL 1 to 2"."""
-        return f"KL {self.lowest}" if self.lowest == self.highest else f"KL {self.lowest} to {self.highest}"
-
-    @property
-    def remaining(self) -> str:
-        """The set in a sentence, with its level."""
-        level = f"({100 * self.level:g} % set)"
-        if self.lowest == self.highest:
-            return f"Only {self.words} remains {level}"
-        if (self.lowest, self.highest) == (KLGrade.KL0, KLGrade.KL4):
-            return f"No grade can be ruled out {level}"
-        return f"{self.words} cannot be ruled out {level}"
-
-    @property
-    def doubt(self) -> str:
-        """Which two grades look alike, in a sentence; nothing where none do."""
-        return "KL {} and KL {} could not be told apart".format(*self.undecided) if self.undecided else ""
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "set": [int(self.lowest), int(self.highest)],
-            "level": self.level,
-            "undecided": [int(grade) for grade in self.undecided] if self.undecided else None,
-            "spread": None if self.spread is None else round(self.spread, 3),
-        }
-
-    @classmethod
-    def from_json(cls, told: dict[str, Any]) -> "Certainty":
-        lowest, highest = (KLGrade(grade) for grade in told["set"])
-        undecided = told["undecided"]
-        return cls(
-            lowest,
-            highest,
-            level=told["level"],
-            undecided=(KLGrade(undecided[0]), KLGrade(undecided[1])) if undecided else None,
-            spread=told["spread"],
-        )
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What one witness says of the side of a knee: "R", "L" or "B", and how much that weighs (workers/sides.py)."""
-
-    witness: str
-    says: str
-    weight: float
-
-    def as_json(self) -> dict[str, Any]:
-        return {"witness": self.witness, "says": self.says, "weight": round(self.weight, 1)}
-
-
-class Agreement(StrEnum):
-    """How the witnesses of a side stand to each other."""
-
-    AGREED = "agreed"
-    SINGLE = "single"
-    CONFLICT = "conflict"
-    NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -161,6 +67,8 @@ class Finding:
     """How far the plateau is turned on the film, in degrees, clockwise."""
     landmarks: tuple[tuple[float, float], ...] | None = None
     """Nine points along the tibial plateau and seven along the condyles, x and y, each from the image's left."""
+    attention: Attention | None = None
+    """None where there is no grade, and in answers of before there was such a thing."""
 
     @property
     def confidence(self) -> float | None:
@@ -189,6 +97,7 @@ class Finding:
             "reason": reason_as_json(self.reason),
             "flags": [flag_as_json(each) for each in self.flags],
             "empty_map": self.empty_map,
+            "attention": self.attention.as_json() if self.attention else None,
             "field_of_view_mm": None if self.field_of_view_mm is None else round(self.field_of_view_mm, 1),
             "scale_source": self.scale_source,
             "tilt": None if self.tilt is None else round(self.tilt, 1),
@@ -213,6 +122,7 @@ class Finding:
             scale_source=told.get("scale_source", "none"),
             tilt=told.get("tilt"),
             landmarks=tuple((x, y) for x, y in told["landmarks"]) if told.get("landmarks") else None,
+            attention=Attention.from_json(told["attention"]) if told.get("attention") else None,
         )
 
 

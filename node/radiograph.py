@@ -18,8 +18,29 @@ RADIOGRAPH_CLASSES = (
 )
 """Storage SOP classes that may hold a knee radiograph (PS3.4 B.5)."""
 
-REPORT_CLASSES = (dicom.ComprehensiveSRStorage, dicom.Comprehensive3DSRStorage)
+REPORT_CLASSES = (
+    dicom.ComprehensiveSRStorage,
+    dicom.Comprehensive3DSRStorage,
+    dicom.SegmentationStorage,
+    dicom.GrayscaleSoftcopyPresentationStateStorage,
+    dicom.KeyObjectSelectionDocumentStorage,
+    dicom.ParametricMapStorage,
+    dicom.EncapsulatedPDFStorage,
+)
 """Taken in only because a PACS may route Genu's own results back: they are put aside (no loops)."""
+
+SOP_CLASSES = {
+    "SC": str(dicom.MultiFrameTrueColorSecondaryCaptureImageStorage),
+    "SC1": str(dicom.SecondaryCaptureImageStorage),
+    "SR": str(dicom.ComprehensiveSRStorage),
+    "SR3D": str(dicom.Comprehensive3DSRStorage),
+    "SEG": str(dicom.SegmentationStorage),
+    "PR": str(dicom.GrayscaleSoftcopyPresentationStateStorage),
+    "KO": str(dicom.KeyObjectSelectionDocumentStorage),
+    "PM": str(dicom.ParametricMapStorage),
+    "PDF": str(dicom.EncapsulatedPDFStorage),
+}
+"""Of each kind of object that Genu makes; of the report, both that it can be."""
 
 STORAGE_CLASSES = (*RADIOGRAPH_CLASSES, *REPORT_CLASSES)
 

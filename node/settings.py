@@ -27,7 +27,15 @@ def _ae_title(text: str) -> str:
 
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-ObjectKind = Literal["SC", "SR"]
+ObjectKind = Literal["SC", "SC1", "SR", "SEG", "PR", "KO", "PM", "PDF"]
+"""
+What can be made of a film: pages in one multi-frame Secondary Capture (SC), or in single-frame ones (SC1), the
+Structured Report (SR), attention as a Segmentation (SEG) or Parametric Map (PM), a Presentation State (PR), a Key
+Object Selection for red flags (KO), a page as PDF.
+"""
+EXTRAS: tuple[ObjectKind, ...] = ("SEG", "PR", "KO", "PM", "PDF")
+"""What a destination may go without: where it takes none, picture and report still prove delivery."""
+DEFAULT_OBJECTS: tuple[ObjectKind, ...] = ("SC", "SR", "SEG")
 
 
 class Section(BaseModel):
@@ -74,7 +82,9 @@ class Destination(Section):
     host: str = Field(description="Its address.")
     port: Port = Field(description="Its DICOM port.")
     calling_ae_title: AETitle = Field("GENU", description="AE title that Genu calls itself towards it.")
-    objects: tuple[ObjectKind, ...] = Field(("SC", "SR"), description="What it gets.")
+    objects: tuple[ObjectKind, ...] = Field(
+        DEFAULT_OBJECTS, description="What it gets: SC or SC1, SR, SEG, PR, KO, PM, PDF."
+    )
     tls: Tls | None = Field(None, description="Given: the connection is encrypted.")
 
 
@@ -94,7 +104,13 @@ class Work(Section):
     side_conflict: Literal["flag", "refuse"] = Field(
         "flag", description="What becomes of a knee whose side is told in two ways: flagged, or not graded as well."
     )
+    red_flag: Literal["show", "withhold"] = Field(
+        "show", description="What becomes of a grade that hangs on something beside the joint: flagged, or withheld."
+    )
     report_refusals: bool = Field(True, description="Send a Structured Report that says why there is no grade.")
+    picture_long_side: int = Field(
+        480, ge=400, le=2048, description="Height of a picture's pages, pixels; 480: two knees have 8 MB."
+    )
     sr_class: Literal["comprehensive", "comprehensive-3d"] = Field(
         "comprehensive", description="SOP class of the report; comprehensive-3d where IHE AIR is asked for."
     )

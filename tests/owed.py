@@ -15,6 +15,7 @@ from pydicom.uid import (
     DigitalXRayImageStorageForPresentation,
     ExplicitVRLittleEndian,
     SecondaryCaptureImageStorage,
+    SegmentationStorage,
     generate_uid,
 )
 
@@ -22,7 +23,7 @@ from node.ledger import Ledger, ResultObject, State
 from node.radiograph import Radiograph
 from node.vault import Vault
 
-CLASSES = {"SC": SecondaryCaptureImageStorage, "SR": ComprehensiveSRStorage}
+CLASSES = {"SC": SecondaryCaptureImageStorage, "SR": ComprehensiveSRStorage, "SEG": SegmentationStorage}
 
 
 def instance(kind: str, *, side: int = 32, seed: int = 0, sop_class: str = "") -> Dataset:
@@ -35,7 +36,7 @@ def instance(kind: str, *, side: int = 32, seed: int = 0, sop_class: str = "") -
     dataset.PatientBirthDate = dataset.PatientSex = dataset.StudyDate = dataset.StudyTime = ""
     dataset.StudyID = dataset.AccessionNumber = dataset.ReferringPhysicianName = ""
     dataset.SeriesNumber = dataset.InstanceNumber = 1
-    dataset.Modality = {"SC": "OT", "SR": "SR"}[kind]
+    dataset.Modality = {"SC": "OT", "SR": "SR", "SEG": "SEG"}[kind]
     if kind == "SC":
         dataset.ConversionType = "WSD"
         dataset.Rows = dataset.Columns = side
@@ -43,7 +44,7 @@ def instance(kind: str, *, side: int = 32, seed: int = 0, sop_class: str = "") -
         dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
         noise = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
         dataset.PixelData = noise.tobytes() + b"\0" * (side * side * 3 % 2)
-    else:
+    elif kind == "SR":
         dataset.ValueType, dataset.ContinuityOfContent = "CONTAINER", "SEPARATE"
         dataset.CompletionFlag, dataset.VerificationFlag = "COMPLETE", "UNVERIFIED"
     dataset.file_meta = FileMetaDataset()
@@ -70,10 +71,15 @@ class Owed:
 
 
 def owe(
-    ledger: Ledger, vault: Vault, destinations: Sequence[str] | Mapping[str, Sequence[str]], *, side: int = 32
+    ledger: Ledger,
+    vault: Vault,
+    destinations: Sequence[str] | Mapping[str, Sequence[str]],
+    *,
+    side: int = 32,
+    kinds: Sequence[str] = ("SC", "SR"),
 ) -> Owed:
-    """Return the UIDs of an SC and an SR, made of a new radiograph, that the destinations are owed."""
-    wanted = destinations if isinstance(destinations, Mapping) else dict.fromkeys(destinations, ("SC", "SR"))
+    """Return the UIDs of an SC and an SR, made of a new radiograph, that the destinations are owed, of `kinds`."""
+    wanted = destinations if isinstance(destinations, Mapping) else dict.fromkeys(destinations, kinds)
     source = generate_uid()
     sha256 = hashlib.sha256(source.encode()).hexdigest()
     ledger.keep(
@@ -90,7 +96,7 @@ def owe(
     )
     assert ledger.claim(source, "tests", lease_seconds=60, attempts=3) is not None
     objects = []
-    for kind in ("SC", "SR"):
+    for kind in kinds:
         dataset = instance(kind, side=side, seed=int(sha256[:8], 16))
         content, name = encoded(dataset), f"{kind.lower()}.dcm"
         vault.write_result(source, name, content)

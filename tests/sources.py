@@ -3,10 +3,11 @@
 import io
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pydicom
@@ -22,8 +23,10 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from node.finding import Certainty, Finding, KLGrade, Laterality, ModelIdentity, Outcome, Reading
+from node.finding import Finding, Laterality, ModelIdentity, Outcome, Reading
+from node.grounds import Attention, Certainty, KLGrade
 from node.reasons import reason
+from node.settings import ObjectKind
 from workers.explain import HeatMap
 from workers.read import Film, Spacing, SpacingKind
 from workers.report import MadeObject, report
@@ -156,13 +159,26 @@ def heat(*, empty: bool = False, cells: int = 8) -> HeatMap:
     """A map whose strongest cell lies left of the middle."""
     y, x = np.mgrid[0:cells, 0:cells].astype(np.float32)
     values = 0 * x if empty else 0.9 * np.exp(-((x - cells * 0.3) ** 2 + (y - cells * 0.5) ** 2) / 3)
-    return HeatMap(values.astype(np.float32), values.astype(np.float32), empty)
+    contrast = np.zeros_like(values) if empty else values - values[:, ::-1]
+    return HeatMap(values.astype(np.float32), values.astype(np.float32), empty, contrast.astype(np.float32))
 
 
 SHARES = (0.021, 0.0512345, 0.18, 0.7077655, 0.04)
-RIGHT = Finding(Laterality.RIGHT, "position", (100, 300, 500, 700), KLGrade.KL3, SHARES)
-LEFT = Finding(Laterality.LEFT, "position", (700, 300, 1100, 700), KLGrade.KL1, (0.1, 0.6, 0.2, 0.06, 0.04))
-UNKNOWN = Finding(Laterality.UNKNOWN, "none", (100, 300, 500, 700), KLGrade.KL0, (0.9, 0.04, 0.03, 0.02, 0.01))
+WHERE = Attention(
+    KLGrade.KL2,
+    1.5,
+    {"medial compartment": 1.1, "lateral compartment": 0.3, "soft tissue": 0.2, "constant": -0.1},
+    0.87,
+    KLGrade.KL3,
+    -0.12,
+)
+RIGHT = Finding(Laterality.RIGHT, "position", (100, 300, 500, 700), KLGrade.KL3, SHARES, attention=WHERE)
+LEFT = Finding(
+    Laterality.LEFT, "position", (700, 300, 1100, 700), KLGrade.KL1, (0.1, 0.6, 0.2, 0.06, 0.04), attention=WHERE
+)
+UNKNOWN = Finding(
+    Laterality.UNKNOWN, "none", (100, 300, 500, 700), KLGrade.KL0, (0.9, 0.04, 0.03, 0.02, 0.01), attention=WHERE
+)
 EMPTY = Finding(Laterality.RIGHT, "ImageLaterality", (100, 300, 500, 700), KLGrade.KL3, SHARES, empty_map=True)
 SURE = replace(RIGHT, certainty=Certainty(KLGrade.KL3, KLGrade.KL3, 0.9))
 UNSURE = replace(RIGHT, certainty=Certainty(KLGrade.KL1, KLGrade.KL3, 0.9, spread=0.2345))
@@ -205,6 +221,21 @@ def made_of(
     maps = [heat(empty=knee.empty_map) if knee.grade is not None else None for knee in what.knees]
     made = report(film(of, notes=what.notes), what, maps, card, sr_class=sr_class, made_at=at)
     return {each.kind: each for each in made}
+
+
+def all_made(
+    of: Dataset,
+    what: Reading,
+    *,
+    kinds: Collection[str],
+    card: ModelIdentity = CARD,
+    **more: Any,
+) -> list[MadeObject]:
+    """The objects of those kinds, in the order in which they are made."""
+    maps = [heat(empty=knee.empty_map) if knee.grade is not None else None for knee in what.knees]
+    shown = film(of, notes=what.notes)
+    wanted = cast("Collection[ObjectKind]", kinds)
+    return report(shown, what, maps, card, sr_class="comprehensive", made_at=MADE_AT, kinds=wanted, **more)
 
 
 def dciodvfy(made: MadeObject, folder: Path) -> list[str]:

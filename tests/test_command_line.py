@@ -12,14 +12,16 @@ from pathlib import Path
 import click
 import pytest
 from pydicom import examples
+from pydicom.uid import SecondaryCaptureImageStorage
 
 from node import __version__
 from node.__main__ import genu, main
 from node.broker import application
 from node.errors import SettingsError
 from node.ledger import Ledger, State
-from node.radiograph import Radiograph
+from node.radiograph import SOP_CLASSES, Radiograph
 from node.reasons import REASONS
+from tests.faults import archive
 from tests.peers import free_port, needs, storescp
 
 CONTEXT = click.Context(genu)
@@ -241,6 +243,32 @@ def test_echo_without_a_name_asks_everybody_and_this_node(say: Say) -> None:
     assert second.startswith("this node: GENU at 127.0.0.1:")
     assert "refuses the connection" in first
     assert "refuses the connection" in second
+
+
+@needs("storescp")
+def test_probe_shows_what_an_archive_takes_and_what_it_was_to_get(say: Say, tmp_path: Path) -> None:
+    """storescp takes all pictures; one that is told to take DX alone does not take what the settings promise it."""
+    with storescp(tmp_path / "archive") as peer:
+        Path("genu.toml").write_text(
+            '[[destination]]\nname = "pacs"\nhost = "127.0.0.1"\nobjects = ["SC", "SR"]\n'
+            f'ae_title = "{peer.ae_title}"\nport = {peer.port}\n'
+        )
+        answer = say("probe")
+        assert answer.code == 0, answer.err
+        rows = {line.split()[0]: line for line in answer.out.splitlines()[1:]}
+        assert set(rows) == set(SOP_CLASSES)
+        assert all(rows[kind].endswith("taken (sent)") for kind in ("SC", "SR"))
+        assert not peer.received()
+    with archive(classes=[SecondaryCaptureImageStorage]) as peer:
+        Path("genu.toml").write_text(
+            f'[[destination]]\nname = "pacs"\nhost = "127.0.0.1"\nae_title = "ARCHIVE"\nport = {peer.port}\n'
+        )
+        answer = say("probe", "pacs")
+        assert answer.code == 1
+        rows = {line.split()[0]: line for line in answer.out.splitlines()[1:]}
+        assert rows["SC1"].endswith(" taken")
+        assert rows["SC"].endswith("not taken <- but it is to get it")
+        assert rows["SEG"].endswith("not taken")
 
 
 @needs("storescp")

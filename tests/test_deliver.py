@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -53,8 +53,8 @@ class Node:
             assert not thread.is_alive()
             assert wait_until(lambda: not any(each.name.startswith("deliver-") for each in threading.enumerate()))
 
-    def owe(self, *destinations: str, side: int = 32) -> Owed:
-        return owe(self.ledger, self.vault, destinations or ("pacs",), side=side)
+    def owe(self, *destinations: str, side: int = 32, kinds: Sequence[str] = ("SC", "SR")) -> Owed:
+        return owe(self.ledger, self.vault, destinations or ("pacs",), side=side, kinds=kinds)
 
     def delivery(self, owed: Owed, kind: str) -> Delivery:
         return next(each for each in self.ledger.deliveries(owed.source_uid) if each.object.kind == kind)
@@ -176,6 +176,27 @@ def test_a_kind_of_object_that_is_not_taken_keeps_no_other_back(node: Node) -> N
         assert "does not take Comprehensive SR Storage" in node.delivery(owed, "SR").last_error
         assert node.status()["state"] == "up"
         assert set(peer.stored) == {owed.sc}
+
+
+def test_extras_that_are_not_taken_do_not_keep_the_answer_from_being_delivered(node: Node) -> None:
+    """Picture and report are stored; the segmentation is given up in words, and not asked for again."""
+    owed = node.owe(kinds=("SEG", "SC", "SR"))
+    classes = [pydicom.uid.SecondaryCaptureImageStorage, pydicom.uid.ComprehensiveSRStorage]
+    with archive(classes=classes) as peer, node.delivering(to(peer.port)):
+        assert wait_until(lambda: delivered(node.ledger, owed))
+        left = node.delivery(owed, "SEG")
+        assert (left.state, left.attempts) == ("GIVEN_UP", 1)
+        assert "does not take Segmentation Storage" in left.last_error
+        assert len(peer.stored) == 2
+
+
+def test_extras_alone_prove_no_delivery(node: Node) -> None:
+    """Where the report waits, the radiograph is not DELIVERED, whatever became of the rest."""
+    owed = node.owe(kinds=("SC", "SR", "SEG"))
+    with archive(classes=[pydicom.uid.SecondaryCaptureImageStorage]) as peer, node.delivering(to(peer.port)):
+        assert wait_until(lambda: node.delivery(owed, "SEG").state == "GIVEN_UP")
+        assert wait_until(lambda: node.delivery(owed, "SR").attempts >= 2)
+        assert not delivered(node.ledger, owed)
 
 
 def test_an_archive_that_takes_no_kind_at_all_is_not_called_down(node: Node) -> None:

@@ -43,7 +43,7 @@ def test_a_bilateral_film_gives_two_knees_and_two_objects(tmp_path: Path) -> Non
         assert {"set", "level", "undecided", "spread"} == knee["certainty"].keys()
         assert knee["certainty"]["set"][0] <= knee["grade"] <= knee["certainty"]["set"][1]
     written = [pydicom.dcmread(path) for path in told["objects"]]
-    assert sorted(dataset.Modality for dataset in written) == ["OT", "SR"]
+    assert sorted(dataset.Modality for dataset in written) == ["OT", "SEG", "SR"]
     assert {str(dataset.StudyInstanceUID) for dataset in written} == {str(samples()[2].StudyInstanceUID)}
 
 

@@ -8,7 +8,8 @@ from pytorch_grad_cam.utils.image import scale_cam_image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from safetensors.torch import load_file
 
-from node.finding import Certainty, KLGrade, Laterality
+from node.finding import Laterality
+from node.grounds import Certainty, KLGrade
 from workers.explain import explain, grad_cam
 from workers.grade import Graded
 from workers.knees import Knee

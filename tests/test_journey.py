@@ -14,13 +14,14 @@ import pytest
 from pydicom.uid import JPEG2000Lossless, RLELossless, generate_uid
 
 from node.ledger import State
+from node.radiograph import SOP_CLASSES
 from node.settings import Destination
 from tests.peers import HOST, Orthanc, StoreSCP, have, needs, orthanc, storescp, wait_until
 from tests.real_knees import needs_knees, some_knees, wrapped
 from tests.running import Node, running, until_settled
 from workers.phantom import samples
 
-SC, SR = "1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.88.33"
+SC, SR, SEG = (SOP_CLASSES[kind] for kind in ("SC", "SR", "SEG"))
 
 
 def storescu(node: Node, *files: Path, options: tuple[str, ...] = ()) -> None:
@@ -76,8 +77,8 @@ def results_of(study_uid: str, peer: StoreSCP | Orthanc) -> list[pydicom.Dataset
 
 @needs_knees
 @pytest.mark.parametrize("how", ["uncompressed", "JPEG 2000", "JPEG lossless", "RLE"])
-def test_a_real_knee_comes_back_as_one_sc_and_one_sr(house: House, tmp_path: Path, how: str) -> None:
-    """However it was compressed, both peers hold one SC and one SR of it, and sending it again doubles nothing."""
+def test_a_real_knee_comes_back_as_one_sc_one_sr_and_one_seg(house: House, tmp_path: Path, how: str) -> None:
+    """However it was compressed, both peers hold one SC, SR and SEG of it, and sending it again doubles nothing."""
     node, scp, archive = house
     source = wrapped(some_knees("val", 1, kl=3)[0], uid=generate_uid())
     source.StudyInstanceUID = generate_uid()
@@ -87,9 +88,9 @@ def test_a_real_knee_comes_back_as_one_sc_and_one_sr(house: House, tmp_path: Pat
         storescu(node, file, options=options)
         until_settled(node, [str(source.SOPInstanceUID)])
     came = results_of(str(source.StudyInstanceUID), scp)
-    assert sorted(str(dataset.SOPClassUID) for dataset in came) == [SC, SR]
+    assert sorted(str(dataset.SOPClassUID) for dataset in came) == sorted((SC, SR, SEG))
     in_orthanc = results_of(str(source.StudyInstanceUID), archive)
-    assert sorted(str(dataset.SOPClassUID) for dataset in in_orthanc) == [SC, SR]
+    assert sorted(str(dataset.SOPClassUID) for dataset in in_orthanc) == sorted((SC, SR, SEG))
     for dataset in came:
         assert dataset.PatientID == source.PatientID
         assert dataset.SeriesInstanceUID != source.SeriesInstanceUID
@@ -154,7 +155,7 @@ def test_a_film_whose_header_says_the_other_side_is_flagged_everywhere(house: Ho
     assert "SIDE_CONFLICT" in entry.flags
     assert uid in [each.sop_instance_uid for each in node.ledger.listing(flag="SIDE_CONFLICT")]
     came = results_of(str(source.StudyInstanceUID), scp)
-    assert sorted(dataset.Modality for dataset in came) == ["OT", "SR"]
+    assert sorted(dataset.Modality for dataset in came) == ["OT", "SEG", "SR"]
     (report,) = (dataset for dataset in came if dataset.Modality == "SR")
     assert "SIDE_CONFLICT" in report.to_json()
     with urllib.request.urlopen(node.url("/metrics"), timeout=5) as answer:
@@ -183,7 +184,7 @@ def test_own_results_that_come_back_are_set_aside(house: House, tmp_path: Path) 
     """A PACS that routes Genu's results back to Genu starts no loop."""
     node, scp, _ = house
     before = len(scp.received())
-    storescu(node, *scp.received().values())
+    storescu(node, *scp.received().values(), options=("-R",))  # or it proposes no Segmentation
     time.sleep(3)  # longer than the sweep and the deliverer need to start something
     assert len(scp.received()) == before
     assert node.ledger.counts().get(State.RECEIVED, 0) == 0

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import Dataset
 
-from node.finding import Agreement, Laterality, Outcome
+from node.finding import Laterality, Outcome
+from node.grounds import Agreement
 from node.reasons import reason
 from node.settings import Work
 from tests.real_knees import needs_knees, pixels, some_knees

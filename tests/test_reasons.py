@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from pydicom.sr._concepts_dict import concepts
 
-from node.finding import Agreement, Evidence, Finding, KLGrade, Laterality
+from node.finding import Finding, Laterality
+from node.grounds import Agreement, Evidence, KLGrade
 from node.reasons import FLAGS, REASONS, Flag, Reason, flag
 from workers.report import codes
 

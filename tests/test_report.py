@@ -11,7 +11,8 @@ from pydicom.dataset import Dataset
 from pydicom.valuerep import PersonName
 
 from node.errors import Permanent
-from node.finding import KLGrade, ModelIdentity, Outcome, Reading
+from node.finding import ModelIdentity, Outcome, Reading
+from node.grounds import KLGrade
 from node.reasons import REASONS, reason
 from tests.peers import needs
 from tests.sources import (
@@ -49,7 +50,8 @@ def test_a_graded_film_has_a_picture_and_a_report_and_a_refused_one_the_report_a
     kinds = {name: sorted(made_of(header(), what)) for name, what in READINGS.items()}
     refused = {name for name, made in kinds.items() if made == ["SR"]}
     assert refused == {"no knee", "blank"}
-    assert all(made == ["SC", "SR"] for name, made in kinds.items() if name not in refused)
+    assert kinds["empty map"] == ["SC", "SR"]  # there is nothing to switch on and off
+    assert all(made == ["SC", "SEG", "SR"] for name, made in kinds.items() if name not in {*refused, "empty map"})
 
 
 @pytest.mark.parametrize("code", UNREPORTED)
@@ -112,10 +114,10 @@ def test_what_is_said_of_certainty_changes_the_uid_and_its_last_digits_do_not() 
         replace(UNSURE, certainty=replace(sure, undecided=(KLGrade.KL2, KLGrade.KL3))),
     ]
     uids = [made.sop_instance_uid for knee in said for made in made_of(header(), reading(knee)).values()]
-    assert len(set(uids)) == 2 * len(said)
+    assert len(set(uids)) == 3 * len(said)
     noisy = replace(UNSURE, probabilities=tuple(p + 1e-6 for p in SHARES), certainty=replace(sure, spread=0.23450001))
     again = [made.sop_instance_uid for made in made_of(header(), reading(noisy)).values()]
-    assert again == uids[2:4]
+    assert again == uids[3:6]
 
 
 def test_the_time_of_making_changes_no_uid() -> None:
@@ -130,12 +132,12 @@ def test_each_object_has_a_series_of_its_own_in_the_source_study() -> None:
     source = header()
     made = made_of(source, READINGS["two knees"])
     series = {str(each.dataset.SeriesInstanceUID) for each in made.values()}
-    assert len(series | {str(source.SeriesInstanceUID)}) == 3
+    assert len(series | {str(source.SeriesInstanceUID)}) == 4
     assert {str(each.dataset.StudyInstanceUID) for each in made.values()} == {str(source.StudyInstanceUID)}
 
 
 @pytest.mark.parametrize("script", NAMES)
-@pytest.mark.parametrize("kind", ["SC", "SR"])
+@pytest.mark.parametrize("kind", ["SC", "SR", "SEG"])
 def test_patient_and_study_are_those_of_the_source(script: str, kind: str) -> None:
     """Every attribute of the patient and study modules comes back equal, names and nested items in every script."""
     source = named(script)
@@ -169,7 +171,7 @@ def test_the_picture_keeps_the_very_bytes_of_a_name() -> None:
 def test_results_of_dirty_sources_are_valid(name: str, tmp_path: Path) -> None:
     """dciodvfy finds nothing in either object, whatever the modality sent."""
     made = made_of(DIRTY[name](), READINGS["two knees"])
-    assert {kind: dciodvfy(each, tmp_path) for kind, each in made.items()} == {"SC": [], "SR": []}
+    assert {kind: dciodvfy(each, tmp_path) for kind, each in made.items()} == {"SC": [], "SR": [], "SEG": []}
 
 
 def test_matching_keys_are_kept_whatever_they_look_like() -> None:

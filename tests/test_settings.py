@@ -67,7 +67,7 @@ def test_the_least_file_of_the_design_loads() -> None:
     """The file that the design page shows is understood as it says."""
     found = load(written(LEAST))
     assert found.destination == (Destination(name="pacs", ae_title="ORTHANC", host="127.0.0.1", port=4242),)
-    assert found.destination[0].objects == ("SC", "SR")
+    assert found.destination[0].objects == ("SC", "SR", "SEG")
 
 
 def test_genu_toml_of_the_working_folder_is_found() -> None:
@@ -116,7 +116,11 @@ def test_destinations_can_come_from_a_variable(monkeypatch: pytest.MonkeyPatch) 
             "line 12",
             "tls.certificate: Field required",
         ),
-        ('[[destination]]\nobjects = [\n  "SC",\n  "PR",\n]\n', "line 2", "objects.1: Input should be 'SC' or 'SR'"),
+        (
+            '[[destination]]\nobjects = [\n  "SC",\n  "XX",\n]\n',
+            "line 2",
+            "objects.1: Input should be 'SC', 'SC1', 'SR'",
+        ),
         (LEAST * 1 + LEAST[LEAST.index("[[") : LEAST.index("[admin]")], "line 7", "2 of them are called 'pacs'"),
     ],
 )

@@ -60,8 +60,8 @@ def test_the_same_knees_are_graded_in_shadow_and_owe_nobody(settings: Settings, 
         assert ours["grade"] == 4
     assert shadow.at > answer.at
     names = {path.name.split("-")[0] for path in bench.vault.results(uid).iterdir()}
-    assert names == {"reading.json", "patient.json", "film.png", "heat", "sc", "sr"}
-    assert len(bench.ledger.deliveries(uid)) == 2
+    assert names == {"reading.json", "patient.json", "film.png", "heat", "sc", "sr", "seg"}
+    assert len(bench.ledger.deliveries(uid)) == 3
 
 
 def test_what_is_not_graded_has_no_shadow(settings: Settings, bench: Bench) -> None:
@@ -104,7 +104,7 @@ def test_a_shadow_that_breaks_is_recorded_and_the_answer_stands(settings: Settin
         grade(uid, bench)
     entry = bench.ledger.find(uid)
     assert entry is not None
-    assert (entry.state, len(bench.ledger.deliveries(uid))) == (State.REPORTED, 2)
+    assert (entry.state, len(bench.ledger.deliveries(uid))) == (State.REPORTED, 3)
     (shadow,) = bench.ledger.shadows(uid)
     assert (shadow.reading, shadow.fault) == (None, "RuntimeError")
     assert [line["event"] for line in logs if line["log_level"] == "error"] == ["shadow_failed"]
@@ -136,7 +136,7 @@ def test_a_worker_starts_without_a_shadow_that_cannot_be_used(settings: Settings
     assert "is not the file that its card describes" in bench.shadow.told(SHIPPED)["shadow_trouble"]
     uid = receive(settings, samples(seed=3)[0])
     grade(uid, bench)
-    assert len(bench.ledger.deliveries(uid)) == 2
+    assert len(bench.ledger.deliveries(uid)) == 3
     (shadow,) = bench.ledger.shadows(uid)
     assert (shadow.model, shadow.reading) == (None, None)
     assert "is not the file" in shadow.fault
@@ -159,7 +159,7 @@ def delivered(folder: Path, films: Sequence[Dataset], *, shadow: bool) -> tuple[
             if shadow:
                 assert wait_until(lambda: all(ledger.shadows(uid) for uid in uids), 60), node.log.read_text()
             said = [each for uid in uids for each in ledger.shadows(uid)]
-            assert {one.object.kind for uid in uids for one in ledger.deliveries(uid)} == {"SC", "SR"}
+            assert {one.object.kind for uid in uids for one in ledger.deliveries(uid)} == {"SC", "SR", "SEG"}
             ledger.close()
         return _bytes_of(peer), said
 
@@ -174,7 +174,7 @@ def test_nothing_of_a_shadow_leaves_the_node(tmp_path: Path) -> None:
     films = [samples(seed=3)[0], samples(seed=3)[2]]
     without, nothing = delivered(tmp_path / "without", films, shadow=False)
     beside, said = delivered(tmp_path / "beside", films, shadow=True)
-    assert len(without) == 4
+    assert len(without) == 6
     assert beside == without
     assert (len(nothing), len(said)) == (0, 2)
     assert {knee["grade"] for each in said for knee in each.reading["knees"]} == {4}

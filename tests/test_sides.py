@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pydicom import Dataset
 from pydicom.sequence import Sequence
 
-from node.finding import Agreement, Evidence, Laterality
+from node.finding import Laterality
+from node.grounds import Agreement, Evidence
 from workers.prepare import Box
 from workers.side_words import side_in
 from workers.sides import CLEAREST, MARKER, WEIGHTS, Marker, Side, decide, tell_sides

@@ -14,7 +14,8 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
-from node.finding import Finding, KLGrade, Laterality
+from node.finding import Finding, Laterality
+from node.grounds import KLGrade
 from tests.peers import needs
 from tests.sources import CARD, NAMES, READINGS, RIGHT, SHARES, SOURCE_UID, dciodvfy, header, made_of, named, reading
 from workers.report import MadeObject, codes

@@ -15,7 +15,8 @@ from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
 from node.admin.app import application
-from node.finding import Certainty, Finding, KLGrade, Laterality, ModelIdentity, Outcome, Reading
+from node.finding import Finding, Laterality, ModelIdentity, Outcome, Reading
+from node.grounds import Certainty, KLGrade
 from node.ledger import Ledger, ResultObject, ShadowReading
 from node.radiograph import Radiograph
 from node.reasons import reason

@@ -37,8 +37,8 @@ def grade(
     Grade FILES (DICOM, PNG or JPEG; folders are searched) without a network and without a node. Only where the
     ledger is on PostgreSQL it is asked which model was promoted, unless --model or [work] model names one.
 
-    For DICOM files the same Secondary Capture and Structured Report are written to --out as would be
-    sent. Ends with 1 if any file failed; a file that is not analysed for a reason is no failure.
+    For DICOM files the same pages, report and Segmentation are written to --out as are sent to a
+    destination by default. Ends with 1 if any file failed; a file that is not analysed for a reason is no failure.
     Behind each grade stand its probability and the grades that could not be ruled out; --json has them
     as confidence and certainty (deploy/CONFORMANCE.md lists the keys).
 

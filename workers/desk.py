@@ -95,6 +95,7 @@ class Desk:
             self._grader.card.identity,
             sr_class=self._work.sr_class,
             made_at=datetime.now(UTC).replace(microsecond=0),
+            long_side=self._work.picture_long_side,
         )
         paths = []
         for each in made:

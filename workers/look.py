@@ -29,6 +29,16 @@ Points = npt.NDArray[np.float32]
 """Landmarks, (16, 2) x and y in pixels: T0..T8 along the tibial plateau, F0..F6 along the condyles, left to right."""
 
 
+TYPICAL: Points = np.array(
+    [
+        [32, 192], [66, 190], [101, 186], [131, 168], [149, 172], [167, 168], [197, 186], [232, 190], [266, 192],
+        [36, 176], [72, 178], [108, 168], [149, 146], [190, 168], [226, 178], [262, 176],
+    ],
+    np.float32,
+) / np.float32(299)  # fmt: skip
+"""Landmarks of an average knee, 0 to 1 of its box, for one whose own are not known."""
+
+
 @dataclass(frozen=True)
 class Look:
     """

@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from pydicom import Dataset
 
 from node.finding import ModelIdentity, Outcome
 from node.ledger import Entry, ResultObject
-from node.settings import Work
+from node.settings import DEFAULT_OBJECTS, ObjectKind, Work
 from node.vault import Vault
 from workers.analysis import Analysis
 from workers.explain import HeatMap
@@ -27,10 +27,16 @@ class Source:
 
 
 def fill_outbox(
-    entry: Entry, source: Source, analysis: Analysis, vault: Vault, model: ModelIdentity, work: Work
+    entry: Entry,
+    source: Source,
+    analysis: Analysis,
+    vault: Vault,
+    model: ModelIdentity,
+    work: Work,
+    kinds: Collection[ObjectKind] = DEFAULT_OBJECTS,
 ) -> list[ResultObject]:
     """
-    Write what is to be sent and what the admin page shows; return the objects that are to be sent.
+    Write what is to be sent and what the admin page shows; return what is to be sent, of the `kinds` wanted.
 
     Everything derives from the source and the model alone: written twice, it is the same byte for byte.
     """
@@ -49,7 +55,16 @@ def fill_outbox(
     if source.film is None:
         made = refusal(source.header, reading, model, sr_class=sr_class, made_at=made_at)
     else:
-        made = report(source.film, reading, analysis.heat_maps, model, sr_class=sr_class, made_at=made_at)
+        made = report(
+            source.film,
+            reading,
+            analysis.heat_maps,
+            model,
+            sr_class=sr_class,
+            made_at=made_at,
+            kinds=kinds,
+            long_side=work.picture_long_side,
+        )
     return [_keep(uid, each, vault) for each in made]
 
 

@@ -35,7 +35,8 @@ from dataclasses import dataclass
 
 from pydicom import Dataset
 
-from node.finding import Agreement, Evidence, Laterality
+from node.finding import Laterality
+from node.grounds import Agreement, Evidence
 from workers.prepare import Box
 from workers.read.header import items, text
 from workers.side_words import side_in

@@ -15,7 +15,7 @@ from pydicom import Dataset
 from node.errors import Permanent, Transient, Ungradable
 from node.finding import Outcome
 from node.ledger import Entry, Ledger
-from node.settings import Settings
+from node.settings import DEFAULT_OBJECTS, Settings
 from node.vault import Vault
 from workers.analysis import Analysis, analyse, refused
 from workers.eyes import Eyes
@@ -89,8 +89,9 @@ def hand_over(entry: Entry, source: Source, analysis: Analysis, bench: Bench, gr
     if not bench.ledger.renew(uid, bench.name, work.lease_seconds):
         log.warning("claim_lost", sop_instance_uid=uid)
         return False
-    objects = fill_outbox(entry, source, analysis, bench.vault, grader.card.identity, work)
     destinations = {each.name: each.objects for each in bench.settings.destination}
+    wanted = {kind for kinds in destinations.values() for kind in kinds} or set(DEFAULT_OBJECTS)
+    objects = fill_outbox(entry, source, analysis, bench.vault, grader.card.identity, work, wanted)
     stands = False
     if reading.outcome is Outcome.GRADED:
         stands = bench.ledger.report(

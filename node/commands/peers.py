@@ -11,20 +11,25 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from node.commands.parts import house, settings_file, welcome
 from node.errors import GenuError
 from node.ledger import Entry, Ledger, State
 from node.logs import configure
+from node.radiograph import SOP_CLASSES
 from node.reasons import REASONS
-from node.scu import Sent, peer
+from node.scu import Context, Sent, peer
 from node.scu import echo as ask_echo
+from node.scu import probe as ask_taken
 from node.scu import send as send_files
-from node.settings import Destination, Settings
+from node.settings import EXTRAS, Destination, Settings
 from node.supervisor import stop_on_signals
 
 if TYPE_CHECKING:
     from node.demo import DemoPacs
+
+LITTLE_ENDIAN = str(ExplicitVRLittleEndian)
 
 
 @click.command()
@@ -42,6 +47,39 @@ def echo(settings: Settings, name: str | None) -> None:
         except GenuError as error:
             failed += 1
             click.echo(f"{called}: {error}", err=True)
+    if failed:
+        raise SystemExit(1)
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.pass_obj
+def probe(settings: Settings, name: str | None) -> None:
+    """
+    Ask the destination NAME, or all, which of Genu's objects it takes. Nothing is sent: what it answers to a proposal
+    of all their SOP classes is shown. Ends with 1 if one does not answer, or does not take what [[destination]]
+    objects says that it gets.
+
+    Segmentations and other extras that a destination does not take are left out by themselves; a picture or report
+    that it does not take has to be changed in the settings (SC1 instead of SC, [work] sr_class).
+    """
+    failed = False
+    for each in [destination_named(settings, name)] if name else settings.destination:
+        try:
+            taken = ask_taken(each, [Context(uid, (LITTLE_ENDIAN,)) for uid in SOP_CLASSES.values()], settings.deliver)
+        except GenuError as error:
+            click.echo(f"{each.name}: {error}", err=True)
+            failed = True
+            continue
+        click.echo(f"{each.name}: {each.ae_title} at {each.host}:{each.port}")
+        sr = "SR" if settings.work.sr_class == "comprehensive" else "SR3D"
+        wanted = {sr if kind == "SR" else kind for kind in each.objects}
+        for kind, uid in SOP_CLASSES.items():
+            said = "taken" if uid in taken else "not taken"
+            missing = kind in wanted and uid not in taken and kind not in EXTRAS
+            mark = " <- but it is to get it" if missing else " (sent)" if kind in wanted and uid in taken else ""
+            click.echo(f"  {kind:5} {UID(uid).name:55} {said}{mark}")
+            failed = failed or missing
     if failed:
         raise SystemExit(1)
 
@@ -232,4 +270,4 @@ def summary(entry: Entry, *, number: int) -> str:
     return f"sample-{number}: {entry.state.lower()}: {', '.join(knees)}"
 
 
-COMMANDS = (echo, send, demo)
+COMMANDS = (echo, probe, send, demo)

@@ -12,8 +12,8 @@ from node.deliver.circuit import Circuit, pause
 from node.errors import GenuError, Permanent, Transient
 from node.ledger import Delivery, Ledger
 from node.reasons import reason
-from node.scu import VERIFICATION, Declined, Link, Lost, Parcel, Unreachable, Unsendable, parcel
-from node.settings import Deliver, Destination
+from node.scu import VERIFICATION, Declined, Link, Lost, NotTaken, Parcel, Unreachable, Unsendable, parcel
+from node.settings import EXTRAS, Deliver, Destination
 from node.vault import Vault
 
 log = structlog.get_logger()
@@ -118,7 +118,10 @@ class Line:
             status = link.store(sent)
         except Declined as error:
             self._heard()
-            self._put_off(delivery, error)
+            if isinstance(error, NotTaken) and delivery.object.kind in EXTRAS:
+                self._give_up(delivery, error)
+            else:
+                self._put_off(delivery, error)
         except Unsendable as error:
             self._give_up(delivery, error)
         except Lost as error:

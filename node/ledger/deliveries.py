@@ -10,6 +10,7 @@ from node.ledger import tables
 from node.ledger.rows import hold, insert, move, note, now
 from node.ledger.states import State
 from node.ledger.words import Delivery, ResultObject
+from node.settings import EXTRAS
 
 _D, _O = tables.delivery.c, tables.result_object.c
 
@@ -103,7 +104,7 @@ def of(connection: Connection, uid: str) -> list[Delivery]:
 
 
 def sent(connection: Connection, delivery_id: int, status: int) -> None:
-    """The destination has the object. When no other of the answer waits, the radiograph is DELIVERED."""
+    """The destination has the object. With the last of the answer's that is owed, the radiograph is DELIVERED."""
     row = _hold_delivery(connection, delivery_id)
     if row is None or row["state"] == "SENT":
         return
@@ -134,6 +135,8 @@ def give_up(connection: Connection, delivery_id: int, error: str) -> None:
     _change(connection, [delivery_id], {"state": "GIVEN_UP", "last_error": error, "attempts": row["attempts"] + 1})
     told = f"{row['object_uid']}: {error}"
     note(connection, row["source_uid"], "delivery given up", detail=told, by=row["destination"])
+    if _all_sent(connection, row["source_uid"]):
+        _delivered(connection, row["source_uid"], by=row["destination"])
 
 
 def hasten(connection: Connection, destination: str) -> int:
@@ -162,8 +165,13 @@ def _standing(uid: str) -> sa.Select[tuple[str]]:
 
 
 def _all_sent(connection: Connection, uid: str) -> bool:
-    states = connection.execute(sa.select(_D.state).where(_D.object_uid.in_(_standing(uid)))).scalars().all()
-    return bool(states) and set(states) == {"SENT"}
+    """Whether all are sent, but for extras that were given up because a destination takes none of their kind."""
+    owed = sa.select(_D.state, _O.kind).join_from(
+        tables.delivery, tables.result_object, _D.object_uid == _O.sop_instance_uid
+    )
+    rows = connection.execute(owed.where(_D.object_uid.in_(_standing(uid)))).all()
+    sent = [row for row in rows if row.state == "SENT"]
+    return bool(sent) and all(row.state == "GIVEN_UP" and row.kind in EXTRAS for row in rows if row not in sent)
 
 
 def _delivered(connection: Connection, uid: str, *, by: str) -> None:

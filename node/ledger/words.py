@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from node.finding import ModelIdentity
 from node.ledger.states import State
+from node.settings import ObjectKind
 
 ChangeKind = Literal["shipped", "promoted", "rolled back"]
 DeliveryState = Literal["WAITING", "SENT", "GIVEN_UP"]
@@ -58,7 +59,7 @@ class Entry:
 class ResultObject:
     """A DICOM object that Genu made; its bytes are `file` in the vault's results of the source."""
 
-    kind: Literal["SC", "SR"]
+    kind: ObjectKind
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str

@@ -1,9 +1,9 @@
 """The DICOM client: associations, what is sent over them, and what destinations answer, in sentences."""
 
-from node.scu.complaints import STORED, Declined, Lost, Unreachable, Unsendable
+from node.scu.complaints import STORED, Declined, Lost, NotTaken, Unreachable, Unsendable
 from node.scu.link import Link, linked
 from node.scu.parcel import VERIFICATION, Context, Parcel, parcel
-from node.scu.send import Sent, echo, peer, send
+from node.scu.send import Sent, echo, peer, probe, send
 
 __all__ = [
     "STORED",
@@ -12,6 +12,7 @@ __all__ = [
     "Declined",
     "Link",
     "Lost",
+    "NotTaken",
     "Parcel",
     "Sent",
     "Unreachable",
@@ -20,5 +21,6 @@ __all__ = [
     "linked",
     "parcel",
     "peer",
+    "probe",
     "send",
 ]

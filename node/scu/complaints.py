@@ -121,14 +121,18 @@ def no_association(destination: Destination, seconds: float, *, broken_off: bool
     return Unreachable(f"{told(destination)} {what}", hint=hint)
 
 
-def no_context(destination: Destination, sop_class: str, syntaxes: tuple[str, ...], result: int) -> Declined:
+class NotTaken(Declined):
+    """The destination takes no objects of this SOP class in this transfer syntax: asking again changes nothing."""
+
+
+def no_context(destination: Destination, sop_class: str, syntaxes: tuple[str, ...], result: int) -> NotTaken:
     """Say that the destination took the association, and not this kind of object."""
     names = " or ".join(UID(syntax).name for syntax in syntaxes)
     what = f"does not take {UID(sop_class).name} in {names}: {_CONTEXTS.get(result, f'result {result}')}"
     hint = "enable it there, or leave its kind out of [[destination]] objects"
     if UID(sop_class).name == "Comprehensive 3D SR Storage":
         hint = 'enable it there, or set [work] sr_class = "comprehensive"'
-    return Declined(f"{told(destination)} {what}", hint=hint)
+    return NotTaken(f"{told(destination)} {what}", hint=hint)
 
 
 def not_stored(destination: Destination, status: int) -> Declined:

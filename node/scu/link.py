@@ -140,6 +140,15 @@ class Link:
                 refused = context.result or refused
         raise complaints.no_context(self.destination, kind.sop_class_uid, kind.transfer_syntax_uids, refused)
 
+    def taken(self) -> dict[str, list[str]]:
+        """The SOP classes that the peer accepts of those that were proposed, each with its transfer syntaxes."""
+        association = self._association
+        assert association is not None, "open first"
+        found: dict[str, list[str]] = {}
+        for context in association.accepted_contexts:
+            found.setdefault(str(context.abstract_syntax), []).extend(map(str, context.transfer_syntax))
+        return found
+
     def echo(self) -> None:
         """Have an answer to a C-ECHO. Raises Declined or Lost."""
         association = self._association

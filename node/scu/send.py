@@ -6,7 +6,7 @@ from pathlib import Path
 
 from node.scu.complaints import Declined, Lost, Unreachable, Unsendable
 from node.scu.link import MOST_CONTEXTS, Link, linked
-from node.scu.parcel import VERIFICATION, Parcel, parcel
+from node.scu.parcel import VERIFICATION, Context, Parcel, parcel
 from node.settings import Deliver, Destination
 
 
@@ -14,6 +14,14 @@ def echo(destination: Destination, patience: Deliver | None = None) -> None:
     """The destination has answered a C-ECHO. Raises Unreachable or Declined, which say why not."""
     with linked(destination, [VERIFICATION], patience or Deliver()) as link:
         link.echo()
+
+
+def probe(
+    destination: Destination, contexts: Iterable[Context], patience: Deliver | None = None
+) -> dict[str, list[str]]:
+    """What the destination takes of the contexts: SOP classes and transfer syntaxes. Raises Unreachable."""
+    with linked(destination, contexts, patience or Deliver()) as link:
+        return link.taken()
 
 
 def peer(host: str, port: int, ae_title: str, *, calling_ae_title: str = "GENU") -> Destination:

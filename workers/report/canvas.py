@@ -1,6 +1,7 @@
 """A black sheet to set type and bars on. The type is Inter, which ships with the package (fonts/LICENSE-Inter.txt)."""
 
 import io
+from bisect import bisect_right
 from functools import lru_cache
 from importlib.resources import files
 
@@ -26,12 +27,27 @@ def font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(io.BytesIO(content), size, layout_engine=ImageFont.Layout.BASIC)
 
 
+@lru_cache(maxsize=4096)
+def length(words: str, size: int, *, bold: bool = False) -> float:
+    """Pixels that a line takes. Most words come again with every film, and measuring takes as long as setting."""
+    return font(size, bold=bold).getlength(words)
+
+
 class Canvas:
     """A picture that grows by pasting, type and bars; `pixels` is what it looks like."""
 
     def __init__(self, width: int, height: int) -> None:
-        self.image = Image.new("RGB", (width, height), (0, 0, 0))
-        self.pen = ImageDraw.Draw(self.image)
+        self._begin(Image.new("RGB", (width, height), (0, 0, 0)))
+
+    def _begin(self, image: Image.Image) -> None:
+        self.image = image
+        self.pen = ImageDraw.Draw(image)
+
+    def copy(self) -> "Canvas":
+        """Another sheet with the same on it."""
+        other = Canvas.__new__(Canvas)
+        other._begin(self.image.copy())
+        return other
 
     @property
     def pixels(self) -> Bytes:
@@ -51,13 +67,13 @@ class Canvas:
         """Set one line with its baseline at `y`; returns where it ends. `anchor` as in Pillow: "ls", "rs", "ms"."""
         letters = font(size, bold=bold)
         self.pen.text((x, y), words, font=letters, fill=colour, anchor=anchor)
-        return x + letters.getlength(words)
+        return x + length(words, size, bold=bold)
 
     def paragraph(
         self, x: float, y: float, words: str, size: int, *, width: float, colour: Colour = WHITE, bold: bool = False
     ) -> float:
         """Set lines no wider than `width`, the first baseline at `y`; returns the baseline that would follow."""
-        for line in wrapped(words, font(size, bold=bold), width) if words else ():
+        for line in wrapped(words, size, width, bold=bold) if words else ():
             self.text(x, y, line, size, colour=colour, bold=bold)
             y += round(size * 1.35)
         return y
@@ -73,23 +89,24 @@ class Canvas:
         self.pen.rectangle((x0, y0, x1 - 1, y1 - 1), fill=fill, outline=line)
 
 
-def wrapped(words: str, letters: ImageFont.FreeTypeFont, width: float) -> list[str]:
+def wrapped(words: str, size: int, width: float, *, bold: bool = False) -> list[str]:
     """`words` in lines no wider than `width`; a word longer than a line stands alone on one."""
-    lines = [""]
+    lines, taken, space = [""], 0.0, length(" ", size, bold=bold)
     for word in words.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if letters.getlength(longer) <= width or not lines[-1]:
-            lines[-1] = longer
+        long = length(word, size, bold=bold)
+        if not lines[-1]:
+            lines[-1], taken = word, long
+        elif taken + space + long <= width:
+            lines[-1], taken = f"{lines[-1]} {word}", taken + space + long
         else:
             lines.append(word)
+            taken = long
     return lines
 
 
 def shortened(words: str, size: int, width: float) -> str:
     """`words`, or as many of their letters as fit into `width` with three dots behind them."""
-    letters = font(size)
-    if letters.getlength(words) <= width:
+    if length(words, size) <= width:
         return words
-    while words and letters.getlength(words + "...") > width:
-        words = words[:-1]
-    return words + "..."
+    fits = bisect_right(range(len(words)), width, key=lambda letters: length(words[:letters] + "...", size))
+    return words[: max(fits - 1, 0)].rstrip() + "..."

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 
 from pydicom.sr.coding import Code
 
-from node.finding import Agreement, KLGrade, Laterality
+from node.finding import Laterality
+from node.grounds import Agreement, KLGrade
 from node.reasons import FLAGS, INSUFFICIENT_QUALITY, REASONS, Flag, Reason
 
 SCHEME = "99GENU"
@@ -95,6 +96,10 @@ MILLIMETRE = Code("mm", "UCUM", "millimeter")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 QUALITY = Code("111050", "DCM", "Quality Assessment")
 NON_DIAGNOSTIC = Code("RID14", "RADLEX", "Non-diagnostic quality")
+GRAD_CAM = Code("130403", "DCM", "Gradient-weighted class activation")
+SPATIAL_CONCEPT = Code("309825002", "SCT", "Spatial and Relational Concept")
+OF_INTEREST = Code("113000", "DCM", "Of Interest")
+REPORT_TITLE = Code("126000", "DCM", "Imaging Measurement Report")
 COMMENT = Code("121106", "DCM", "Comment")
 SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
 SOURCE = Code("260753009", "SCT", "Source")

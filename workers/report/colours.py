@@ -39,3 +39,14 @@ def heat_alpha(strength: Strength) -> Strength:
     strength = np.clip(strength, 0, 1)
     risen = np.clip((strength - VISIBLE) / (1 - VISIBLE), 0, 1)
     return np.asarray(STRONGEST_ALPHA * np.sqrt(risen), dtype=np.float32)
+
+
+FOR, AGAINST = (255, 170, 40), (60, 150, 255)
+"""What speaks for and what against, told apart by colour-blind eyes too (orange and blue)."""
+
+
+def signed_colour(grey: Bytes, strength: Strength, opacity: float) -> Bytes:
+    """`grey` (rows, columns) under a signed map on a scale of -1 to 1, as RGB: orange above, blue below, bone at 0."""
+    alpha = (heat_alpha(np.abs(strength)) / STRONGEST_ALPHA * opacity)[..., None]
+    colour = np.where((strength > 0)[..., None], np.array(FOR), np.array(AGAINST))
+    return np.asarray((grey[..., None] * (1 - alpha) + colour * alpha).round(), np.uint8)

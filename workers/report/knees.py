@@ -3,7 +3,8 @@
 import highdicom as hd
 from pydicom.sr.coding import Code
 
-from node.finding import Agreement, Finding
+from node.finding import Finding
+from node.grounds import Agreement
 from workers.report import codes
 
 Answers = list[tuple[Code, Code]]

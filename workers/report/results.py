@@ -1,25 +1,30 @@
 """
-The answer as DICOM objects: a Secondary Capture to look at, a Structured Report to read by machine.
+The answer as DICOM objects: pictures to look at, a report to read by machine, and what else the settings ask for.
 
-Identity from the source, picture and report, put together here. The same film, reading, model and time of
-making give the same bytes.
+Identity from the source, content from the rooms beside this one, put together here. The same film, reading, model
+and time of making give the same bytes.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 from pydicom.dataset import Dataset
 
 from node.finding import ModelIdentity, Outcome, Reading
+from node.settings import DEFAULT_OBJECTS, ObjectKind
 from workers.read import Film
-from workers.report.draw import Row
+from workers.report.answer import Answer
 from workers.report.identity import must_have_references, text_of
-from workers.report.secondary_capture import secondary_capture
+from workers.report.key_object import has_red_flag, key_object
+from workers.report.parametric_map import parametric_map
+from workers.report.pdf import encapsulated_pdf
+from workers.report.presentation_state import presentation_state
+from workers.report.said import Heat
+from workers.report.secondary_capture import LONG_SIDE, draw, multi_frame, single_frames
+from workers.report.segmentation import segmentation
 from workers.report.structured_report import structured_report
-from workers.report.view import Heat
 
 UNREPORTED = ("OWN_OBJECT", "NOT_AN_IMAGE", "NOT_A_RADIOGRAPH", "FOR_PROCESSING")
 """
@@ -32,7 +37,7 @@ study of 300 CT slices, or the raw data beside each film, would be answered with
 class MadeObject:
     """A DICOM object that was made for a radiograph."""
 
-    kind: Literal["SC", "SR"]
+    kind: ObjectKind
     dataset: Dataset
 
     @property
@@ -58,25 +63,56 @@ def report(
     *,
     sr_class: str,
     made_at: datetime,
+    kinds: Collection[ObjectKind] = DEFAULT_OBJECTS,
+    long_side: int = LONG_SIDE,
+    is_red: Callable[[Reading], bool] = has_red_flag,
 ) -> list[MadeObject]:
     """
-    The objects of one film: picture and report where a knee was graded, the report alone where none was.
+    The objects of one film, of the `kinds` that someone wants: where no knee was graded, the report alone.
 
     `heat_maps` are those of reading.knees, in their order, None for a knee that was not graded. `made_at`
-    is fixed by the caller (not "now"), so that a second attempt makes the same objects.
+    is fixed by the caller (not "now"), so that a second attempt makes the same objects. `long_side` is the
+    height of a page in pixels. `is_red` decides whether a Key Object Selection marks the film.
 
     Raises
     ------
     Permanent
         IDENTITY_MISSING, if the source lacks a UID without which a result cannot be filed.
     """
-    made = refusal(film.header, reading, card, sr_class=sr_class, made_at=made_at, shape=film.pixels.shape)
-    if made and any(knee.grade is not None for knee in reading.knees):
-        # A refused film has no maps; a refused knee on a graded film has none of its own.
-        maps = list(heat_maps) or [None] * len(reading.knees)
-        rows = [Row(knee, heat_map) for knee, heat_map in zip(reading.knees, maps, strict=True)]
-        made.insert(0, MadeObject("SC", secondary_capture(film, reading, rows, card, made_at=made_at)))
+    if not _is_reported(film.header, reading):
+        return []
+    answer = Answer(film, reading, heat_maps, card, made_at)
+    made = list(_pictures(answer, kinds, long_side)) if answer.graded else []
+    if "SR" in kinds:
+        made += refusal(film.header, reading, card, sr_class=sr_class, made_at=made_at, shape=film.pixels.shape)
+    if "KO" in kinds and is_red(reading):
+        made.append(MadeObject("KO", key_object(answer)))
+    if answer.graded:
+        made += _over_the_film(answer, kinds)
     return made
+
+
+def _pictures(answer: Answer, kinds: Collection[ObjectKind], long_side: int) -> Iterator[MadeObject]:
+    """The pages in the forms that are wanted, drawn once."""
+    if not {"SC", "SC1", "PDF"} & set(kinds):
+        return
+    drawn = draw(answer, long_side)
+    if "SC" in kinds:
+        yield MadeObject("SC", multi_frame(answer, drawn))
+    if "SC1" in kinds:
+        yield from (MadeObject("SC1", each) for each in single_frames(answer, drawn))
+    if "PDF" in kinds:
+        yield MadeObject("PDF", encapsulated_pdf(answer, drawn))
+
+
+def _over_the_film(answer: Answer, kinds: Collection[ObjectKind]) -> Iterator[MadeObject]:
+    """What viewers lay over the film."""
+    if "SEG" in kinds and (bands := segmentation(answer)) is not None:
+        yield MadeObject("SEG", bands)
+    if "PR" in kinds:
+        yield MadeObject("PR", presentation_state(answer))
+    if "PM" in kinds and (numbers := parametric_map(answer)) is not None:
+        yield MadeObject("PM", numbers)
 
 
 def refusal(
@@ -94,12 +130,19 @@ def refusal(
     `shape` (rows, columns) is the header's unless given. Nothing is reported of failures, which a person
     will mend, and of objects that Genu itself has made.
     """
-    if reading.outcome is Outcome.FAILED or (reading.reason is not None and reading.reason.code in UNREPORTED):
+    if not _is_reported(header, reading):
         return []
-    must_have_references(header)
     rows, columns = (shape or (_count(header, "Rows"), _count(header, "Columns")))[:2]
     made = structured_report(header, (rows, columns), reading, card, sr_class=sr_class, made_at=made_at)
     return [MadeObject("SR", made)]
+
+
+def _is_reported(header: Dataset, reading: Reading) -> bool:
+    """Whether anything may be made of it. Raises Permanent(IDENTITY_MISSING) if it may and cannot be filed."""
+    if reading.outcome is Outcome.FAILED or (reading.reason is not None and reading.reason.code in UNREPORTED):
+        return False
+    must_have_references(header)
+    return True
 
 
 def _count(header: Dataset, keyword: str) -> int:

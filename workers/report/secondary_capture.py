@@ -1,53 +1,71 @@
 """
-The picture of the answer as a Secondary Capture: what every viewer and every PACS can show.
+The pages of the answer as Secondary Captures: what every viewer and every PACS can show.
 
-It is written with plain pydicom, since highdicom's class has neither source image nor lossy history, and
-as a single frame (1.2.840.10008.5.1.4.1.1.7), which no PACS refuses.
+In one multi-frame object (kind "SC", 1.2.840.10008.5.1.4.1.1.7.4), or one object a page in one series (kind
+"SC1", 1.2.840.10008.5.1.4.1.1.7) for those that take no multi-frame. Written with plain pydicom, since
+highdicom's class has neither frames nor source image nor lossy history. A page is not on the film's grid, so
+there is no spacing on it that someone could measure with.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.uid import (
-    JPEG2000,
-    UID,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLSNearLossless,
-    SecondaryCaptureImageStorage,
-)
+from pydicom.tag import Tag
+from pydicom.uid import UID, MultiFrameTrueColorSecondaryCaptureImageStorage, SecondaryCaptureImageStorage
 
-from node.finding import Laterality, ModelIdentity, Reading
-from workers.read import Film
-from workers.report import codes
+from node.finding import Finding
+from workers.report.answer import Answer
 from workers.report.colours import Bytes
-from workers.report.draw import Row, picture
-from workers.report.identity import copy_attributes, text_of
-from workers.report.signature import MANUFACTURER, MODEL_NAME, code_item, local, object_uid, result, software_versions
+from workers.report.pages import Page, pages
+from workers.report.said import WARNING
+from workers.report.signature import MANUFACTURER, MODEL_NAME, derived_uid, local, object_uid, result, software_versions
+from workers.report.source import anatomy, lossy_history, source_image
 
-SERIES_NUMBER = 9001
-ALWAYS_LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
-MAYBE_LOSSY = (JPEG2000,)
-"""Lossy unless the header says that it is not."""
+LONG_SIDE = 480
+"""Height of a page unless the settings say otherwise: 7.7 MB for the fourteen pages of two knees."""
+SERIES_NUMBER, SINGLES_SERIES_NUMBER = 9001, 9002
+PAGE_NUMBERS, PAGE_NAMES = Tag("PageNumberVector"), Tag("FrameLabelVector")
 
 
-def secondary_capture(
-    film: Film, reading: Reading, rows: Sequence[Row], card: ModelIdentity, *, made_at: datetime
-) -> Dataset:
-    """One RGB image of all knees on the film. No Pixel Spacing: it is not on the film's grid."""
-    header = film.header
-    made = result(
-        header,
-        card,
-        sop_class=SecondaryCaptureImageStorage,
-        sop_instance_uid=object_uid("SC", reading, card),
-        made_at=made_at,
-        utf8=False,
-    )
+def draw(answer: Answer, long_side: int = LONG_SIDE) -> list[Page]:
+    """The pages of the answer, as both forms have them."""
+    made_at = local(answer.made_at, answer.header)
+    return pages(answer.film, answer.rows, card=answer.card, made_at=made_at, long_side=long_side)
+
+
+def multi_frame(answer: Answer, drawn: Sequence[Page]) -> Dataset:
+    """All pages in one object; the name of each is in Frame Label Vector."""
+    uid = object_uid("SC", answer.reading, answer.card, str(drawn[0].pixels.shape[0]))
+    made = _around(answer, uid, MultiFrameTrueColorSecondaryCaptureImageStorage, SERIES_NUMBER, answer.reading.knees)
+    made.NumberOfFrames = len(drawn)
+    made.FrameIncrementPointer = [PAGE_NUMBERS, PAGE_NAMES]
+    made.PageNumberVector = list(range(1, len(drawn) + 1))
+    made.FrameLabelVector = [page.name for page in drawn]
+    _pixels([page.pixels for page in drawn], made)
+    return made
+
+
+def single_frames(answer: Answer, drawn: Sequence[Page]) -> list[Dataset]:
+    """The same pages as objects of their own, in one series, in the same order."""
+    height, told = str(drawn[0].pixels.shape[0]), []
+    series = derived_uid("series", object_uid("SC1", answer.reading, answer.card, height))
+    for number, page in enumerate(drawn, start=1):
+        uid = object_uid("SC1", answer.reading, answer.card, height, page.name)
+        made = _around(answer, uid, SecondaryCaptureImageStorage, SINGLES_SERIES_NUMBER, (page.knee,))
+        made.SeriesInstanceUID, made.InstanceNumber = series, number
+        made.ImageComments = f"{page.name}. {WARNING}"
+        _pixels([page.pixels], made)
+        told.append(made)
+    return told
+
+
+def _around(answer: Answer, uid: UID, sop_class: UID, series_number: int, knees: tuple[Finding, ...]) -> Dataset:
+    """Everything but the pixels."""
+    header, card = answer.header, answer.card
+    made = result(header, card, sop_class=sop_class, sop_instance_uid=uid, made_at=answer.made_at, utf8=False)
     made.Modality = "OT"
-    made.SeriesNumber = SERIES_NUMBER
+    made.SeriesNumber = series_number
     made.SeriesDescription = "Genu KL heat map (AI, NOT FOR PRIMARY DIAGNOSIS)"
     made.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
     made.ConversionType = "WSD"
@@ -55,55 +73,19 @@ def secondary_capture(
     made.SecondaryCaptureDeviceManufacturerModelName = MODEL_NAME
     made.SecondaryCaptureDeviceSoftwareVersions = software_versions(card)
     made.DateOfSecondaryCapture, made.TimeOfSecondaryCapture = made.ContentDate, made.ContentTime
-    made.DerivationDescription = "Knees beside their Grad-CAM heat maps, with Kellgren-Lawrence grades"
-    made.ImageComments = "AI second opinion, not for primary diagnosis"
+    made.DerivationDescription = "Knees, their Grad-CAM heat maps, and Kellgren-Lawrence grades in words"
+    made.ImageComments = WARNING
     made.BurnedInAnnotation, made.RecognizableVisualFeatures = "YES", "NO"
-    made.SourceImageSequence = [_source(header)]
-    _anatomy(header, reading, made)
-    _lossy_history(header, made)
-    _pixels(picture(film, rows, card=card, made_at=local(made_at, header)), made)
+    made.SourceImageSequence = [source_image(header, same_places=False)]
+    anatomy(header, knees, made)
+    lossy_history(header, made)
     return made
 
 
-def _source(header: Dataset) -> Dataset:
-    item = Dataset()
-    item.ReferencedSOPClassUID = UID(text_of(header, "SOPClassUID"))
-    item.ReferencedSOPInstanceUID = UID(text_of(header, "SOPInstanceUID"))
-    item.PurposeOfReferenceCodeSequence = [code_item(codes.SOURCE_IMAGE)]
-    item.SpatialLocationsPreserved = "NO"
-    return item
-
-
-def _anatomy(header: Dataset, reading: Reading, made: Dataset) -> None:
-    """Body part and orientation as the film has them; a side only where there is one knee and it is known.
-
-    Of the two attributes for a side one has to be there, and Image Laterality may be empty (PS3.3 C.7.3.1, C.7.6.1).
-    """
-    copy_attributes(header, ("BodyPartExamined", "PatientOrientation"), made)
-    if "PatientOrientation" not in made:
-        made.PatientOrientation = None
-    if len(reading.knees) == 1 and reading.knees[0].laterality is not Laterality.UNKNOWN:
-        made.Laterality = reading.knees[0].laterality.value
-    else:
-        made.ImageLaterality = None
-
-
-def _lossy_history(header: Dataset, made: Dataset) -> None:
-    """A film that was once compressed with loss stays one (PS3.3 C.7.6.1.1.5)."""
-    meta = getattr(header, "file_meta", None)
-    syntax = meta.get("TransferSyntaxUID") if meta is not None else None
-    declared = text_of(header, "LossyImageCompression")
-    if declared == "01" or syntax in ALWAYS_LOSSY or (syntax in MAYBE_LOSSY and not declared):
-        made.LossyImageCompression = "01"
-        copy_attributes(header, ("LossyImageCompressionRatio", "LossyImageCompressionMethod"), made)
-    else:
-        made.LossyImageCompression = "00"
-
-
-def _pixels(rgb: Bytes, made: Dataset) -> None:
-    made.Rows, made.Columns = rgb.shape[:2]
+def _pixels(frames: Sequence[Bytes], made: Dataset) -> None:
+    made.Rows, made.Columns = frames[0].shape[:2]
     made.SamplesPerPixel, made.PhotometricInterpretation, made.PlanarConfiguration = 3, "RGB", 0
     made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 8, 8, 7, 0
-    content = np.ascontiguousarray(rgb).tobytes()
+    content = b"".join(np.ascontiguousarray(frame).tobytes() for frame in frames)
     made.PixelData = content + b"\0" * (len(content) % 2)
     made["PixelData"].VR = "OB"

@@ -19,7 +19,8 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, Comprehensive3DSRStorage, ComprehensiveSRStorage
 
-from node.finding import Certainty, Finding, Laterality, ModelIdentity, Reading
+from node.finding import Finding, Laterality, ModelIdentity, Reading
+from node.grounds import Certainty
 from node.reasons import Reason
 from workers.report import codes, knees
 from workers.report.identity import text_of

@@ -1,7 +1,7 @@
 """What is seen of a film: a knee cut out of it, and its heat map laid over it, at the film's own sharpness."""
 
 import io
-from typing import Protocol
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -9,22 +9,13 @@ from PIL import Image
 
 from workers.prepare import Box, Grey
 from workers.read import Film
-from workers.report.colours import TABLE, Bytes, Strength, heat_alpha, heat_colour
+from workers.report.colours import STRONGEST_ALPHA, TABLE, Bytes, Strength, heat_alpha, heat_colour
+from workers.report.said import Heat
 
 LONGEST_SIDE = 1600
 """Of the film as the admin page shows it; the heat maps lie on the same grid."""
-CONTOUR, CONTOUR_ALPHA = 245, 0.6
 OPACITY = (heat_alpha(np.linspace(0, 1, 256, dtype=np.float32)) * 255).round().astype(np.uint8).tobytes()
 """Of each colour of TABLE."""
-
-
-class Heat(Protocol):
-    """What drawing needs of a heat map (workers.explain.HeatMap is one)."""
-
-    @property
-    def strength(self) -> Strength: ...
-    @property
-    def empty(self) -> bool: ...
 
 
 def cut(film: Film, box: Box, width: int, height: int) -> Bytes:
@@ -69,22 +60,19 @@ def spread(heat_map: Heat, width: int, height: int) -> Strength:
     return np.clip(fine, 0, 1).astype(np.float32)
 
 
-def under_heat(grey: Bytes, strength: Strength) -> Bytes:
-    """An RGB picture of `grey` under the colours of `strength`."""
-    alpha = heat_alpha(strength)[..., None]
-    mixed = grey[..., None] * (1 - alpha) + heat_colour(strength) * alpha
-    return np.asarray(mixed.round(), dtype=np.uint8)
+def mixed(grey: Bytes, strength: Bytes, opacity: float) -> Bytes:
+    """An RGB picture of `grey` under the colours of `strength` (0 to 255), the strongest of them `opacity` opaque."""
+    return np.asarray(_mixtures(opacity)[(strength.astype(np.uint16) << 8) | grey])
 
 
-def with_contours(rgb: Bytes, strength: Strength, levels: tuple[float, ...]) -> Bytes:
-    """`rgb` with a fine light line along each level: on a grey-level monitor, colour alone would not show."""
-    steepness = np.hypot(*np.gradient(strength)) + 1e-6
-    line = np.zeros_like(strength)
-    for level in levels:
-        # Distance to the level in pixels, to first order: smooth lines without tracing any.
-        line = np.maximum(line, np.clip(1.4 - np.abs(strength - level) / steepness, 0, 1))
-    alpha = CONTOUR_ALPHA * line[..., None]
-    return np.asarray((rgb * (1 - alpha) + CONTOUR * alpha).round(), dtype=np.uint8)
+@lru_cache(maxsize=8)
+def _mixtures(opacity: float) -> Bytes:
+    """The colour (3) of each strength on each grey, by 256 * strength + grey: a look-up is a tenth of mixing."""
+    strength = np.linspace(0, 1, 256, dtype=np.float32)
+    alpha = (heat_alpha(strength) / STRONGEST_ALPHA * opacity)[:, None, None]
+    bone = np.arange(256, dtype=np.float32)[None, :, None]
+    mixture = bone * (1 - alpha) + heat_colour(strength)[:, None, :] * alpha
+    return np.asarray(mixture.round(), dtype=np.uint8).reshape(-1, 3)
 
 
 def film_png(film: Film) -> bytes:

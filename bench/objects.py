@@ -1,0 +1,70 @@
+"""The result objects of a film of both knees: how long each kind takes to make, and how large it is."""
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from bench.films import Films
+from bench.progress import bar
+from bench.tables import Row, Spread, Table
+from node.finding import Finding, Laterality, ModelIdentity, Outcome, Reading
+from node.grounds import Certainty, KLGrade
+from node.settings import DEFAULT_OBJECTS, ObjectKind, Work
+from workers.explain import HeatMap
+from workers.read import Film, Reader
+from workers.report import report
+
+WARM_UP = 2
+SHARES = (0.05, 0.25, 0.5, 0.15, 0.05)
+BOXES = ((280, 760, 1080, 1560), (1720, 760, 2520, 1560))
+MODEL = ModelIdentity("kl-bench", "1.0.0", "0" * 64)
+
+
+def measure(films: Films, *, rounds: int) -> Table:
+    """Milliseconds from a reading to encoded files, the kinds taking turns, and their sizes."""
+    uid, path = films.file()
+    reader = Reader.within(Work())
+    try:
+        film = reader.film(path)
+    finally:
+        reader.close()
+        Path(path).unlink()
+    wanted: dict[str, tuple[ObjectKind, ...]] = {"default: " + " ".join(DEFAULT_OBJECTS): DEFAULT_OBJECTS}
+    wanted |= {kind: (kind,) for kind in get_args(ObjectKind)}
+    found: dict[str, list[float]] = {name: [] for name in wanted}
+    sizes: dict[str, int] = {}
+    with bar() as progress:
+        step = progress.add_task("result objects", total=(rounds + WARM_UP) * len(wanted))
+        for turn in range(rounds + WARM_UP):
+            for name, kinds in wanted.items():
+                begun = time.perf_counter()
+                sizes[name] = _make(film, uid, kinds)
+                if turn >= WARM_UP:
+                    found[name].append((time.perf_counter() - begun) * 1000)
+                progress.advance(step)
+    rows: tuple[Row, ...] = tuple(
+        {"objects": name, "ms": Spread.of(values), "MB": sizes[name] / 1e6, "n": len(values)}
+        for name, values in found.items()
+    )
+    high, wide = film.pixels.shape
+    note = f"Film of {wide} x {high} pixels. KO is made of a red flag. SR stands in every row."
+    return Table("objects", "Result objects of a film of both knees, made and encoded", rows, (note,))
+
+
+def _make(film: Film, uid: str, kinds: tuple[ObjectKind, ...]) -> int:
+    """The bytes of the objects of those kinds."""
+    y, x = np.mgrid[0:8, 0:8].astype(np.float32)
+    strength = (0.9 * np.exp(-((x - 2.4) ** 2 + (y - 4) ** 2) / 3)).astype(np.float32)
+    sure = Certainty(KLGrade.KL1, KLGrade.KL3, 0.9)
+    knees = tuple(
+        Finding(side, "position", box, KLGrade.KL2, SHARES, certainty=sure)
+        for side, box in zip((Laterality.RIGHT, Laterality.LEFT), BOXES, strict=True)
+    )
+    reading = Reading(uid, Outcome.GRADED, MODEL, knees=knees)
+    maps = [HeatMap(strength, strength, False)] * len(knees)
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    made = report(film, reading, maps, MODEL, sr_class="comprehensive", made_at=at, kinds=kinds, is_red=lambda _: True)
+    return sum(len(each.encode()) for each in made)

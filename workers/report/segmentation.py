@@ -1,0 +1,180 @@
+"""
+The heat maps as a Segmentation: three bands of strength for each knee, to be switched and faded in a viewer.
+
+BINARY, on the film's own grid, with the film's edge as Plane Orientation (OHIF asks for one, Orthanc's preview
+breaks off without) and no Frame of Reference, which a projection has none of. The bands do not overlap, so that
+a viewer's opacity means the same everywhere. Where a map stays below the lowest band there is no segment, and
+where no map reaches it there is no Segmentation.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import highdicom as hd
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
+from pydicom.uid import SegmentationStorage
+
+from node.finding import Finding, Laterality, ModelIdentity
+from workers.prepare import Box
+from workers.report import codes
+from workers.report.answer import Answer
+from workers.report.colours import Bytes
+from workers.report.contours import LEVELS
+from workers.report.identity import copy_attributes
+from workers.report.said import SIDES, Heat
+from workers.report.signature import MANUFACTURER, ascii_only, code_item, derived_uid, object_uid, result
+from workers.report.source import lossy_history
+from workers.report.stand_in import adopt, equipment, stand_in
+from workers.report.tracking import tracking
+from workers.report.view import spread
+
+SERIES_NUMBER = 9030
+BANDS = (("25-50 %", *LEVELS[:2]), ("50-75 %", *LEVELS[1:]), ("over 75 %", LEVELS[2], np.inf))
+"""Name, and the strengths from and below which a pixel belongs to it."""
+COLOURS = ((46.0, 43.0, 18.0), (65.0, 45.0, 60.0), (88.0, -2.0, 65.0))
+"""CIELab of each band, from dark red to light yellow, as the maps are coloured in the pictures."""
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A band of a knee: its pixels, (rows of the box, columns of the film), from the film's row `top` on."""
+
+    place: int
+    knee: Finding
+    band: int
+    top: int
+    mask: Mask
+
+
+def segmentation(answer: Answer) -> Dataset | None:
+    """The Segmentation of a film; None if no map of it reaches the lowest band."""
+    segments = list(_segments(answer))
+    if not segments:
+        return None
+    header, card = answer.header, answer.card
+    uid = object_uid("SEG", answer.reading, card)
+    made = result(header, card, sop_class=SegmentationStorage, sop_instance_uid=uid, made_at=answer.made_at, utf8=False)
+    made.SeriesNumber = SERIES_NUMBER
+    made.SeriesDescription = "Genu KL attention (AI, NOT FOR PRIMARY DIAGNOSIS)"
+    adopt(_built(answer, segments, uid), made)
+    named_dimensions(made, derived_uid("dimensions", uid))
+    copy_attributes(header, ("PatientOrientation",), made)
+    if "PatientOrientation" not in made:
+        made.PatientOrientation = None
+    lossy_history(header, made)
+    orientation = Dataset()
+    orientation.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    made.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence = [orientation]
+    for item, segment in zip(made.SegmentSequence, segments, strict=True):
+        _side(item, segment.knee)
+    made.Rows, made.Columns = answer.film.pixels.shape
+    made.SegmentsOverlap = "YES" if _overlap(segments) else "NO"
+    made.PixelData = packed(segments, made.Rows, made.Columns)
+    made["PixelData"].VR = "OB"
+    return made
+
+
+def _segments(answer: Answer) -> Iterator[Segment]:
+    rows, columns = answer.film.pixels.shape
+    for place, row in enumerate(answer.rows, start=1):
+        if row.heat_map is None or row.heat_map.empty:
+            continue
+        top, strength = on_film(row.heat_map, Box(*row.finding.box), rows, columns)
+        for band, (_, least, below) in enumerate(BANDS):
+            mask = (strength >= least) & (strength < below)
+            if mask.any():
+                yield Segment(place, row.finding, band, top, mask)
+
+
+def on_film(heat_map: Heat, box: Box, rows: int, columns: int) -> tuple[int, npt.NDArray[np.float32]]:
+    """The strengths on the film's pixels, nought beyond the box: those rows that have any, and the first of them."""
+    x0, y0, x1, y1 = (round(edge) for edge in (box.x0, box.y0, box.x1, box.y1))
+    strength = spread(heat_map, max(x1 - x0, 1), max(y1 - y0, 1))
+    inside = strength[max(-y0, 0) : max(rows - y0, 0), max(-x0, 0) : max(columns - x0, 0)]
+    left = max(x0, 0)
+    laid = np.zeros((inside.shape[0], columns), np.float32)
+    laid[:, left : left + inside.shape[1]] = inside
+    return max(y0, 0), laid
+
+
+def packed(segments: list[Segment], rows: int, columns: int) -> bytes:
+    """One bit a pixel, frame after frame without a gap between them, the lowest bit first (PS3.5 8.1.1, D)."""
+    length = -(-len(segments) * rows * columns // 8)
+    content: Bytes = np.zeros(length + length % 2, np.uint8)
+    for number, segment in enumerate(segments):
+        first = number * rows * columns + segment.top * columns
+        bits = np.concatenate([np.zeros(first % 8, bool), segment.mask.ravel()])
+        here = np.packbits(bits, bitorder="little")
+        content[first // 8 : first // 8 + len(here)] |= here
+    return content.tobytes()
+
+
+def _built(answer: Answer, segments: list[Segment], uid: str) -> Dataset:
+    """What highdicom makes of as many segments on an image that has one pixel for each."""
+    count, card = len(segments), answer.card
+    pixels = np.eye(count, dtype=np.uint8)[None, None]
+    return hd.seg.Segmentation(
+        [stand_in(answer.header, 1, count)],
+        pixels,
+        hd.seg.SegmentationTypeValues.BINARY,
+        [_description(number, each, answer) for number, each in enumerate(segments, start=1)],
+        series_instance_uid=derived_uid("series", uid),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=uid,
+        instance_number=1,
+        content_label="GENU_ATTENTION",
+        content_description="Grad-CAM of the KL grade in bands of strength",
+        **_maker(card),
+    )
+
+
+def _maker(card: ModelIdentity) -> Any:  # highdicom has no types
+    return equipment(card)
+
+
+def _description(number: int, segment: Segment, answer: Answer) -> hd.seg.SegmentDescription:
+    card, finding = answer.card, segment.knee
+    name, uid = tracking(answer.header, finding, segment.place)
+    return hd.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=f"{SIDES[finding.laterality]}, attention {BANDS[segment.band][0]}",
+        segmented_property_category=codes.SPATIAL_CONCEPT,
+        segmented_property_type=codes.GRAD_CAM,
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=hd.AlgorithmIdentificationSequence(
+            name=ascii_only(card.name)[:64],
+            family=codes.ARTIFICIAL_INTELLIGENCE,
+            version=ascii_only(card.version)[:64],
+            source=MANUFACTURER,
+            parameters={"weights sha256": card.sha256},
+        ),
+        tracking_uid=uid,
+        tracking_id=name,
+        anatomic_regions=[codes.KNEE_JOINT],
+        display_color=hd.color.CIELabColor(*COLOURS[segment.band]),
+    )
+
+
+def _side(item: Dataset, knee: Finding) -> None:
+    if knee.laterality is not Laterality.UNKNOWN:
+        item.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [code_item(codes.SIDES[knee.laterality])]
+
+
+def _overlap(segments: list[Segment]) -> bool:
+    """Whether bands of two knees share a pixel; those of one never do."""
+    knees = {each.place: Box(*each.knee.box) for each in segments}
+    first, *more = knees.values()
+    return any(
+        min(first.x1, box.x1) > max(first.x0, box.x0) and min(first.y1, box.y1) > max(first.y0, box.y0) for box in more
+    )
+
+
+def named_dimensions(made: Dataset, uid: str) -> None:
+    """The organisation of the frames' dimensions has this UID, where highdicom invents one each time."""
+    for item in [*made.get("DimensionOrganizationSequence", ()), *made.get("DimensionIndexSequence", ())]:
+        item.DimensionOrganizationUID = uid

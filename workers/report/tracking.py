@@ -1,0 +1,16 @@
+"""The name and UID by which a knee of a film is followed through every object that speaks of it."""
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from node.finding import Finding, Laterality
+from workers.report.identity import text_of
+from workers.report.signature import derived_uid
+
+SIDE_WORDS = {Laterality.RIGHT: "right knee", Laterality.LEFT: "left knee", Laterality.UNKNOWN: "knee, side unknown"}
+
+
+def tracking(header: Dataset, knee: Finding, place: int) -> tuple[str, UID]:
+    """Those of the report's group: the side may be put right later, the knee's place on its film does not change."""
+    name = f"Genu KL {SIDE_WORDS[knee.laterality]}"
+    return name, derived_uid("tracking", text_of(header, "SOPInstanceUID"), f"knee {place}")
