@@ -121,6 +121,11 @@ REASONS = {
             "CHILD", "The patient is younger than the grader is meant for", "Grade by eye; Genu knows adults alone."
         ),
         Reason("CONFLICTING_SIDE", "Header and film say different sides", "Check marker, header and patient; resend."),
+        Reason(
+            "WITHHELD",
+            "The grade hangs on something beside the joint and was withheld",
+            "Grade by eye; the flags say what it hung on.",
+        ),
         # Failed: something broke; a person can ask again.
         Reason("DECODER_LIMIT", "Decoding took too much time or memory and was stopped", "Look at the file; retry."),
         Reason("ATTEMPTS_EXHAUSTED", "The work broke off as often as it may", "Read the journal, mend, then retry."),
@@ -150,6 +155,22 @@ FLAGS = {
         ),
         Flag("POLARITY", "The film was a negative and was turned before grading", "Compare with the film as it hangs."),
         Flag("HARDWARE_NEAR", "Metal or another device lies near the joint", "Look whether it disturbs the grade."),
+        Flag("MARKER", "The grade hangs on a marker", "Do not use the grade; grade by eye.", red=True),
+        Flag("TEXT", "The grade hangs on burned-in text", "Do not use the grade; grade by eye.", red=True),
+        Flag("HARDWARE", "The grade hangs on metal near the joint", "Do not use the grade; grade by eye.", red=True),
+        Flag("BORDER", "The grade hangs on the film's border", "Do not use the grade; grade by eye.", red=True),
+        Flag(
+            "SOFT_TISSUE",
+            "The grade hangs on what lies beside the joint",
+            "Look at the map before the grade is believed.",
+            red=True,
+        ),
+        Flag(
+            "DIFFUSE",
+            "The heat map is faint or spread over everything",
+            "It shows no reason for the grade; grade by eye.",
+            red=True,
+        ),
     )
 }
 """What a knee may be flagged with, graded or not. A new one needs no more than a line here."""

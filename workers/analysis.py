@@ -5,6 +5,9 @@ from dataclasses import dataclass, replace
 
 from node.errors import Ungradable
 from node.finding import Finding, Outcome, Reading
+from node.grounds import Attention
+from node.reasons import flag, reason
+from workers.attention import attended
 from workers.explain import HeatMap, explain
 from workers.eyes import Eyes, see
 from workers.gate import Rules, flags_of, hints, judge
@@ -39,7 +42,8 @@ def analyse(sop_instance_uid: str, film: Film, *, eyes: Eyes, grader: Model, rul
     film = replace(film, notes=(*film.notes, *hints(film.header)))
     flags = flags_of(film, turned=TURNED in film.notes)
     knees = [replace(knee, flags=(*knee.flags, *flags)) for knee in knees]
-    return say(sop_instance_uid, film, judged(film, knees, rules or Rules()), grader)
+    rules = rules or Rules()
+    return say(sop_instance_uid, film, judged(film, knees, rules), grader, withhold=rules.red_flag == "withhold")
 
 
 def judged(film: Film, knees: Sequence[Knee], rules: Rules) -> list[Knee]:
@@ -47,29 +51,41 @@ def judged(film: Film, knees: Sequence[Knee], rules: Rules) -> list[Knee]:
     return [replace(knee, reason=judge(film, knee, rules)) for knee in knees]
 
 
-def say(sop_instance_uid: str, film: Film, knees: Sequence[Knee], grader: Model) -> Analysis:
+def say(sop_instance_uid: str, film: Film, knees: Sequence[Knee], grader: Model, *, withhold: bool = False) -> Analysis:
     """
     What `grader` says of the knees that were found on a film; those with a reason are not graded.
 
-    The outcome is GRADED if one of them is. If none is, it is NOT_ANALYSED, for the reason of the first knee; each
-    knee has its own.
+    A grade that hangs on something beside the joint is flagged, and with `withhold` not told. The outcome is GRADED
+    if one knee is. If none is, it is NOT_ANALYSED, for the reason of the first knee; each knee has its own.
     """
-    graded = iter(grade(film.pixels, [knee for knee in knees if knee.reason is None], grader))
-    answers = [next(graded) if knee.reason is None else None for knee in knees]
-    heat_maps = tuple(explain(each, grader.card.heat_scale) if each else None for each in answers)
-    findings = tuple(map(_finding, knees, answers, heat_maps))
-    reasons = {each.reason.code: each.reason for each in knees if each.reason}
-    refused_all = all(each is None for each in answers)
+    graded = grade(film.pixels, [knee for knee in knees if knee.reason is None], grader)
+    explained = iter(list(zip(graded, attended(film.pixels, graded, grader), strict=True)))
+    findings, heat_maps = [], []
+    for knee in knees:
+        answer, attention = next(explained) if knee.reason is None else (None, None)
+        heat_map = explain(answer, grader.card.heat_scale) if answer else None
+        finding = _finding(knee, answer, heat_map, attention)
+        if withhold and attention is not None and attention.reasons:
+            finding, heat_map = withheld(finding), None
+        findings.append(finding)
+        heat_maps.append(heat_map)
+    reasons = {each.reason.code: each.reason for each in findings if each.reason}
+    refused_all = all(each.grade is None for each in findings)
     reading = Reading(
         sop_instance_uid,
         Outcome.NOT_ANALYSED if refused_all else Outcome.GRADED,
         None if refused_all else grader.card.identity,
-        knees=findings,
+        knees=tuple(findings),
         reason=next(iter(reasons.values())) if refused_all else None,
         detail=", ".join(reasons) if refused_all and len(reasons) > 1 else "",
         notes=tuple(film.notes),
     )
-    return Analysis(reading, heat_maps, film, tuple(knees))
+    return Analysis(reading, tuple(heat_maps), film, tuple(knees))
+
+
+def withheld(finding: Finding) -> Finding:
+    """The finding without its grade; flags and attention say why."""
+    return replace(finding, grade=None, probabilities=None, certainty=None, empty_map=False, reason=reason("WITHHELD"))
 
 
 def refused(sop_instance_uid: str, refusal: Ungradable, notes: Sequence[str] = ()) -> Analysis:
@@ -87,7 +103,7 @@ def refused(sop_instance_uid: str, refusal: Ungradable, notes: Sequence[str] = (
     )
 
 
-def _finding(knee: Knee, graded: Graded | None, heat_map: HeatMap | None) -> Finding:
+def _finding(knee: Knee, graded: Graded | None, heat_map: HeatMap | None, attention: Attention | None) -> Finding:
     return Finding(
         laterality=knee.laterality,
         laterality_source=knee.laterality_source,
@@ -97,7 +113,8 @@ def _finding(knee: Knee, graded: Graded | None, heat_map: HeatMap | None) -> Fin
         reason=knee.reason,
         empty_map=heat_map.empty if heat_map else False,
         certainty=graded.certainty if graded else None,
-        flags=knee.flags,
+        flags=(*knee.flags, *(flag(code) for code in attention.reasons)) if attention else knee.flags,
+        attention=attention,
         evidence=knee.evidence,
         agreement=knee.agreement,
         field_of_view_mm=knee.field_of_view_mm,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from node.finding import KLGrade
+from node.grounds import KLGrade
 
 GRADES = np.arange(5)
 Array = npt.NDArray[np.float32]
@@ -42,6 +42,30 @@ def number(key: str, value: Any, meant: str, fits: Callable[[float], bool]) -> f
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not fits(value):
         raise ValueError(f"{key} = {value!r} has to be a number {meant}")
     return value
+
+
+@dataclass(frozen=True)
+class Limits:
+    """
+    The [attention] of a grader's card, set on val: what passes them raises a red flag (workers/attention.py).
+
+    `outside` is the largest part of the evidence that may come from outside the joint; `shift` by how many grades the
+    expected grade may move when all about the joint is taken away, and `marked` by how many when the marks on it are;
+    `spread` is the largest part of the box, and `faint`
+    the least strength, that a map may have. A card without them raises no flag by them.
+    """
+
+    outside: float = 1.0
+    shift: float = 4.0
+    marked: float = 4.0
+    spread: float = 1.0
+    faint: float = 0.0
+
+    @classmethod
+    def told(cls, card: dict[str, Any]) -> "Limits":
+        """The limits as TOML tells them. Raises ValueError for what is no number of 0 or more."""
+        known = {key: number(key, card[key], *MEANT["cost"]) for key in vars(cls()) if key in card}
+        return cls(**known)
 
 
 @dataclass(frozen=True)

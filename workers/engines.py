@@ -63,11 +63,11 @@ class TorchEngine:
         network.load_state_dict(
             {prefix + key: held for path, prefix in weights.items() for key, held in load_file(path).items()}
         )
-        self._network = network.eval().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.eval().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def __call__(self, images: Array) -> tuple[Array, ...]:
         torch = self._torch
         given = torch.from_numpy(images).to(self._device, memory_format=torch.channels_last)
         with torch.inference_mode(), torch.autocast(self._device, torch.bfloat16, enabled=self._device == "cuda"):
-            answer = self._network(given)
+            answer = self.network(given)
         return tuple(part.float().cpu().numpy() for part in answer)

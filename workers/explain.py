@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from workers.grade import Graded
+from workers.grade import Graded, contrast_map
 
 Array = npt.NDArray[np.float32]
 
@@ -29,13 +29,17 @@ class HeatMap:
     values: Array
     strength: Array
     empty: bool
+    contrast: Array | None = None
+    """What separates the grade from the next one, signed, on the same scale, -1 to 1; None where nobody asked."""
 
 
 def explain(graded: Graded, heat_scale: float) -> HeatMap:
     """The heat map of the grade that was given; `heat_scale` is the card's map value drawn at full strength."""
     values = grad_cam(graded.maps)[int(graded.grade)]
     cells = values.size
-    return HeatMap(values, np.clip(values * cells / heat_scale, 0, 1).astype(np.float32), not bool(values.any()))
+    strength = np.clip(values * cells / heat_scale, 0, 1).astype(np.float32)
+    contrast = np.clip(contrast_map(graded) / heat_scale, -1, 1).astype(np.float32)
+    return HeatMap(values, strength, not bool(values.any()), contrast)
 
 
 def grad_cam(maps: Array) -> Array:

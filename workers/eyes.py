@@ -1,8 +1,8 @@
 """
-What there is to grade on a film: the three small networks before the grader, asked one after the other.
+What there is to grade on a film: the small networks before the grader, asked one after the other.
 
-The finder says where joints are, the look what each of them is, the teller how they hang. A film may be graded
-for one knee and refused for the other.
+The finder says where joints are, the look what each of them is, the teller how they hang, the marker what lies
+beside the bones. A film may be graded for one knee and refused for the other.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,11 @@ from node.errors import Ungradable
 from node.reasons import Reason, reason
 from workers.knees import Found, Knee, find_knees
 from workers.look import KINDS, KNEE, LATERAL, OTHER, SKYLINE, Look, look, whole_film
+from workers.marks import Labels, find_marks
+from workers.prepare import crop
 from workers.read import Film
-from workers.registry import FINDER, LOOKER, SHIPPED, TELLER, Model, load
+from workers.regions import believed, region_map
+from workers.registry import FINDER, LOOKER, MARKER, SHIPPED, TELLER, Model, load
 from workers.upright import with_bright_bones, with_sides
 
 NO_JOINT = (LATERAL, SKYLINE, OTHER)
@@ -33,11 +36,13 @@ class Eyes:
     finder: Model
     looker: Model
     teller: Model
+    marker: Model
 
 
 def open_eyes(*, engine: str = "", threads: int = 0, within: Sequence[Path] = SHIPPED) -> Eyes:
-    """The three networks, checked and loaded; raises SettingsError as `load` does."""
-    return Eyes(*(load(name, engine=engine, threads=threads, within=within) for name in (FINDER, LOOKER, TELLER)))
+    """The four networks, checked and loaded; raises SettingsError as `load` does."""
+    cards = (FINDER, LOOKER, TELLER, MARKER)
+    return Eyes(*(load(name, engine=engine, threads=threads, within=within) for name in cards))
 
 
 def see(film: Film, eyes: Eyes) -> tuple[Film, list[Knee]]:
@@ -57,7 +62,20 @@ def see(film: Film, eyes: Eyes) -> tuple[Film, list[Knee]]:
         replace(knee, tilt=each.tilt, points=each.points, reason=_why(each, limit))
         for knee, each in zip(knees, looks, strict=True)
     ]
-    return film, with_sides(knees, film, eyes.teller)
+    return film, with_marks(with_sides(knees, film, eyes.teller), film, eyes.marker)
+
+
+def with_marks(knees: Sequence[Knee], film: Film, marker: Model) -> list[Knee]:
+    """The knees with what lies beside their bones; those that are refused are not looked at."""
+    return [knee if knee.reason else replace(knee, marks=_marks(knee, film, marker)) for knee in knees]
+
+
+def _marks(knee: Knee, film: Film, marker: Model) -> Labels:
+    joint = crop(film.pixels, knee.box, marker.card.input_size)
+    found = find_marks(joint, marker)
+    if not found.any():
+        return found
+    return believed(found, region_map(joint, knee.box, knee.points, knee.laterality, 0 * found, found.shape[0]))
 
 
 def _joints(film: Film, found: Found, eyes: Eyes, limit: float) -> Found:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from pydicom import Dataset
 
-from node.finding import Agreement
+from node.grounds import Agreement
 from node.reasons import Flag, Reason, flag, reason
 from node.settings import Work
 from workers.knees import Knee, knee_sized
@@ -55,10 +55,11 @@ class Rules:
 
     youngest: int = 18
     side_conflict: Literal["flag", "refuse"] = "flag"
+    red_flag: Literal["show", "withhold"] = "show"
 
     @classmethod
     def of(cls, work: Work) -> "Rules":
-        return cls(work.youngest, work.side_conflict)
+        return cls(work.youngest, work.side_conflict, work.red_flag)
 
 
 def judge(film: "Film", knee: Knee, rules: Rules) -> Reason | None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from node.finding import Certainty, KLGrade, Laterality
+from node.finding import Laterality
+from node.grounds import Certainty, KLGrade
 from workers.certainty import GRADES, Calibration
 from workers.knees import Knee
 from workers.prepare import Grey, crop, prepare
@@ -60,6 +61,23 @@ def grade_crops(crops: Sequence[Grey], knees: Sequence[Knee], model: Model) -> l
         seen = views[0][mine].reshape(-1, 5) if views else logits[mine]
         answers.append(_answer(knee, logits[mine].mean(0), upright.mean(0, np.float32), seen, model.card.calibration))
     return answers
+
+
+def contrast_map(graded: Graded) -> Array:
+    """What separates the grade from the next one: the difference of their maps, signed, (rows, columns)."""
+    return np.asarray(graded.maps[int(graded.grade)] - graded.maps[runner_up(graded)], np.float32)
+
+
+def expected_map(graded: Graded) -> Array:
+    """What raises the expected grade and what lowers it, (rows, columns): the gradient of its mean in the logits."""
+    pull = graded.probabilities * (GRADES - graded.probabilities @ GRADES)
+    return np.asarray(np.tensordot(pull, graded.maps, 1), np.float32)
+
+
+def runner_up(graded: Graded) -> int:
+    """The most probable grade beside the one that was given."""
+    order = [int(at) for at in np.argsort(-graded.logits, kind="stable")]
+    return next(at for at in order if at != int(graded.grade))
 
 
 def _answer(knee: Knee, logits: Array, maps: Array, views: Array, calibration: Calibration) -> Graded:

@@ -14,12 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from node.errors import Ungradable
-from node.finding import Agreement, Evidence, Laterality
+from node.finding import Laterality
+from node.grounds import Agreement, Evidence
 from node.reasons import Flag, Reason, flag, reason
 from workers.prepare import Box, Grey, stretch
 from workers.sides import Side, tell_sides
 
 if TYPE_CHECKING:
+    from workers.marks import Labels
     from workers.read import Film
     from workers.registry import Model
 
@@ -55,6 +57,8 @@ class Knee:
     """The plateau's turn on the film, in degrees, clockwise."""
     points: npt.NDArray[np.float32] | None = None
     """Landmarks (workers.look); None before anybody looked."""
+    marks: "Labels | None" = None
+    """What lies beside the bones in the box (workers.marks); None before anybody looked."""
     evidence: tuple[Evidence, ...] = ()
     agreement: Agreement = Agreement.NONE
     flags: tuple[Flag, ...] = ()

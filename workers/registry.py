@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from node.errors import SettingsError
 from node.finding import ModelIdentity
 from node.settings import Settings
-from workers.certainty import Calibration, number
+from workers.certainty import Calibration, Limits, number
 from workers.engines import Engine, OpenVinoEngine, TorchEngine
 from workers.prepare import PREPARATION
 
@@ -32,6 +32,8 @@ LOOKER = "look"
 """The card of the network that looks at each joint."""
 TELLER = "upright"
 """The card of the network that tells how a joint hangs."""
+MARKER = "marks"
+"""The card of the network that names what lies beside the bones."""
 
 DEFAULT = "kl-lite2"
 """The card of the model that answers until another is promoted."""
@@ -67,6 +69,7 @@ class Card:
     calibration: Calibration
     heat_scale: float
     thresholds: dict[str, float]
+    limits: Limits
     told: dict[str, Any]
 
     @property
@@ -168,6 +171,7 @@ def _card(path: Path) -> Card:
         calibration=Calibration.told(told.get("calibration", {})),
         heat_scale=number("heat_scale", told.get("heat_scale", 1.0), "above 0", lambda value: value > 0),
         thresholds=_said(told, "thresholds", dict) if "thresholds" in told else {},
+        limits=Limits.told(told.get("attention", {})),
         told=told,
     )
 

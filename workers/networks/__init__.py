@@ -6,6 +6,7 @@ from torch import nn
 
 from workers.networks.graders import GRADERS, Ensemble, Grader, refine, start_from_imagenet
 from workers.networks.joints import JointFinder, JointLook, UprightTeller
+from workers.networks.marks import MarkFinder
 
 __all__ = [
     "GRADERS",
@@ -13,6 +14,7 @@ __all__ = [
     "Grader",
     "JointFinder",
     "JointLook",
+    "MarkFinder",
     "UprightTeller",
     "build",
     "start_from_imagenet",
@@ -22,6 +24,7 @@ __all__ = [
 OTHERS: Mapping[str, Callable[[], nn.Module]] = {
     "joint_finder": JointFinder,
     "joint_look": JointLook,
+    "mark_finder": MarkFinder,
     "upright_teller": UprightTeller,
 }
 

@@ -6,21 +6,21 @@ import numpy as np
 from workers.prepare import Grey
 
 
-def augment(knee: Grey, random: np.random.Generator) -> Grey:
+def augment(knee: Grey, random: np.random.Generator, *, hide: bool = True) -> Grey:
     """
-    A changed copy of a crop of a knee for a grader, same shape, 0 to 1.
+    A changed copy of a crop of a knee for a grader, same shape, 0 to 1; `hide` erases a part of some.
 
     Half are mirrored: up to half of films do not say their side, and a grade must not hang on it.
     """
     if random.random() < 0.5:
         knee = np.ascontiguousarray(knee[:, ::-1])
-    return vary(knee, random)
+    return vary(knee, random, hide=hide)
 
 
-def vary(knee: Grey, random: np.random.Generator) -> Grey:
+def vary(knee: Grey, random: np.random.Generator, *, hide: bool = True) -> Grey:
     """The knee on another day, not mirrored. The moves go somewhat beyond what the joint finder misses by."""
     knee = _expose(_move(knee, random), random)
-    if random.random() < 0.3:
+    if hide and random.random() < 0.3:
         knee = _hide(knee, random)
     return knee
 

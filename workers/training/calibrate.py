@@ -1,13 +1,17 @@
 """What a trained grader's numbers mean: one temperature, thresholds of its sets, one scale for its maps."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from workers.attention import PEAK
 from workers.certainty import Calibration, softmax
 from workers.training.figures import Said
+
+if TYPE_CHECKING:
+    from workers.training.audit.knees import Asked
 
 FOLDS = 5
 SEED = 5
@@ -79,6 +83,27 @@ def too_few(truth: Grades, level: float) -> list[str]:
         elif count < wanted:
             told.append(f"KL {grade}: {count} knees are few: its sets may miss {100 * level:.0f} % by several points")
     return told
+
+
+FLAGGED = {"outside": 0.012, "shift": 0.012, "spread": 0.004, "faint": 0.004}
+"""The part of the knees of val that may pass each limit: together below the 5 % that may be flagged without a plant."""
+
+
+MARKED = 0.25
+"""Of marks, which hardly any knee of val has: by more the grade must not hang on one."""
+
+
+def limits(asked: Sequence["Asked"], scale: float) -> dict[str, float]:
+    """The [attention] of a card: what hardly any knee without a plant passes; `scale` is the card's heat_scale."""
+    heats = [np.maximum(each.graded.maps[int(each.graded.grade)], 0) for each in asked]
+    seen = {
+        "outside": [each.outside for each in asked],
+        "shift": [abs(each.attention.shift) for each in asked],
+        "spread": [float((heat > PEAK * heat.max()).mean()) if heat.max() > 0 else 0.0 for heat in heats],
+    }
+    told = {key: round(float(np.quantile(values, 1 - FLAGGED[key])), 4) for key, values in seen.items()}
+    faint = float(np.quantile([heat.max() / scale for heat in heats], FLAGGED["faint"]))
+    return {**told, "marked": MARKED, "faint": round(faint, 4)}
 
 
 def heat_scale(heights: npt.NDArray[np.float32]) -> float:

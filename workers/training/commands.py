@@ -103,6 +103,41 @@ def _on_crops(
 
 
 @click.command()
+@data_option
+@click.option("--split", default="val", show_default=True, help="Which split of labels.csv to audit.")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the page.")
+@click.option("--model", default="", help="Card of the model to audit; default: the one that answers.")
+@click.option("--planted", is_flag=True, help="Also lay markers, text, borders and metal on the same knees.")
+@click.option("--count", default=0, type=click.IntRange(0), help="Audit so many knees, by chance; 0: all.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.pass_obj
+def audit(
+    settings: Settings, data: Path, split: str, out: Path, model: str, planted: bool, count: int, as_json: bool
+) -> None:
+    """
+    Show where a model's grades came from: a page of every knee that it graded wrong, and figures.
+
+    OUT/index.html opens from disk: film, heat map and contrast map of each wrong knee, what each region added to the
+    decision, red flags, filters. OUT/summary.json has how many errors lie between neighbours or have their attention
+    outside the joint, how faithful the maps are (deletion and insertion against a map that only knows the centre and
+    against chance), and with --planted how many grades that hang on a planted marker, text, border or metal are
+    flagged.
+    The page names the files of the knees: keep it where they are kept.
+
+    \b
+    Example: genu audit --data knees --split val --planted --out audit
+    """
+    from workers.standing import wanted_of
+    from workers.training.audit.run import audit as run
+    from workers.training.audit.run import say
+    from workers.training.served import grader_of
+
+    grader = grader_of(model or wanted_of(settings).card, settings)
+    figures = run(grader, data, split, out, settings, plants=planted, count=count)
+    click.echo(json.dumps(figures) if as_json else say(figures, out))
+
+
+@click.command()
 @click.argument("card", type=click.Choice(names()))
 @data_option
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Checkpoints and log.")

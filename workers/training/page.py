@@ -16,8 +16,7 @@ from node import __version__
 from node.errors import GenuError
 from workers.explain import explain
 from workers.report.colours import Bytes
-from workers.report.draw import CONTOURS, DIMMED
-from workers.report.view import cut, spread, under_heat, with_contours
+from workers.report.view import cut, mixed, spread
 from workers.training import stress
 from workers.training.evaluate import FLATTERED, Judgement, rows_of, with_range
 from workers.training.plots import plots_of
@@ -27,6 +26,8 @@ WORST, TYPICAL = 6, 6
 """How many knees are shown of each kind."""
 SIDE = 260
 """Pixels of a knee's picture."""
+OPACITY = 0.5
+"""Of the strongest colour of a map."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,7 @@ def example(judged: Judgement, at: int, number: int) -> Example:
     graded, film = judged.graded[at], as_film(judged.knees[at])
     grey = cut(film, graded.knee.box, SIDE, SIDE)
     heat = explain(graded, judged.model.card.heat_scale)
-    dimmed = np.asarray(grey * DIMMED, np.uint8)
-    strength = spread(heat, SIDE, SIDE)
+    strength = (spread(heat, SIDE, SIDE) * 255).round().astype(np.uint8)
     return Example(
         number,
         int(judged.truth[at]),
@@ -107,7 +107,7 @@ def example(judged: Judgement, at: int, number: int) -> Example:
         tuple(float(each) for each in graded.probabilities),
         graded.certainty.words,
         _png(grey),
-        _png(with_contours(under_heat(dimmed, strength), strength, CONTOURS)),
+        _png(mixed(grey, strength, OPACITY)),
     )
 
 

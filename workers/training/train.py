@@ -14,11 +14,13 @@ from safetensors.torch import load_file
 from tomlkit import dump, parse
 
 from node.errors import SettingsError
+from workers.eyes import open_eyes
 from workers.networks import Ensemble, Grader, build, start_from_imagenet, trunk_of
 from workers.prepare import PREPARATION
 from workers.registry import CARDS, load
-from workers.training import fit_joints, fit_upright
-from workers.training.calibrate import calibrated, cross_fitted, heat_scale
+from workers.training import fit_joints, fit_marks, fit_upright
+from workers.training.audit.knees import ask
+from workers.training.calibrate import calibrated, cross_fitted, heat_scale, limits
 from workers.training.evaluate import answers
 from workers.training.export import export, export_graph, named, save
 from workers.training.figures import known, with_intervals
@@ -40,6 +42,8 @@ def train(card: str, data: Path, out: Path) -> None:
         _joints(card, told, train_part, val_part, read_landmarks(data / "landmarks.csv"), out)
     elif told["kind"] == "upright":
         _upright(card, told, train_part, val_part, out)
+    elif told["kind"] == "marks":
+        _marks(card, told, train_part, out)
     elif "members" in told["training"]:
         for member in told["training"]["members"]:
             if not (out / f"{member}.toml").is_file():
@@ -144,6 +148,9 @@ def _judge(name: str, told: Any, val: list[LabelledKnee], out: Path) -> None:
     # Of each knee by a calibration that was fitted to other patients, so that the figures do not flatter.
     said = cross_fitted(given.logits, truth, patients, before)
     told["metrics"] = {"val": known(with_intervals(truth, said, patients))}
+    _dump(told, out / f"{name}.toml")
+    model = load(name, engine="openvino", within=(out,))
+    told["attention"] = limits(list(ask(val, model, open_eyes())), told["heat_scale"])
 
 
 def _joints(
@@ -189,6 +196,21 @@ def _upright(name: str, told: Any, train: list[LabelledKnee], val: list[Labelled
     right = fit_upright.part_right(network, val, size)
     told["metrics"] = {"val": {"n": len(val), "dark": round(right[0], 4), "side": round(right[1], 4)}}
     console.print(f"on val {100 * right[0]:.2f} % of polarities and {100 * right[1]:.2f} % of sides are told right")
+
+
+def _marks(name: str, told: Any, train: list[LabelledKnee], out: Path) -> None:
+    recipe = fit_marks.MarksRecipe(**{key: value for key, value in told["training"].items() if key != "command"})
+    size = int(told["input_size"])
+    with _bar() as bar:
+        task = bar.add_task("training", total=recipe.steps)
+
+        def watch(step: int, loss: float) -> None:
+            bar.update(task, completed=step, description=f"step {step}/{recipe.steps} loss {loss:.3f}")
+
+        network = fit_marks.fit_marks(recipe, train, size, watch=watch)
+    written = export(network, torch.zeros(1, 1, size, size), out, name)
+    told["weights"], told["graph"] = written["weights"], written["graph"]
+    told["preparation"] = PREPARATION
 
 
 def _dump(told: Any, path: Path) -> None:

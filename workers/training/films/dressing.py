@@ -24,7 +24,9 @@ def background(rows: int, columns: int, random: np.random.Generator) -> Grey:
     return np.asarray(smooth, np.float32)
 
 
-def dress(film: Grey, joints: Sequence[Joint], random: np.random.Generator, *, drawn: bool = False) -> Grey:
+def dress(
+    film: Grey, joints: Sequence[Joint], random: np.random.Generator, *, drawn: bool = False, grain: float = 1.0
+) -> Grey:
     """The film as a detector and a console give it; `drawn` films bring marks and noise of their own."""
     for _ in range(int(random.choice([0, 0, 0, 1, 1, 2])) if not drawn else int(random.integers(0, 2))):
         _lead(film, joints, random)
@@ -32,8 +34,8 @@ def dress(film: Grey, joints: Sequence[Joint], random: np.random.Generator, *, d
     low, high = random.uniform(0, 0.25), random.uniform(0.7, 1)
     film = film * (high - low) + low
     if random.random() < 0.5:
-        film = np.asarray(cv2.GaussianBlur(film, (0, 0), float(random.uniform(0.3, 1.3))), np.float32)
-    noise = random.standard_normal(film.shape, np.float32) * np.float32(random.uniform(0.002, 0.04))
+        film = np.asarray(cv2.GaussianBlur(film, (0, 0), grain * float(random.uniform(0.3, 1.3))), np.float32)
+    noise = random.standard_normal(film.shape, np.float32) * np.float32(grain * random.uniform(0.002, 0.04))
     film = (film + noise).astype(np.float32)
     if random.random() < 0.45:
         _collimate(film, joints, random)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from workers.look import KNEE, OTHER, Points
+from workers.look import KNEE, OTHER, TYPICAL, Points
 from workers.prepare import Box, Grey
 
 
@@ -59,20 +59,10 @@ def left_to_right(points: Points) -> Points:
     return np.concatenate([plateau, condyles]).astype(np.float32)
 
 
-TYPICAL = np.array(
-    [
-        [32, 192], [66, 190], [101, 186], [131, 168], [149, 172], [167, 168], [197, 186], [232, 190], [266, 192],
-        [36, 176], [72, 178], [108, 168], [149, 146], [190, 168], [226, 178], [262, 176],
-    ],
-    np.float32,
-)  # fmt: skip
-"""Landmarks of an average crop of 299 pixels, for metal on a knee whose own are not known."""
-
-
 def points_of(crop: Crop) -> Points:
     """The crop's landmarks, or where those of an average knee would lie on it."""
     rows, columns = crop.pixels.shape
-    return crop.points if crop.points is not None else TYPICAL * np.array([columns / 299, rows / 299], np.float32)
+    return crop.points if crop.points is not None else TYPICAL * np.array([columns, rows], np.float32)
 
 
 def moved(joint: Joint, by: npt.NDArray[np.float64]) -> Joint:

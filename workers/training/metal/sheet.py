@@ -84,6 +84,10 @@ class Sheet:
         box = Box(float(xs.min()), float(ys.min()), float(xs.max() + 1), float(ys.max() + 1))
         return np.clip(laid, 0, 1).astype(np.float32), box
 
+    def cover(self) -> Grey:
+        """How much of each pixel of the knee is metal, 0 to 1."""
+        return self._shrunk(self.dense, 0.7 * SHARP)
+
     def _shrunk(self, drawn: npt.NDArray[np.uint8], blur: float) -> Grey:
         soft = cv2.GaussianBlur(drawn, (0, 0), blur)
         small = cv2.resize(soft, self.shape[::-1], interpolation=cv2.INTER_AREA)

@@ -1,0 +1,141 @@
+"""
+Where on a knee a heat map speaks: the joint's compartments and margins, bone and soft parts about it, what is no knee.
+
+The regions come from the landmarks (workers/look.py) and the box; marks are named by workers/marks.py. They cover the
+box: every pixel is of one region, so what a map says in them adds up to what it says.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from node.finding import Laterality
+from workers.look import TYPICAL, Points
+from workers.marks import NAMES, Labels
+from workers.prepare import Box, Grey
+
+REGIONS = (
+    "medial compartment", "lateral compartment", "femoral margin", "tibial margin",
+    "bone", "soft tissue", "outside the body", *NAMES[1:],
+)  # fmt: skip
+"""In the order of their numbers in a region map. Of a knee of unknown side the compartments are the image's left and
+right one, told as "left compartment" and "right compartment"."""
+
+JOINT = REGIONS[:4]
+"""What the joint is: from the condyles to 2 cm below the plateau, with the rims where osteophytes grow."""
+
+ABOVE, BELOW, BESIDE, SPACE = 0.42, 0.30, 0.14, 0.06
+"""How far the joint reaches above the condyles' line, below the plateau's and beyond their ends, and how far the space
+between them into either bone, in widths of the plateau (8 cm)."""
+SMALL = 80
+"""Cells of the marks' grid (64 by 64) below which a mark between the bones is not believed."""
+AIR = 0.06
+"""Grey level, of the 99th percentile's, below which a pixel at the box's edge shows no body."""
+
+RegionMap = npt.NDArray[np.uint8]
+Axis = npt.NDArray[np.float64]
+
+
+def region_map(joint: Grey, box: Box, points: Points | None, side: Laterality, marks: Labels, size: int) -> RegionMap:
+    """
+    The region of every pixel of a joint's box, (size, size) of indices into REGIONS.
+
+    `joint` is the box cut out of its film, `points` its landmarks on the film (a typical knee's where there are none).
+    """
+    across, down = _grid(box, points, size)
+    curves = _curves(points, box)
+    width, left, right = curves.width, curves.plateau[0][0], curves.plateau[0][-1]
+    femur, tibia = np.interp(across, *curves.condyles), np.interp(across, *curves.plateau)
+    told = np.full((size, size), REGIONS.index("soft tissue"), np.uint8)
+    within = (across >= left - 0.03 * width) & (across <= right + 0.03 * width)
+    told[within] = REGIONS.index("bone")
+    told[_air(joint, size)] = REGIONS.index("outside the body")
+    near = (across >= left - BESIDE * width) & (across <= right + BESIDE * width)
+    told[near & (down < femur) & (down >= femur - ABOVE * width)] = REGIONS.index("femoral margin")
+    told[near & (down > tibia) & (down <= tibia + BELOW * width)] = REGIONS.index("tibial margin")
+    space = near & (down >= femur - SPACE * width) & (down <= tibia + SPACE * width)
+    first, second = _compartments(side)
+    told[space & (across < (left + right) / 2)] = first
+    told[space & (across >= (left + right) / 2)] = second
+    named = cv2.resize(marks, (size, size), interpolation=cv2.INTER_NEAREST)
+    return np.where(named > 0, len(REGIONS) - len(NAMES) + named, told).astype(np.uint8)
+
+
+def believed(marks: Labels, regions: RegionMap) -> Labels:
+    """
+    The marks without small ones between the bones, where a narrow space and its dense rims look like lead.
+
+    `regions` is the region map of the same size without marks.
+    """
+    count, parts, told, _ = cv2.connectedComponentsWithStats((marks > 0).astype(np.uint8), connectivity=8)
+    space = np.isin(regions, (0, 1))
+    doubted = [
+        part for part in range(1, count) if told[part, cv2.CC_STAT_AREA] < SMALL and space[parts == part].mean() > 0.3
+    ]
+    return np.where(np.isin(parts, doubted), 0, marks).astype(np.uint8)
+
+
+def names_for(side: Laterality) -> Sequence[str]:
+    """What REGIONS are called on a knee of that side."""
+    return REGIONS if side is not Laterality.UNKNOWN else ("left compartment", "right compartment", *REGIONS[2:])
+
+
+def shares_of(regions: RegionMap, cells: int) -> Axis:
+    """How much of each cell of a map lies in each region: (regions, cells, cells), 1 over all regions."""
+    here = [(regions == at).astype(np.float64) for at in range(len(REGIONS))]
+    return np.stack([cv2.resize(each, (cells, cells), interpolation=cv2.INTER_AREA) for each in here])
+
+
+def _compartments(side: Laterality) -> tuple[int, int]:
+    """The regions on the image's left and right: the fibula's side is lateral, on the image's left of a right knee."""
+    return (1, 0) if side is Laterality.RIGHT else (0, 1)
+
+
+def _grid(box: Box, points: Points | None, size: int) -> tuple[Axis, Axis]:
+    """Where the pixels lie along and across the plateau: film pixels, turned by the plateau's tilt about the middle."""
+    steps = (np.arange(size) + 0.5) / size
+    x, y = np.meshgrid(box.x0 + steps * box.width, box.y0 + steps * box.height)
+    return _turned(x, y, box, _tilt(points))
+
+
+@dataclass(frozen=True)
+class _Curves:
+    """Plateau and condyles, each across and down from left to right, and how wide the plateau is."""
+
+    plateau: tuple[Axis, Axis]
+    condyles: tuple[Axis, Axis]
+    width: float
+
+
+def _curves(points: Points | None, box: Box) -> _Curves:
+    placed = points if points is not None else TYPICAL * [box.width, box.height] + [box.x0, box.y0]
+    across, down = _turned(placed[:, 0].astype(np.float64), placed[:, 1].astype(np.float64), box, _tilt(points))
+    plateau, condyles = (np.argsort(across[:9]), 9 + np.argsort(across[9:]))
+    width = float(np.ptp(across[plateau])) or box.width * 0.8
+    return _Curves((across[plateau], down[plateau]), (across[condyles], down[condyles]), width)
+
+
+def _tilt(points: Points | None) -> float:
+    if points is None or not np.ptp(points[:9, 0]):
+        return 0.0
+    return float(np.arctan(np.polyfit(points[:9, 0], points[:9, 1], 1)[0]))
+
+
+def _turned(x: Axis, y: Axis, box: Box, tilt: float) -> tuple[Axis, Axis]:
+    middle_x, middle_y = box.middle
+    cos, sin = np.cos(tilt), np.sin(tilt)
+    right, low = x - middle_x, y - middle_y
+    return right * cos + low * sin, low * cos - right * sin
+
+
+def _air(joint: Grey, size: int) -> npt.NDArray[np.bool_]:
+    """Dark pixels that hang together with the box's edge."""
+    small = cv2.GaussianBlur(cv2.resize(joint, (size, size), interpolation=cv2.INTER_AREA), (3, 3), 0)
+    low, high = np.percentile(small, (0.5, 99))
+    dark = (small < low + AIR * max(float(high - low), 1e-3)).astype(np.uint8)
+    _, parts = cv2.connectedComponents(dark, connectivity=4)
+    edge = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
+    return np.isin(parts, edge[edge > 0])

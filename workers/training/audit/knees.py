@@ -1,0 +1,82 @@
+"""Labelled knees graded and explained as the node does it, each kept with all that the audit asks of it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from node.grounds import Attention
+from workers.attention import attended_crops, regions_of
+from workers.explain import HeatMap, explain
+from workers.eyes import Eyes, with_marks
+from workers.grade import Graded, grade_crops
+from workers.knees import Knee
+from workers.look import look
+from workers.prepare import Grey, crop
+from workers.regions import JOINT, REGIONS, shares_of
+from workers.registry import Model
+from workers.training.knees import LabelledKnee
+from workers.training.served import as_film, whole
+
+BATCH = 8
+Change = Callable[[Grey, int], Grey]
+"""What is done to the film of the knee of that number before it is graded."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A labelled knee, its box cut out of the film (side, side), and what was said of it."""
+
+    labelled: LabelledKnee
+    joint: Grey
+    graded: Graded
+    attention: Attention
+    heat_map: HeatMap
+    energy_inside: float | None
+    """The part of the given grade's map that lies in the joint; None of an empty map."""
+
+    @property
+    def away(self) -> int:
+        """How many grades the answer lies from the truth."""
+        return abs(int(self.graded.grade) - self.labelled.kl)
+
+    @property
+    def outside(self) -> float:
+        """The part of the evidence that lies outside the joint; 0 where there is none."""
+        return 0.0 if self.attention.inside is None else 1 - self.attention.inside
+
+
+def ask(knees: Sequence[LabelledKnee], model: Model, eyes: Eyes, change: Change | None = None) -> Iterator[Asked]:
+    """Each knee graded and explained; `change` first alters its film."""
+    for at in range(0, len(knees), BATCH):
+        yield from _ask(knees[at : at + BATCH], model, eyes, change, at)
+
+
+def _ask(knees: Sequence[LabelledKnee], model: Model, eyes: Eyes, change: Change | None, first: int) -> list[Asked]:
+    size, joints, found = model.card.input_size, [], []
+    for at, labelled in enumerate(knees):
+        film = as_film(labelled)
+        if change is not None:
+            film = replace(film, pixels=change(film.pixels, first + at))
+        knee = whole(film)
+        (seen,) = look(film.pixels, [knee.box], eyes.looker)
+        (knee,) = with_marks([replace(knee, tilt=seen.tilt, points=seen.points)], film, eyes.marker)
+        found.append(knee)
+        joints.append(crop(film.pixels, knee.box, size))
+    graded = grade_crops(joints, found, model)
+    told = attended_crops(joints, graded, model)
+    maps = [explain(each, model.card.heat_scale) for each in graded]
+    return [
+        Asked(labelled, joint, answer, attention, heat, energy_inside(heat.values, joint, answer.knee))
+        for labelled, joint, answer, attention, heat in zip(knees, joints, graded, told, maps, strict=True)
+    ]
+
+
+def energy_inside(heat: npt.NDArray[np.float32], joint: Grey, knee: Knee) -> float | None:
+    """The part of a map, (rows, columns) of 0 or more, that lies in the joint."""
+    total = float(heat.sum())
+    if total <= 0:
+        return None
+    inside = shares_of(regions_of(joint, knee), heat.shape[-1])[[REGIONS.index(name) for name in JOINT]].sum(0)
+    return float((inside * heat).sum()) / total

@@ -1,0 +1,141 @@
+"""The audit of a model, from labelled knees to a page and a summary."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress, TaskID
+
+from node.errors import GenuError
+from node.settings import Settings
+from workers.eyes import open_eyes
+from workers.registry import Model, folders, load
+from workers.training.audit import faithful
+from workers.training.audit.knees import Asked, ask
+from workers.training.audit.page import write
+from workers.training.audit.planted import Planted, caught, planted
+from workers.training.knees import read_labels
+
+SEED = 40
+FAITHFUL = 24
+"""Knees on which the maps' faithfulness is measured: each costs 54 forwards."""
+SHUFFLED = 16
+OUTSIDE = 0.5
+"""More than this part of the evidence from outside the joint: the attention lies outside."""
+
+T = TypeVar("T")
+
+
+def audit(
+    model: Model, data: Path, split: str, out: Path, settings: Settings, *, plants: bool = False, count: int = 0
+) -> dict[str, Any]:
+    """
+    Write `out`/index.html with its pictures and `out`/summary.json; return the summary.
+
+    `plants` also lays markers, text, borders and metal on the same knees; `count` takes so many of them by chance.
+    """
+    refuse_full(out)
+    knees = read_labels(data, split)
+    if count and count < len(knees):
+        chosen = np.random.default_rng(SEED).permutation(len(knees))[:count]
+        knees = [knees[int(at)] for at in sorted(chosen)]
+    work = settings.work
+    eyes = open_eyes(engine=work.engine, threads=work.threads, within=folders(settings))
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        asked = list(_watched(ask(knees, model, eyes), bar, bar.add_task("Grading", total=len(knees))))
+        found: list[Planted] = []
+        if plants:
+            task = bar.add_task("Planting", total=len(knees))
+            for at in range(0, len(asked), 64):
+                found += planted(asked[at : at + 64], model, eyes)
+                bar.update(task, completed=len(found))
+        figures = summary(asked, model) | _faithfulness(asked, model, settings, bar)
+    if plants:
+        told = caught(found)
+        figures |= {"flag_sensitivity": told["all"]["sensitivity"], "flag_false_rate": figures["flag_rate"]}
+        figures["planted"] = told
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "summary.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    write(asked, figures, model, out)
+    return figures
+
+
+def refuse_full(out: Path) -> None:
+    """Raise GenuError if `out` is no folder, or one that holds something else than an audit."""
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "summary.json").is_file())):
+        raise GenuError(f"{out} is there and holds no audit", hint="name a new folder")
+
+
+def summary(asked: Sequence[Asked], model: Model) -> dict[str, Any]:
+    """The figures that need no more forwards."""
+    card, wrong = model.card, [each for each in asked if each.away]
+    energies = [each.energy_inside for each in asked if each.energy_inside is not None]
+    flagged = [each for each in asked if each.attention.reasons]
+    reasons = sorted({code for each in flagged for code in each.attention.reasons})
+    return {
+        "model": {"name": card.name, "version": card.version, "sha256": card.weights_sha256},
+        "n": len(asked),
+        "errors": len(wrong),
+        "errors_between_neighbours": sum(each.away == 1 for each in wrong),
+        "errors_with_attention_outside": sum(each.outside > OUTSIDE for each in wrong),
+        "errors_flagged": sum(bool(each.attention.reasons) for each in wrong),
+        "flag_rate": round(len(flagged) / len(asked), 4),
+        "flags": {code: sum(code in each.attention.reasons for each in flagged) for code in reasons},
+        "energy_inside_median": round(float(np.median(energies)), 4) if energies else None,
+        "evidence_inside_median": round(1 - float(np.median([each.outside for each in asked])), 4),
+        "margins_off_most": float(max(abs(sum(e.attention.regions.values()) - e.attention.margin) for e in asked)),
+        "cells": int(asked[0].graded.maps.shape[-1]),
+    }
+
+
+def _faithfulness(asked: Sequence[Asked], model: Model, settings: Settings, bar: Progress) -> dict[str, Any]:
+    speaking = [each for each in asked if not each.heat_map.empty]
+    picked = np.random.default_rng(SEED).permutation(len(speaking))[:FAITHFUL]
+    chosen = [speaking[int(at)] for at in picked]
+    if not chosen:
+        return {}
+    task = bar.add_task("Faithfulness", total=FAITHFUL * len(faithful.ORDERS))
+    told = faithful.curves(chosen, model, SEED, lambda: bar.advance(task))
+    figures: dict[str, Any] = {"faithful_n": len(chosen)}
+    for kind, areas in told.items():
+        for order, each in areas.items():
+            figures[f"{kind}_auc" + ("" if order == "map" else f"_{order}")] = round(float(np.mean(each)), 4)
+        for order in ("centre", "random"):
+            apart = faithful.compared(areas["map"], areas[order])
+            figures[f"{kind}_against_{order}"] = [round(value, 4) for value in apart]
+    figures["stability"] = round(faithful.stability(chosen, model), 4)
+    for key, head_alone in (("shuffled_head_alike", True), ("shuffled_alike", False)):
+        spoilt = load(model.card.stem, engine="torch", within=folders(settings))
+        figures[key] = round(faithful.shuffled(chosen[:SHUFFLED], spoilt, head_alone=head_alone), 4)
+    return figures
+
+
+def _watched(made: Iterable[T], bar: Progress, task: TaskID) -> Iterator[T]:
+    for each in made:
+        yield each
+        bar.advance(task)
+
+
+def say(figures: dict[str, Any], out: Path) -> str:
+    """The summary in words."""
+    n, wrong = figures["n"], figures["errors"]
+    lines = [
+        f"{n} knees, {wrong} wrong: {figures['errors_between_neighbours']} by one grade, "
+        f"{figures['errors_with_attention_outside']} with most of the evidence outside the joint",
+        f"flagged: {100 * figures['flag_rate']:.1f} % of all, {figures['errors_flagged']} of the wrong ones",
+    ]
+    if figures["energy_inside_median"] is not None:
+        lines.append(f"energy of the map inside the joint, median: {figures['energy_inside_median']:.2f}")
+    for kind, better in (("deletion", "lower"), ("insertion", "higher")):
+        if f"{kind}_auc" in figures:
+            mine, centre, chance = (figures[f"{kind}_auc{order}"] for order in ("", "_centre", "_random"))
+            apart, low, high = figures[f"{kind}_against_centre"]
+            lines.append(f"{kind} ({better} is better): {mine:.3f}, centre {centre:.3f}, random {chance:.3f}")
+            lines.append(f"  map against centre {apart:+.3f} ({low:+.3f} to {high:+.3f})")
+    if "planted" in figures:
+        told = figures["planted"]["all"]
+        lines.append(f"planted: {told['deciding']} of {told['n']} grades hang on the plant, {told['flagged']} flagged")
+    return "\n".join([*lines, f"page: {out / 'index.html'}"])
