@@ -13,7 +13,7 @@ from node.grounds import Certainty, KLGrade
 from workers.explain import explain, grad_cam
 from workers.grade import Graded
 from workers.knees import Knee
-from workers.networks import GRADERS, Grader
+from workers.networks import GRADERS, Grader, build
 from workers.phantom import KneeShape, render
 from workers.prepare import Box, crop, prepare
 from workers.registry import WEIGHTS, load, read_card
@@ -40,7 +40,10 @@ def network(name: str) -> Grader:
     torch.manual_seed(5)
     made = GRADERS[name]()
     if name in TRAINED:
-        made.load_state_dict(load_file(WEIGHTS / read_card(TRAINED[name]).weights[0].name))
+        card = read_card(TRAINED[name])
+        shipped = build(card.architecture)
+        made = next(each for each in shipped.modules() if isinstance(each, Grader))
+        made.load_state_dict(load_file(WEIGHTS / card.weights[0].name))
     return made.double().eval()  # what is compared is a formula with a gradient, not the rounding of either
 
 

@@ -40,6 +40,8 @@ CODES = {MARKER: "MARKER", TEXT: "TEXT", HARDWARE: "HARDWARE", BORDER: "BORDER"}
 """Of each mark the flag that it raises."""
 PEAK = 0.5
 """Of a map's highest value: what reaches it belongs to a peak."""
+COVERED = 0.15
+"""Of a peak, or of the mark if that is larger, by which a mark lies under it."""
 GRID = 128
 """Pixels of the side of a region map."""
 GAP = 0.03
@@ -104,7 +106,9 @@ def _signs(attention: Attention, graded: Graded, parts: Parts, contrast: Array, 
     if attention.inside is not None and 1 - attention.inside > limits.outside:
         yield _loudest(parts, contrast)
     named = [kind for kind in CODES if (marks == kind).any()]
-    if named and (attention.without != graded.grade or abs(attention.shift) > limits.marked):
+    # A border is much of the box: filling it moves a grade that stood between two anyway. Small marks must not.
+    changed = attention.without != graded.grade and named != [BORDER]
+    if named and (changed or abs(attention.shift) > limits.marked):
         yield CODES[max(named, key=lambda kind: int((marks == kind).sum()))]
     elif not named and abs(attention.shift) > limits.shift:
         yield _loudest(parts, contrast)
@@ -127,7 +131,12 @@ def _under_peaks(heat: Array, marks: Labels) -> list[str]:
         return []
     fine = cv2.resize(heat, marks.shape[::-1], interpolation=cv2.INTER_LINEAR)
     peak = fine >= PEAK * fine.max()
-    return [CODES[kind] for kind in CODES if (peak & (marks == kind)).sum() >= 0.15 * (marks == kind).sum() > 0]
+    under = {kind: int((peak & (marks == kind)).sum()) for kind in CODES}
+    return [
+        CODES[kind]
+        for kind, cells in under.items()
+        if cells >= COVERED * max(peak.sum(), (marks == kind).sum()) and cells
+    ]
 
 
 def marks_of(knee: Knee) -> Labels:

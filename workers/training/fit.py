@@ -14,11 +14,10 @@ import numpy.typing as npt
 import torch
 
 from workers.networks import GRADERS, Grader
-from workers.networks.graders import refine
 from workers.prepare import Grey, prepare
 from workers.training.augment import augment
 from workers.training.knees import LabelledKnee
-from workers.training.steps import Weights, average, blend, in_bf16, soft_labels, spare_slow_kernels, step_once
+from workers.training.steps import average, blend, in_bf16, soft_labels, spare_slow_kernels, step_once
 
 
 @dataclass(frozen=True)
@@ -38,11 +37,6 @@ class Recipe:
     ordinal: float = 0.0
     """Weight of the squared distance between the cumulated probabilities and the cumulated target beside
     the cross-entropy (Hou et al. 2016): two grades off costs more than one."""
-    steady: float = 0.0
-    """Weight of the squared distance between the logits of two changed copies of each knee (Sajjadi et al. 2016);
-    0: there is one copy. A grade that hangs on where exactly the box lies is no grade."""
-    fine: bool = False
-    """Trained with the finer map, see `refine`."""
     seed: int = 1
 
     @property
@@ -125,8 +119,6 @@ def _begin(recipe: Recipe, start: Callable[[Grader], None], device: str) -> _Tra
     """A new network as the recipe's seed makes it, on `device`, and a copy of it for the average."""
     torch.manual_seed(recipe.seed)
     network = GRADERS[recipe.architecture]()
-    if recipe.fine:
-        refine(network)
     start(network)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = copy.deepcopy(network).eval()
@@ -154,8 +146,7 @@ def _train(
         for group in training.optimizer.param_groups:
             group["lr"] = recipe.learning_rate * _schedule(at / (steps * recipe.epochs), recipe.warm_up)
         images, wanted = blend(images, targets[labels], recipe.mixup, np.random.default_rng((recipe.seed, at)))
-        weights = Weights(recipe.ordinal, recipe.steady)
-        loss = step_once(network, training.optimizer, images.to(device), wanted.to(device), weights)
+        loss = step_once(network, training.optimizer, images.to(device), wanted.to(device), recipe.ordinal)
         average(training.averaged, network, min(recipe.average, (1 + at) / (10 + at)))
         part = recipe.part_done(epoch, (step + 1) / steps)
         left = (time.monotonic() - began) / (part - recipe.part_done(epoch)) * (1 - part)
@@ -178,24 +169,17 @@ def _schedule(part: float, warm_up: float) -> float:
 def _batches(
     pictures: Sequence[Grey], grades: npt.NDArray[np.int64], recipe: Recipe, epoch: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """
-    Augmented, prepared batches of one epoch; the next is made while the network works on this one.
-
-    Where two copies of each knee are wanted, the second half of a batch holds the second copies.
-    """
+    """Augmented, prepared batches of one epoch; the next is made while the network works on this one."""
     order = np.random.default_rng((recipe.seed, epoch)).permutation(len(pictures))
     size = recipe.size(epoch)
 
-    copies = 2 if recipe.steady else 1
-
     def make(chosen: npt.NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
         prepared = [
-            prepare(augment(pictures[index], np.random.default_rng((recipe.seed, epoch, index, *copy))), size)
-            for copy in [(), (1,)][:copies]
+            prepare(augment(pictures[index], np.random.default_rng((recipe.seed, epoch, index))), size)
             for index in chosen
         ]
         images = torch.from_numpy(np.stack(prepared)).to(memory_format=torch.channels_last)
-        return images, torch.from_numpy(np.tile(grades[chosen], copies))
+        return images, torch.from_numpy(grades[chosen])
 
     chunks = [order[at : at + recipe.batch] for at in range(0, len(order) - recipe.batch + 1, recipe.batch)]
     with ThreadPoolExecutor(1) as ahead:

@@ -1,6 +1,5 @@
 """One step of a training: knees blended, the loss, the weights moved, and their running mean."""
 
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -54,31 +53,16 @@ def blend(
     return images * part + images.flip(0) * (1 - part), targets * part + targets.flip(0) * (1 - part)
 
 
-@dataclass(frozen=True)
-class Weights:
-    """What is added to the cross-entropy, and how much of it; see `Recipe`."""
-
-    ordinal: float = 0.0
-    steady: float = 0.0
-
-
 def step_once(
-    network: Grader, optimizer: torch.optim.Optimizer, images: torch.Tensor, targets: torch.Tensor, weights: Weights
+    network: Grader, optimizer: torch.optim.Optimizer, images: torch.Tensor, targets: torch.Tensor, ordinal: float
 ) -> float:
-    """
-    Cross-entropy and what `weights` adds to it; the loss.
-
-    To be steady the second half of `images` must be other copies of the first half's knees.
-    """
+    """Cross-entropy, and `ordinal` times the squared distance of the cumulated probabilities; the loss."""
     with in_bf16(images.device.type):
         logits, _ = network(images)
     loss = functional.cross_entropy(logits.float(), targets)
-    if weights.ordinal:
+    if ordinal:
         beyond = (logits.float().softmax(1) - targets).cumsum(1)
-        loss = loss + weights.ordinal * (beyond**2).sum(1).mean()
-    if weights.steady:
-        one, other = logits.float().chunk(2)
-        loss = loss + weights.steady * ((one - other) ** 2).mean()
+        loss = loss + ordinal * (beyond**2).sum(1).mean()
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
