@@ -11,7 +11,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-WORDS = {"node.errors", "node.reasons", "node.radiograph", "node.finding", "node.places", "node.settings"}
+WORDS = {
+    "node.errors",
+    "node.reasons",
+    "node.radiograph",
+    "node.finding",
+    "node.grounds",
+    "node.places",
+    "node.settings",
+}
 MEMORY = {"node.ledger", "node.vault", "node.broker"}
 CLIENT = {"node.scu"}
 DOORS = {"node.receive", "node.deliver", "node.sweep", "node.admin"}

@@ -65,7 +65,7 @@ def test_the_frames_are_numbered_and_named() -> None:
     made = made_of(header(), READINGS["two knees"])["SC"].dataset
     assert made.NumberOfFrames == 14
     assert list(made.FrameIncrementPointer) == [0x00182001, 0x00182002]
-    assert list(made.PageNumberVector) == list(range(1, 13))
+    assert list(made.PageNumberVector) == list(range(1, 15))
     assert made.FrameLabelVector[0] == "R original"
     assert made.FrameLabelVector[-1] == "L explanation"
     assert max(map(len, made.FrameLabelVector)) <= 16
@@ -79,8 +79,8 @@ def test_single_frames_are_the_same_pages_in_one_series() -> None:
     assert {str(each.SOPClassUID) for each in singles} == {SINGLE}
     assert len({str(each.SOPInstanceUID) for each in singles}) == 14
     assert len({str(each.SeriesInstanceUID) for each in singles} | {str(multi.dataset.SeriesInstanceUID)}) == 2
-    assert [each.InstanceNumber for each in singles] == list(range(1, 13))
-    assert [each.Laterality for each in singles] == ["R"] * 6 + ["L"] * 6
+    assert [each.InstanceNumber for each in singles] == list(range(1, 15))
+    assert [each.Laterality for each in singles] == ["R"] * 7 + ["L"] * 7
     frames = multi.dataset.PixelData
     size = len(frames) // 14
     for number, each in enumerate(singles):
