@@ -131,6 +131,11 @@ REASONS = {
         Reason("ATTEMPTS_EXHAUSTED", "The work broke off as often as it may", "Read the journal, mend, then retry."),
         Reason("FILE_LOST", "The kept file is missing or damaged", "Check the disk; have the sender send it again."),
         Reason("IDENTITY_MISSING", "The source lacks what a result needs to be filed", "Correct the study; resend."),
+        Reason(
+            "RESULT_FAULTY",
+            "A result broke a rule of DICOM and was held back",
+            "Report it with the journal; nothing was sent. Retry after an update.",
+        ),
         Reason("INTERNAL", "An error in Genu itself", "Report it with the journal; retry after an update."),
     )
 }

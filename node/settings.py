@@ -85,6 +85,7 @@ class Destination(Section):
     objects: tuple[ObjectKind, ...] = Field(
         DEFAULT_OBJECTS, description="What it gets: SC or SC1, SR, SEG, PR, KO, PM, PDF."
     )
+    compress: bool = Field(False, description="Pictures go out in JPEG-LS, without loss, where it takes that.")
     tls: Tls | None = Field(None, description="Given: the connection is encrypted.")
 
 

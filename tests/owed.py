@@ -77,8 +77,9 @@ def owe(
     *,
     side: int = 32,
     kinds: Sequence[str] = ("SC", "SR"),
+    made: Mapping[str, Dataset] | None = None,
 ) -> Owed:
-    """Return the UIDs of an SC and an SR, made of a new radiograph, that the destinations are owed, of `kinds`."""
+    """Return the UIDs of an SC and an SR, `made` of a new radiograph, that the destinations are owed, of `kinds`."""
     wanted = destinations if isinstance(destinations, Mapping) else dict.fromkeys(destinations, kinds)
     source = generate_uid()
     sha256 = hashlib.sha256(source.encode()).hexdigest()
@@ -97,7 +98,7 @@ def owe(
     assert ledger.claim(source, "tests", lease_seconds=60, attempts=3) is not None
     objects = []
     for kind in kinds:
-        dataset = instance(kind, side=side, seed=int(sha256[:8], 16))
+        dataset = made[kind] if made else instance(kind, side=side, seed=int(sha256[:8], 16))
         content, name = encoded(dataset), f"{kind.lower()}.dcm"
         vault.write_result(source, name, content)
         found = hashlib.sha256(content).hexdigest()

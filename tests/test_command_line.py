@@ -267,7 +267,8 @@ def test_probe_shows_what_an_archive_takes_and_what_it_was_to_get(say: Say, tmp_
         assert answer.code == 1
         rows = {line.split()[0]: line for line in answer.out.splitlines()[1:]}
         assert rows["SC1"].endswith(" taken")
-        assert rows["SC"].endswith("not taken <- but it is to get it")
+        assert rows["SC"].endswith("not taken (sent as SC1)")
+        assert rows["SR"].endswith("not taken <- but it is to get it")
         assert rows["SEG"].endswith("not taken")
 
 

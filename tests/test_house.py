@@ -19,6 +19,7 @@ WORDS = {
     "node.grounds",
     "node.places",
     "node.settings",
+    "node.single_frames",
 }
 MEMORY = {"node.ledger", "node.vault", "node.broker"}
 CLIENT = {"node.scu"}

@@ -1,4 +1,4 @@
-"""The commands of `genu` that need the workers: work, grade. Those of training are in workers/training/commands.py."""
+"""The commands of `genu` that need the workers: work, grade, read. Those of training: workers/training/commands.py."""
 
 import json
 import sys
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from node.errors import GenuError
 from node.settings import Settings
 
 
@@ -52,5 +53,36 @@ def grade(
         for told in desk.grade(list(files), progress=not as_json and sys.stderr.isatty()):
             click.echo(json.dumps(told, ensure_ascii=False) if as_json else say(told))
             failed = failed or told["outcome"] == "failed"
+    if failed:
+        raise SystemExit(1)
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a file, each on a line of its own.")
+def read(files: tuple[Path, ...], as_json: bool) -> None:
+    """
+    Say what result objects of Genu say: FILES are its reports, Secondary Captures and Segmentations (DICOM).
+
+    --json prints the same JSON as `genu grade` did, but for the names of files. A report that has lost its private
+    attributes on the way is read from its codes; landmarks and attention are missing then. Ends with 1 if a
+    file could not be read.
+
+    \b
+    Example: genu read study/*.dcm --json
+    From Python: from workers.report import read_result
+    """
+    from workers.desk import say
+    from workers.report import read_result
+
+    failed = False
+    for file in files:
+        try:
+            told = {"file": str(file), **read_result(file).as_json()}
+        except GenuError as error:
+            click.echo(str(error), err=True)
+            failed = True
+            continue
+        click.echo(json.dumps(told, ensure_ascii=False) if as_json else say(told))
     if failed:
         raise SystemExit(1)

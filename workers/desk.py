@@ -18,7 +18,7 @@ from workers.eyes import open_eyes
 from workers.gate import Rules
 from workers.read import Film, Reader, read_picture
 from workers.registry import folders
-from workers.report import report
+from workers.report import release, report
 from workers.standing import Wanted, take, wanted_of
 
 PICTURES = {".png", ".jpg", ".jpeg"}
@@ -97,6 +97,8 @@ class Desk:
             made_at=datetime.now(UTC).replace(microsecond=0),
             long_side=self._work.picture_long_side,
         )
+        for each in made:
+            release(each.dataset, film.header)
         paths = []
         for each in made:
             path = self._out / f"{file.stem}-{each.kind.lower()}.dcm"
@@ -117,7 +119,7 @@ def say(told: dict[str, Any]) -> str:
         outcome = told["outcome"].replace("_", " ")
         return f"{told['file']}: {outcome}: {why['code']}: {why['text']}{detail}. {why['advice']}"
     knees = [_say_knee(Finding.from_json(knee)) for knee in told["knees"]]
-    return "\n".join([f"{told['file']}: {', '.join(knees)}", *(f"  wrote {path}" for path in told["objects"])])
+    return "\n".join([f"{told['file']}: {', '.join(knees)}", *(f"  wrote {path}" for path in told.get("objects", ()))])
 
 
 def _say_knee(knee: Finding) -> str:

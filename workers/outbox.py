@@ -15,7 +15,7 @@ from workers.analysis import Analysis
 from workers.explain import HeatMap
 from workers.prepare import Box
 from workers.read import Film, patient_facts
-from workers.report import MadeObject, film_png, overlay_png, refusal, report
+from workers.report import MadeObject, film_png, must_have_patient, overlay_png, refusal, release, report
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,11 @@ def fill_outbox(
     Write what is to be sent and what the admin page shows; return what is to be sent, of the `kinds` wanted.
 
     Everything derives from the source and the model alone: written twice, it is the same byte for byte.
+
+    Raises
+    ------
+    Permanent
+        IDENTITY_MISSING or RESULT_FAULTY: nothing of it may be sent.
     """
     uid, reading = entry.sop_instance_uid, analysis.reading
     vault.write_result(uid, "reading.json", json.dumps(reading.as_json(), indent=1).encode())
@@ -51,21 +56,36 @@ def fill_outbox(
             vault.write_result(uid, f"heat-{number}.png", overlay_png(source.film, box, heat_map))
     if reading.outcome is not Outcome.GRADED and not work.report_refusals:
         return []
-    sr_class, made_at = work.sr_class, entry.received_at
-    if source.film is None:
-        made = refusal(source.header, reading, model, sr_class=sr_class, made_at=made_at)
-    else:
-        made = report(
-            source.film,
-            reading,
-            analysis.heat_maps,
-            model,
-            sr_class=sr_class,
-            made_at=made_at,
-            kinds=kinds,
-            long_side=work.picture_long_side,
-        )
+    made = _made(entry, source, analysis, model, work, kinds)
+    if made:
+        must_have_patient(source.header)
+    for each in made:
+        release(each.dataset, source.header)
     return [_keep(uid, each, vault) for each in made]
+
+
+def _made(
+    entry: Entry,
+    source: Source,
+    analysis: Analysis,
+    model: ModelIdentity,
+    work: Work,
+    kinds: Collection[ObjectKind],
+) -> list[MadeObject]:
+    reading, sr_class, made_at = analysis.reading, work.sr_class, entry.received_at
+    if source.film is None:
+        assert source.header is not None
+        return refusal(source.header, reading, model, sr_class=sr_class, made_at=made_at)
+    return report(
+        source.film,
+        reading,
+        analysis.heat_maps,
+        model,
+        sr_class=sr_class,
+        made_at=made_at,
+        kinds=kinds,
+        long_side=work.picture_long_side,
+    )
 
 
 def _drawn(analysis: Analysis) -> Sequence[tuple[int, Box, HeatMap]]:

@@ -51,6 +51,10 @@ def echo(settings: Settings, name: str | None) -> None:
         raise SystemExit(1)
 
 
+FALLBACKS = {"SC": "SC1", "SR3D": "SR"}
+"""What goes in the place of what a destination does not take."""
+
+
 @click.command()
 @click.argument("name", required=False)
 @click.pass_obj
@@ -60,8 +64,8 @@ def probe(settings: Settings, name: str | None) -> None:
     of all their SOP classes is shown. Ends with 1 if one does not answer, or does not take what [[destination]]
     objects says that it gets.
 
-    Segmentations and other extras that a destination does not take are left out by themselves; a picture or report
-    that it does not take has to be changed in the settings (SC1 instead of SC, [work] sr_class).
+    Segmentations and other extras that a destination does not take are left out by themselves. Pages go as single
+    frames (SC1) where it takes no multi-frame, and a Comprehensive 3D report as a Comprehensive one.
     """
     failed = False
     for each in [destination_named(settings, name)] if name else settings.destination:
@@ -76,8 +80,11 @@ def probe(settings: Settings, name: str | None) -> None:
         wanted = {sr if kind == "SR" else kind for kind in each.objects}
         for kind, uid in SOP_CLASSES.items():
             said = "taken" if uid in taken else "not taken"
-            missing = kind in wanted and uid not in taken and kind not in EXTRAS
+            instead = FALLBACKS.get(kind, "")
+            falls = uid not in taken and bool(instead) and SOP_CLASSES[instead] in taken
+            missing = kind in wanted and uid not in taken and kind not in EXTRAS and not falls
             mark = " <- but it is to get it" if missing else " (sent)" if kind in wanted and uid in taken else ""
+            mark = f" (sent as {instead})" if falls and kind in wanted else mark
             click.echo(f"  {kind:5} {UID(uid).name:55} {said}{mark}")
             failed = failed or missing
     if failed:

@@ -5,10 +5,13 @@ import threading
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import structlog
 
 from node.deliver.circuit import Circuit, pause
+from node.deliver.ways import Way, ways
 from node.errors import GenuError, Permanent, Transient
 from node.ledger import Delivery, Ledger
 from node.reasons import reason
@@ -97,7 +100,7 @@ class Line:
     def _send_all(self, parcels: Sequence[tuple[Delivery, Parcel]]) -> None:
         link = self._link = Link(self.destination, self.patience)
         try:
-            link.open({sent.context: None for _, sent in parcels})
+            link.open({way.context: None for _, sent in parcels for way in self._ways(sent)})
             for delivery, sent in parcels:
                 if self.stop.is_set():
                     break
@@ -115,7 +118,7 @@ class Line:
     def _send(self, link: Link, delivery: Delivery, sent: Parcel) -> None:
         begun = time.monotonic()
         try:
-            status = link.store(sent)
+            status = self._store(link, sent)
         except Declined as error:
             self._heard()
             if isinstance(error, NotTaken) and delivery.object.kind in EXTRAS:
@@ -133,6 +136,17 @@ class Line:
             self.ledger.sent(delivery.id, status)
             log.info("sent", **_named(delivery), status=f"{status:04X}", seconds=round(time.monotonic() - begun, 3))
             self._heard()
+
+    def _store(self, link: Link, sent: Parcel) -> int:
+        """Send the object in the first way that the destination takes; the highest status of its parts."""
+        way = next((each for each in self._ways(sent) if link.takes(each.context)), None)
+        if way is None or way.context == sent.context:
+            return link.store(sent)  # which says why it is not taken
+        with TemporaryDirectory(dir=sent.path.parent, prefix=".sending-") as folder:
+            return max(link.store(part) for part in way.sends(Path(folder)))
+
+    def _ways(self, sent: Parcel) -> list[Way]:
+        return ways(sent, compress=self.destination.compress)
 
     def _ask_after(self, delivery: Delivery, error: Lost) -> None:
         """Know whether the destination is gone, or only took this one object badly."""

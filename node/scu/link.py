@@ -126,17 +126,21 @@ class Link:
         self._lost = self._lost or unread or not association.is_established or not association.dul.is_alive()
         return self._lost
 
+    def takes(self, kind: Context) -> bool:
+        """Whether the destination accepted this kind of object, in one of its transfer syntaxes."""
+        wanted, taken = set(kind.transfer_syntax_uids), self.taken()
+        return bool(wanted & set(taken.get(kind.sop_class_uid, ())))
+
     def _accepted(self, kind: Context) -> None:
         """Hold if the destination takes this kind of object. Raises Declined."""
         association = self._association
         assert association is not None
-        wanted = set(kind.transfer_syntax_uids)
+        if self.takes(kind):
+            return
         refused = 3
         contexts: list[PresentationContext] = [*association.accepted_contexts, *association.rejected_contexts]
         for context in contexts:
             if context.abstract_syntax == kind.sop_class_uid:
-                if context.result == 0 and wanted & {str(syntax) for syntax in context.transfer_syntax}:
-                    return
                 refused = context.result or refused
         raise complaints.no_context(self.destination, kind.sop_class_uid, kind.transfer_syntax_uids, refused)
 

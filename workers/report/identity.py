@@ -43,6 +43,12 @@ def must_have_references(header: Dataset) -> None:
         raise Permanent(reason("IDENTITY_MISSING"), "without a usable " + ", ".join(lacking))
 
 
+def must_have_patient(header: Dataset) -> None:
+    """The source has a Patient ID, or Permanent(IDENTITY_MISSING): without one a result is filed under nobody."""
+    if not text_of(header, "PatientID"):
+        raise Permanent(reason("IDENTITY_MISSING"), "without a Patient ID")
+
+
 def copy_identity(header: Dataset, into: Dataset, *, utf8: bool) -> None:
     """
     `into` belongs to the same patient and study as the source.

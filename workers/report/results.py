@@ -14,15 +14,17 @@ from pydicom.dataset import Dataset
 
 from node.finding import ModelIdentity, Outcome, Reading
 from node.settings import DEFAULT_OBJECTS, ObjectKind
+from node.single_frames import single_frames
 from workers.read import Film
 from workers.report.answer import Answer
+from workers.report.carried import CARRIERS, carry
 from workers.report.identity import must_have_references, text_of
 from workers.report.key_object import has_red_flag, key_object
 from workers.report.parametric_map import parametric_map
 from workers.report.pdf import encapsulated_pdf
 from workers.report.presentation_state import presentation_state
 from workers.report.said import Heat
-from workers.report.secondary_capture import LONG_SIDE, draw, multi_frame, single_frames
+from workers.report.secondary_capture import LONG_SIDE, draw, multi_frame
 from workers.report.segmentation import segmentation
 from workers.report.structured_report import structured_report
 
@@ -89,6 +91,9 @@ def report(
         made.append(MadeObject("KO", key_object(answer)))
     if answer.graded:
         made += _over_the_film(answer, kinds)
+    for each in made:
+        if each.kind in CARRIERS and each.kind != "SR":  # the report has it already
+            carry(each.dataset, reading, card)
     return made
 
 
@@ -97,10 +102,11 @@ def _pictures(answer: Answer, kinds: Collection[ObjectKind], long_side: int) -> 
     if not {"SC", "SC1", "PDF"} & set(kinds):
         return
     drawn = draw(answer, long_side)
+    paged = multi_frame(answer, drawn)
     if "SC" in kinds:
-        yield MadeObject("SC", multi_frame(answer, drawn))
+        yield MadeObject("SC", paged)
     if "SC1" in kinds:
-        yield from (MadeObject("SC1", each) for each in single_frames(answer, drawn))
+        yield from (MadeObject("SC1", each) for each in single_frames(paged))
     if "PDF" in kinds:
         yield MadeObject("PDF", encapsulated_pdf(answer, drawn))
 
@@ -134,6 +140,7 @@ def refusal(
         return []
     rows, columns = (shape or (_count(header, "Rows"), _count(header, "Columns")))[:2]
     made = structured_report(header, (rows, columns), reading, card, sr_class=sr_class, made_at=made_at)
+    carry(made, reading, card)
     return [MadeObject("SR", made)]
 
 

@@ -1,10 +1,9 @@
 """
 The pages of the answer as Secondary Captures: what every viewer and every PACS can show.
 
-In one multi-frame object (kind "SC", 1.2.840.10008.5.1.4.1.1.7.4), or one object a page in one series (kind
-"SC1", 1.2.840.10008.5.1.4.1.1.7) for those that take no multi-frame. Written with plain pydicom, since
-highdicom's class has neither frames nor source image nor lossy history. A page is not on the film's grid, so
-there is no spacing on it that someone could measure with.
+In one multi-frame object (1.2.840.10008.5.1.4.1.1.7.4); node/single_frames.py takes it apart for those that take none.
+Written with plain pydicom, since highdicom's class has neither frames nor source image nor lossy history. A page is
+not on the film's grid, so there is no spacing on it that someone could measure with.
 """
 
 from collections.abc import Sequence
@@ -12,19 +11,18 @@ from collections.abc import Sequence
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
-from pydicom.uid import UID, MultiFrameTrueColorSecondaryCaptureImageStorage, SecondaryCaptureImageStorage
+from pydicom.uid import UID, MultiFrameTrueColorSecondaryCaptureImageStorage
 
-from node.finding import Finding
 from workers.report.answer import Answer
 from workers.report.colours import Bytes
 from workers.report.pages import Page, pages
 from workers.report.said import WARNING
-from workers.report.signature import MANUFACTURER, MODEL_NAME, derived_uid, local, object_uid, result, software_versions
+from workers.report.signature import MANUFACTURER, MODEL_NAME, local, object_uid, result, software_versions
 from workers.report.source import anatomy, lossy_history, source_image
 
 LONG_SIDE = 480
 """Height of a page unless the settings say otherwise: 7.7 MB for the fourteen pages of two knees."""
-SERIES_NUMBER, SINGLES_SERIES_NUMBER = 9001, 9002
+SERIES_NUMBER = 9001
 PAGE_NUMBERS, PAGE_NAMES = Tag("PageNumberVector"), Tag("FrameLabelVector")
 
 
@@ -37,7 +35,7 @@ def draw(answer: Answer, long_side: int = LONG_SIDE) -> list[Page]:
 def multi_frame(answer: Answer, drawn: Sequence[Page]) -> Dataset:
     """All pages in one object; the name of each is in Frame Label Vector."""
     uid = object_uid("SC", answer.reading, answer.card, str(drawn[0].pixels.shape[0]))
-    made = _around(answer, uid, MultiFrameTrueColorSecondaryCaptureImageStorage, SERIES_NUMBER, answer.reading.knees)
+    made = _around(answer, uid)
     made.NumberOfFrames = len(drawn)
     made.FrameIncrementPointer = [PAGE_NUMBERS, PAGE_NAMES]
     made.PageNumberVector = list(range(1, len(drawn) + 1))
@@ -46,26 +44,13 @@ def multi_frame(answer: Answer, drawn: Sequence[Page]) -> Dataset:
     return made
 
 
-def single_frames(answer: Answer, drawn: Sequence[Page]) -> list[Dataset]:
-    """The same pages as objects of their own, in one series, in the same order."""
-    height, told = str(drawn[0].pixels.shape[0]), []
-    series = derived_uid("series", object_uid("SC1", answer.reading, answer.card, height))
-    for number, page in enumerate(drawn, start=1):
-        uid = object_uid("SC1", answer.reading, answer.card, height, page.name)
-        made = _around(answer, uid, SecondaryCaptureImageStorage, SINGLES_SERIES_NUMBER, (page.knee,))
-        made.SeriesInstanceUID, made.InstanceNumber = series, number
-        made.ImageComments = f"{page.name}. {WARNING}"
-        _pixels([page.pixels], made)
-        told.append(made)
-    return told
-
-
-def _around(answer: Answer, uid: UID, sop_class: UID, series_number: int, knees: tuple[Finding, ...]) -> Dataset:
+def _around(answer: Answer, uid: UID) -> Dataset:
     """Everything but the pixels."""
     header, card = answer.header, answer.card
+    sop_class = MultiFrameTrueColorSecondaryCaptureImageStorage
     made = result(header, card, sop_class=sop_class, sop_instance_uid=uid, made_at=answer.made_at, utf8=False)
     made.Modality = "OT"
-    made.SeriesNumber = series_number
+    made.SeriesNumber = SERIES_NUMBER
     made.SeriesDescription = "Genu KL heat map (AI, NOT FOR PRIMARY DIAGNOSIS)"
     made.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
     made.ConversionType = "WSD"
@@ -77,7 +62,7 @@ def _around(answer: Answer, uid: UID, sop_class: UID, series_number: int, knees:
     made.ImageComments = WARNING
     made.BurnedInAnnotation, made.RecognizableVisualFeatures = "YES", "NO"
     made.SourceImageSequence = [source_image(header, same_places=False)]
-    anatomy(header, knees, made)
+    anatomy(header, answer.reading.knees, made)
     lossy_history(header, made)
     return made
 
