@@ -186,12 +186,13 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         if held:
             self.films[uid].let_go(State.RECEIVED)
 
-    @rule(uid=UIDS)
-    def ask_again(self, uid: str) -> None:
-        film, asked = self.films.get(uid), self.ledger.ask_again(uid, "mary")
+    @rule(uid=UIDS, graded=st.booleans())
+    def ask_again(self, uid: str, graded: bool) -> None:
+        film, asked = self.films.get(uid), self.ledger.ask_again(uid, "mary", graded=graded)
+        again = {State.FAILED, State.NOT_ANALYSED} | ({State.REPORTED, State.DELIVERED} if graded else set())
         if film is None:
             assert not asked
-        elif film.state in (State.FAILED, State.NOT_ANALYSED):
+        elif film.state in again:
             assert asked
             film.let_go(State.RECEIVED)
             film.attempts = 0

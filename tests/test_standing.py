@@ -14,7 +14,9 @@ from structlog.testing import capture_logs
 from node.errors import SettingsError
 from node.ledger import Ledger
 from node.settings import Database, Settings
+from tests.peers import needs
 from tests.site_models import BASE_WEIGHTS, SHIPPED, add_card, add_model, receive, spoil
+from tests.sources import dciodvfy
 from workers import standing
 from workers.desk import Desk
 from workers.models.exchange import promote, roll_back
@@ -22,6 +24,7 @@ from workers.models.listing import listed
 from workers.phantom import samples
 from workers.read import Film
 from workers.registry import DEFAULT, Model, read_card
+from workers.report import MadeObject
 from workers.standing import Answering, Wanted, check, wanted, wanted_of
 from workers.tasks import Bench, grade
 from workers.training.served import grader_of
@@ -81,6 +84,51 @@ def test_a_running_worker_answers_its_next_film_by_what_was_promoted(settings: S
     assert [answered_by(bench, uid) for uid in films] == [SHIPPED, "kl-next", SHIPPED]
     told = bench.ledger.answers(films[1])[0].reading
     assert {knee["grade"] for knee in told["knees"]} == {4}
+
+
+def report_of(bench: Bench, uid: str) -> pydicom.Dataset:
+    (made,) = (each for each in bench.ledger.objects(uid) if each.kind == "SR")
+    return pydicom.dcmread(bench.vault.results(uid) / made.file)
+
+
+def replaced_by(report: pydicom.Dataset) -> list[str]:
+    """UIDs of the reports that a report says it replaces."""
+    return [
+        str(document.ReferencedSOPInstanceUID)
+        for study in report.get("PredecessorDocumentsSequence", ())
+        for series in study.ReferencedSeriesSequence
+        for document in series.ReferencedSOPSequence
+    ]
+
+
+@needs("dciodvfy")
+def test_a_new_model_s_report_names_the_one_that_it_replaces(settings: Settings, bench: Bench, tmp_path: Path) -> None:
+    """Graded again by another model, and by the first again: each names the one before; by the same it is the same."""
+    add_model(settings, "kl-next", "2.0.0")
+    uid = receive(settings, samples(seed=3)[0])
+    grade(uid, bench)
+    first = report_of(bench, uid)
+    assert replaced_by(first) == []
+
+    def again() -> pydicom.Dataset:
+        assert not bench.ledger.ask_again(uid, "mary")
+        assert bench.ledger.ask_again(uid, "mary", graded=True)
+        grade(uid, bench)
+        return report_of(bench, uid)
+
+    assert again() == first
+    promote(settings, "kl-next", "mary")
+    second = again()
+    assert replaced_by(second) == [str(first.SOPInstanceUID)]
+    (study,) = second.PredecessorDocumentsSequence
+    assert study.StudyInstanceUID == first.StudyInstanceUID
+    assert study.ReferencedSeriesSequence[0].SeriesInstanceUID == first.SeriesInstanceUID
+    assert again() == second
+    roll_back(settings, "mary")
+    third = again()
+    assert replaced_by(third) == [str(second.SOPInstanceUID)]
+    assert len({str(each.SOPInstanceUID) for each in (first, second, third)}) == 3
+    assert dciodvfy(MadeObject("SR", third), tmp_path) == []
 
 
 def test_a_film_in_hand_is_finished_by_the_model_that_began_it(settings: Settings, bench: Bench) -> None:

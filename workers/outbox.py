@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pydicom import Dataset
 
@@ -15,7 +16,17 @@ from workers.analysis import Analysis
 from workers.explain import HeatMap
 from workers.prepare import Box
 from workers.read import Film, patient_facts
-from workers.report import MadeObject, film_png, must_have_patient, overlay_png, refusal, release, report
+from workers.report import (
+    MadeObject,
+    Predecessor,
+    film_png,
+    must_have_patient,
+    overlay_png,
+    predecessor,
+    refusal,
+    release,
+    report,
+)
 
 
 @dataclass(frozen=True)
@@ -34,9 +45,12 @@ def fill_outbox(
     model: ModelIdentity,
     work: Work,
     kinds: Collection[ObjectKind] = DEFAULT_OBJECTS,
+    standing: Sequence[ResultObject] = (),
 ) -> list[ResultObject]:
     """
     Write what is to be sent and what the admin page shows; return what is to be sent, of the `kinds` wanted.
+
+    `standing` are the objects of the answer that stood until now; a report names the one that it replaces.
 
     Everything derives from the source and the model alone: written twice, it is the same byte for byte.
 
@@ -56,7 +70,8 @@ def fill_outbox(
             vault.write_result(uid, f"heat-{number}.png", overlay_png(source.film, box, heat_map))
     if reading.outcome is not Outcome.GRADED and not work.report_refusals:
         return []
-    made = _made(entry, source, analysis, model, work, kinds)
+    before = predecessor(standing, partial(vault.read_result, uid), reading, model)
+    made = _made(entry, source, analysis, model, work, kinds, before)
     if made:
         must_have_patient(source.header)
     for each in made:
@@ -71,11 +86,12 @@ def _made(
     model: ModelIdentity,
     work: Work,
     kinds: Collection[ObjectKind],
+    replaces: Predecessor | None,
 ) -> list[MadeObject]:
     reading, sr_class, made_at = analysis.reading, work.sr_class, entry.received_at
     if source.film is None:
         assert source.header is not None
-        return refusal(source.header, reading, model, sr_class=sr_class, made_at=made_at)
+        return refusal(source.header, reading, model, sr_class=sr_class, made_at=made_at, replaces=replaces)
     return report(
         source.film,
         reading,
@@ -85,6 +101,7 @@ def _made(
         made_at=made_at,
         kinds=kinds,
         long_side=work.picture_long_side,
+        replaces=replaces,
     )
 
 

@@ -91,7 +91,8 @@ def hand_over(entry: Entry, source: Source, analysis: Analysis, bench: Bench, gr
         return False
     destinations = {each.name: each.objects for each in bench.settings.destination}
     wanted = {kind for kinds in destinations.values() for kind in kinds} or set(DEFAULT_OBJECTS)
-    objects = fill_outbox(entry, source, analysis, bench.vault, grader.card.identity, work, wanted)
+    standing = bench.ledger.objects(uid)
+    objects = fill_outbox(entry, source, analysis, bench.vault, grader.card.identity, work, wanted, standing)
     stands = False
     if reading.outcome is Outcome.GRADED:
         stands = bench.ledger.report(

@@ -153,26 +153,36 @@ def _since(at: object) -> str:
 @click.argument("uids", nargs=-1)
 @click.option("--failed", is_flag=True, help="Every radiograph that is FAILED.")
 @click.option("--reason", default="", help="Every radiograph with this reason code.")
+@click.option("--graded", is_flag=True, help="Grade the UIDs again though they have a grade: a new model was promoted.")
 @click.pass_obj
-def retry(settings: Settings, uids: tuple[str, ...], failed: bool, reason: str) -> None:
+def retry(settings: Settings, uids: tuple[str, ...], failed: bool, reason: str, graded: bool) -> None:
     """
     Ask again for radiographs that FAILED or were NOT_ANALYSED: by SOP Instance UID, or many at once.
+
+    With --graded also for those that were graded. What another model says of them goes out as new objects, and the new
+    report names the one that it replaces; what the same model says again is the same and goes out no second time.
 
     \b
     Example: genu retry --failed
              genu retry --reason DECODER_LIMIT
+             genu retry --graded 1.2.840.113619.2.5.1762583153
     """
+    if graded and not uids:
+        raise click.UsageError("--graded needs the UIDs of the radiographs")
     if not (uids or failed or reason):
         raise click.UsageError("name radiographs by UID, or use --failed or --reason")
     if reason and reason not in REASONS:
         raise click.UsageError(f"there is no reason {reason}; there are: {', '.join(REASONS)}")
     _, ledger = open_memory(settings)
     chosen = [*uids, *(_chosen(ledger, failed=failed, reason=reason) if failed or reason else [])]
-    asked = [uid for uid in chosen if ledger.ask_again(uid, "command line")]
+    asked = [uid for uid in chosen if ledger.ask_again(uid, "command line", graded=graded)]
     ledger.close()
     click.echo(f"{len(asked)} of {len(chosen)} will be tried again within {settings.broker.sweep_seconds:.0f} s")
     if len(asked) < len(uids):
-        raise GenuError("some were not asked for again", hint="only FAILED and NOT_ANALYSED radiographs can be")
+        hint = (
+            "only radiographs that are here and not in hand" if graded else "only FAILED and NOT_ANALYSED ones can be"
+        )
+        raise GenuError("some were not asked for again", hint=hint)
 
 
 def _chosen(ledger: Ledger, *, failed: bool, reason: str) -> list[str]:

@@ -152,10 +152,10 @@ class Ledger(Looking):
         values = {"detail": detail}
         return self._let_go(uid, worker, state=State.RECEIVED, what="released", told=detail, values=values)
 
-    def ask_again(self, uid: str, by: str) -> bool:
-        """FAILED or NOT_ANALYSED is RECEIVED again with no attempt counted; given-up deliveries wait again."""
+    def ask_again(self, uid: str, by: str, *, graded: bool = False) -> bool:
+        """FAILED, NOT_ANALYSED, with `graded` also a graded one, is RECEIVED again; given-up deliveries wait again."""
         with self._database.write() as connection:
-            return claims.ask_again(connection, uid, by)
+            return claims.ask_again(connection, uid, by, graded=graded)
 
     # Delivering
 

@@ -113,13 +113,17 @@ def answer(
     deliveries.ask(connection, uid, answer_id, objects=objects, destinations=destinations, by=worker)
 
 
-def ask_again(connection: Connection, uid: str, by: str) -> bool:
-    """Whether there was something to do again: the grading, or the deliveries that were given up."""
+GRADED = (State.REPORTED, State.DELIVERED, State.CONFIRMED)
+
+
+def ask_again(connection: Connection, uid: str, by: str, *, graded: bool = False) -> bool:
+    """Whether there was something to do again: the grading, with `graded` of a graded one too, or what was given up."""
     row = hold(connection, uid)
     if row is None or row["reason"] == "OWN_OBJECT":  # never graded, or a loop would begin
         return False
-    if State(row["state"]) in (State.FAILED, State.NOT_ANALYSED):
-        told = f"was {row['state']}: {row['reason']}"
+    state = State(row["state"])
+    if state in (State.FAILED, State.NOT_ANALYSED) or (graded and state in GRADED):
+        told = f"was {state.value}: {row['reason']}" if row["reason"] else f"was {state.value}"
         move(connection, row, State.RECEIVED, what="asked again", by=by, detail=told, values={"attempts": 0})
         return True
     count = deliveries.revive(connection, uid)

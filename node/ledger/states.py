@@ -21,10 +21,11 @@ MOVES: Mapping[State, frozenset[State]] = {
     State.RECEIVED: frozenset({State.GRADING, State.NOT_ANALYSED, State.FAILED}),
     # GRADING from here: another worker takes over after the lease; RECEIVED: a fault that may pass.
     State.GRADING: frozenset({State.GRADING, State.RECEIVED, State.REPORTED, State.NOT_ANALYSED, State.FAILED}),
-    State.REPORTED: frozenset({State.DELIVERED}),
-    # By storage commitment (PS3.4 Annex J): sent is not confirmed.
-    State.DELIVERED: frozenset({State.CONFIRMED}),
-    State.CONFIRMED: frozenset(),
+    # RECEIVED from the next three: a person wants it graded again, by another model than the one that did.
+    State.REPORTED: frozenset({State.DELIVERED, State.RECEIVED}),
+    # CONFIRMED by storage commitment (PS3.4 Annex J): sent is not confirmed.
+    State.DELIVERED: frozenset({State.CONFIRMED, State.RECEIVED}),
+    State.CONFIRMED: frozenset({State.RECEIVED}),
     # A person asks again.
     State.NOT_ANALYSED: frozenset({State.RECEIVED}),
     State.FAILED: frozenset({State.RECEIVED}),

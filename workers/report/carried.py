@@ -14,7 +14,6 @@ from pydicom.dataset import Dataset
 from node.finding import ModelIdentity, Reading
 
 GROUP, CREATOR, OFFSET = 0x0099, "GENU", 0x01
-CARRIERS = ("SC", "SC1", "SR", "SEG")
 
 
 def carry(made: Dataset, reading: Reading, card: ModelIdentity) -> None:

@@ -17,11 +17,12 @@ from node.settings import DEFAULT_OBJECTS, ObjectKind
 from node.single_frames import single_frames
 from workers.read import Film
 from workers.report.answer import Answer
-from workers.report.carried import CARRIERS, carry
+from workers.report.carried import carry
 from workers.report.identity import must_have_references, text_of
 from workers.report.key_object import has_red_flag, key_object
 from workers.report.parametric_map import parametric_map
 from workers.report.pdf import encapsulated_pdf
+from workers.report.predecessor import Predecessor
 from workers.report.presentation_state import presentation_state
 from workers.report.said import Heat
 from workers.report.secondary_capture import LONG_SIDE, draw, multi_frame
@@ -68,13 +69,15 @@ def report(
     kinds: Collection[ObjectKind] = DEFAULT_OBJECTS,
     long_side: int = LONG_SIDE,
     is_red: Callable[[Reading], bool] = has_red_flag,
+    replaces: Predecessor | None = None,
 ) -> list[MadeObject]:
     """
     The objects of one film, of the `kinds` that someone wants: where no knee was graded, the report alone.
 
     `heat_maps` are those of reading.knees, in their order, None for a knee that was not graded. `made_at`
     is fixed by the caller (not "now"), so that a second attempt makes the same objects. `long_side` is the
-    height of a page in pixels. `is_red` decides whether a Key Object Selection marks the film.
+    height of a page in pixels. `is_red` decides whether a Key Object Selection marks the film. `replaces` is the
+    report of before, which the new one names.
 
     Raises
     ------
@@ -86,14 +89,12 @@ def report(
     answer = Answer(film, reading, heat_maps, card, made_at)
     made = list(_pictures(answer, kinds, long_side)) if answer.graded else []
     if "SR" in kinds:
-        made += refusal(film.header, reading, card, sr_class=sr_class, made_at=made_at, shape=film.pixels.shape)
+        shape = film.pixels.shape
+        made += refusal(film.header, reading, card, sr_class=sr_class, made_at=made_at, shape=shape, replaces=replaces)
     if "KO" in kinds and is_red(reading):
         made.append(MadeObject("KO", key_object(answer)))
     if answer.graded:
         made += _over_the_film(answer, kinds)
-    for each in made:
-        if each.kind in CARRIERS and each.kind != "SR":  # the report has it already
-            carry(each.dataset, reading, card)
     return made
 
 
@@ -103,6 +104,7 @@ def _pictures(answer: Answer, kinds: Collection[ObjectKind], long_side: int) -> 
         return
     drawn = draw(answer, long_side)
     paged = multi_frame(answer, drawn)
+    carry(paged, answer.reading, answer.card)
     if "SC" in kinds:
         yield MadeObject("SC", paged)
     if "SC1" in kinds:
@@ -114,6 +116,7 @@ def _pictures(answer: Answer, kinds: Collection[ObjectKind], long_side: int) -> 
 def _over_the_film(answer: Answer, kinds: Collection[ObjectKind]) -> Iterator[MadeObject]:
     """What viewers lay over the film."""
     if "SEG" in kinds and (bands := segmentation(answer)) is not None:
+        carry(bands, answer.reading, answer.card)
         yield MadeObject("SEG", bands)
     if "PR" in kinds:
         yield MadeObject("PR", presentation_state(answer))
@@ -129,6 +132,7 @@ def refusal(
     sr_class: str,
     made_at: datetime,
     shape: tuple[int, ...] | None = None,
+    replaces: Predecessor | None = None,
 ) -> list[MadeObject]:
     """
     The report alone; it needs no more than the header, so a film that cannot be read has one too.
@@ -139,7 +143,8 @@ def refusal(
     if not _is_reported(header, reading):
         return []
     rows, columns = (shape or (_count(header, "Rows"), _count(header, "Columns")))[:2]
-    made = structured_report(header, (rows, columns), reading, card, sr_class=sr_class, made_at=made_at)
+    told = header, (rows, columns), reading, card
+    made = structured_report(*told, sr_class=sr_class, made_at=made_at, replaces=replaces)
     carry(made, reading, card)
     return [MadeObject("SR", made)]
 

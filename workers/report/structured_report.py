@@ -26,6 +26,7 @@ from workers.report import codes, knees
 from workers.report.identity import text_of
 from workers.report.image_library import image_library
 from workers.report.knees import number
+from workers.report.predecessor import Predecessor, named_as_replaced
 from workers.report.signature import MANUFACTURER, MODEL_NAME, ascii_only, derived_uid, device_uid, object_uid, result
 
 SR_CLASSES = {"comprehensive": ComprehensiveSRStorage, "comprehensive-3d": Comprehensive3DSRStorage}
@@ -37,14 +38,22 @@ Edges = tuple[float, float, float, float]
 
 
 def structured_report(
-    header: Dataset, shape: tuple[int, int], reading: Reading, card: ModelIdentity, *, sr_class: str, made_at: datetime
+    header: Dataset,
+    shape: tuple[int, int],
+    reading: Reading,
+    card: ModelIdentity,
+    *,
+    sr_class: str,
+    made_at: datetime,
+    replaces: Predecessor | None = None,
 ) -> Dataset:
     """The report on a film of `shape` (rows, columns), graded or refused: not verified, preliminary."""
+    before = (replaces.sop_instance_uid,) if replaces else ()
     made = result(
         header,
         card,
         sop_class=SR_CLASSES[sr_class],
-        sop_instance_uid=object_uid("SR", reading, card, sr_class),
+        sop_instance_uid=object_uid("SR", reading, card, sr_class, *before),
         made_at=made_at,
         utf8=True,
     )
@@ -55,6 +64,8 @@ def structured_report(
     made.PerformedProcedureCodeSequence = []
     made.CompletionFlag, made.VerificationFlag, made.PreliminaryFlag = "COMPLETE", "UNVERIFIED", "PRELIMINARY"
     made.CurrentRequestedProcedureEvidenceSequence = [_evidence(header)]
+    if replaces:
+        made.PredecessorDocumentsSequence = [named_as_replaced(replaces, text_of(header, "StudyInstanceUID"))]
     made.CodingSchemeIdentificationSequence = [_scheme()]
     for element in _content(header, shape, reading, card):
         made.add(element)
