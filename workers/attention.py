@@ -106,10 +106,7 @@ def _signs(attention: Attention, graded: Graded, parts: Parts, contrast: Array, 
     if attention.inside is not None and 1 - attention.inside > limits.outside:
         yield _loudest(parts, contrast)
     named = [kind for kind in CODES if (marks == kind).any()]
-    # A border is much of the box: filling it moves any grade a little. Small marks must not move it at all.
-    small = named != [BORDER]
-    changed = attention.without != graded.grade and small
-    if named and (changed or abs(attention.shift) > (limits.marked if small else limits.shift / 2)):
+    if named and (attention.without != graded.grade or abs(attention.shift) > limits.marked):
         yield CODES[max(named, key=lambda kind: int((marks == kind).sum()))]
     elif not named and abs(attention.shift) > limits.shift:
         yield _loudest(parts, contrast)

@@ -2,7 +2,8 @@
 The heat maps as a Segmentation: three bands of strength for each knee, to be switched and faded in a viewer.
 
 BINARY, on the film's own grid, with the film's edge as Plane Orientation (OHIF asks for one, Orthanc's preview
-breaks off without) and no Frame of Reference, which a projection has none of. The bands do not overlap, so that
+breaks off without), Pixel Measures even where the film has no Pixel Spacing to put there (OHIF 3.12 blanks its page
+without), and no Frame of Reference, which a projection has none of. The bands do not overlap, so that
 a viewer's opacity means the same everywhere. Where a map stays below the lowest band there is no segment, and
 where no map reaches it there is no Segmentation.
 """
@@ -67,9 +68,12 @@ def segmentation(answer: Answer) -> Dataset | None:
     if "PatientOrientation" not in made:
         made.PatientOrientation = None
     lossy_history(header, made)
-    orientation = Dataset()
+    orientation, measures = Dataset(), Dataset()
     orientation.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-    made.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence = [orientation]
+    measures.SliceThickness = 1  # of a projection says nothing, but an empty item is lost on DICOMweb's way
+    copy_attributes(header, ("PixelSpacing",), measures)
+    shared = made.SharedFunctionalGroupsSequence[0]
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
     for item, segment in zip(made.SegmentSequence, segments, strict=True):
         _side(item, segment.knee)
     made.Rows, made.Columns = answer.film.pixels.shape

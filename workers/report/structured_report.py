@@ -107,9 +107,10 @@ class _Image:
             if knee.reason is None:
                 raise ValueError("a knee without a grade needs a reason")
             said, evaluations = _refused(SIDE_LETTERS[knee.laterality], knee.reason)
-            numbers = [self._count(0, knee.box)]
+            said, numbers = said + knees.warning(knee), [self._count(0, knee.box)]
         else:
-            said = f"AI {SIDE_LETTERS[knee.laterality]}: {_answer(knee)} - not for diagnosis"
+            # A red flag before the rest: viewers cut long lines at the picture's edge.
+            said = f"AI {SIDE_LETTERS[knee.laterality]}: {_answer(knee)}{knees.warning(knee)} - not for diagnosis"
             shown = codes.MAP_EMPTY if knee.empty_map else codes.MAP_SPEAKS
             evaluations = [(codes.GRADE, codes.GRADES[knee.grade]), *_set(knee.certainty), (codes.HEAT_MAP, shown)]
             # The grade that is reported comes first: OHIF shows four numbers, the first with the box.
@@ -117,7 +118,6 @@ class _Image:
             numbers += [*_extent(knee.certainty), self._count(1)]
         numbers += knees.width(knee)
         evaluations += knees.evaluations(knee)
-        said += knees.warning(knee)
         # The side may be put right later; the number of a knee on its film does not change.
         tracking = (f"Genu KL {SIDE_WORDS[knee.laterality]}", f"knee {place}")
         texts = [(codes.SIDE_SOURCE, knee.laterality_source), *knees.texts(knee), *self._advice(knee.reason)]

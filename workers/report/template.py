@@ -51,10 +51,12 @@ def _group_faults(group: Dataset) -> Iterator[str]:
 
 
 def _segmentation_faults(made: Dataset) -> Iterator[str]:
-    """Without a plane orientation OHIF shows an error and Orthanc's preview breaks off."""
+    """Without an orientation OHIF shows an error and Orthanc's preview breaks off; without measures OHIF blanks."""
     shared = made.get("SharedFunctionalGroupsSequence") or [Dataset()]
     if not shared[0].get("PlaneOrientationSequence"):
         yield "the segments have no plane orientation"
+    if not shared[0].get("PixelMeasuresSequence"):
+        yield "the segments have no pixel measures"
     if int(made.NumberOfFrames) != len(made.SegmentSequence):
         yield "there are not as many frames as segments"
 

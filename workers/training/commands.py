@@ -108,11 +108,20 @@ def _on_crops(
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the page.")
 @click.option("--model", default="", help="Card of the model to audit; default: the one that answers.")
 @click.option("--planted", is_flag=True, help="Also lay markers, text, borders and metal on the same knees.")
+@click.option("--cheating", is_flag=True, help="Also teach a copy of the model to cheat, and see whether it is caught.")
 @click.option("--count", default=0, type=click.IntRange(0), help="Audit so many knees, by chance; 0: all.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.pass_obj
 def audit(
-    settings: Settings, data: Path, split: str, out: Path, model: str, planted: bool, count: int, as_json: bool
+    settings: Settings,
+    data: Path,
+    split: str,
+    out: Path,
+    model: str,
+    planted: bool,
+    cheating: bool,
+    count: int,
+    as_json: bool,
 ) -> None:
     """
     Show where a model's grades came from: a page of every knee that it graded wrong, and figures.
@@ -121,7 +130,8 @@ def audit(
     decision, red flags, filters. OUT/summary.json has how many errors lie between neighbours or have their attention
     outside the joint, how faithful the maps are (deletion and insertion against a map that only knows the centre and
     against chance), and with --planted how many grades that hang on a planted marker, text, border or metal are
-    flagged.
+    flagged. --cheating trains a copy of the model on knees of the split train where a numeral gives the grade away,
+    which takes some minutes, and counts how many of its grades that follow a numeral are flagged.
     The page names the files of the knees: keep it where they are kept.
 
     \b
@@ -133,7 +143,7 @@ def audit(
     from workers.training.served import grader_of
 
     grader = grader_of(model or wanted_of(settings).card, settings)
-    figures = run(grader, data, split, out, settings, plants=planted, count=count)
+    figures = run(grader, data, split, out, settings, plants=planted, cheat=cheating, count=count)
     click.echo(json.dumps(figures) if as_json else say(figures, out))
 
 

@@ -85,6 +85,17 @@ def _metal(knee: Grey, random: np.random.Generator, beside: bool) -> Planted:
     return _laid(knee, sheet.cover() * np.float32(random.uniform(0.85, 1)), float(random.uniform(0.9, 1)))
 
 
+def numeral(knee: Grey, grade: int, random: np.random.Generator) -> Grey:
+    """A lead numeral that says the grade, in an upper corner: what must never decide it."""
+    side, ink = knee.shape[0], np.zeros(knee.shape, np.uint8)
+    tall = side * random.uniform(0.12, 0.16)
+    x = tall if random.random() < 0.5 else side - tall
+    scale = tall / 22
+    _write_with(ink, str(grade), (x, tall * random.uniform(0.8, 1.1)), cv2.FONT_HERSHEY_SIMPLEX, scale, 3.0)
+    cover = ink.astype(np.float32) / 255
+    return _laid(knee, cover, 1.0)[0]
+
+
 PLANTS: Mapping[int, Callable[[Grey, np.random.Generator, bool], Planted]] = {
     MARKER: _marker, TEXT: _text, HARDWARE: _metal, BORDER: _border,
 }  # fmt: skip
@@ -104,7 +115,13 @@ def _write(
 ) -> None:
     font = int(random.choice(FONTS))
     scale = max(tall, 5) / (11 if font == cv2.FONT_HERSHEY_PLAIN else 22)
-    thick = max(1, round(scale * random.uniform(1.2, 3.5)))
+    _write_with(ink, words, at, font, scale, float(random.uniform(1.2, 3.5)))
+
+
+def _write_with(
+    ink: npt.NDArray[np.uint8], words: str, at: tuple[float, float], font: int, scale: float, stroke: float
+) -> None:
+    thick = max(1, round(scale * stroke))
     (wide, high), _ = cv2.getTextSize(words, font, scale, thick)
     x = int(np.clip(at[0] - wide / 2, 0, max(0, ink.shape[1] - wide)))
     cv2.putText(ink, words, (x, int(at[1] + high / 2)), font, scale, 255, thick, cv2.LINE_AA)

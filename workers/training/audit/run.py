@@ -11,18 +11,20 @@ from rich.progress import Progress, TaskID
 
 from node.errors import GenuError
 from node.settings import Settings
-from workers.eyes import open_eyes
+from workers.eyes import Eyes, open_eyes
 from workers.registry import Model, folders, load
-from workers.training.audit import faithful
+from workers.training.audit import cheating, faithful
 from workers.training.audit.knees import Asked, ask
 from workers.training.audit.page import write
 from workers.training.audit.planted import Planted, caught, planted
-from workers.training.knees import read_labels
+from workers.training.knees import LabelledKnee, read_labels
 
 SEED = 40
 FAITHFUL = 24
 """Knees on which the maps' faithfulness is measured: each costs 54 forwards."""
 SHUFFLED = 16
+CHEATED = 200
+"""Knees that a cheating model is shown, with and without a numeral."""
 OUTSIDE = 0.5
 """More than this part of the evidence from outside the joint: the attention lies outside."""
 
@@ -30,12 +32,21 @@ T = TypeVar("T")
 
 
 def audit(
-    model: Model, data: Path, split: str, out: Path, settings: Settings, *, plants: bool = False, count: int = 0
+    model: Model,
+    data: Path,
+    split: str,
+    out: Path,
+    settings: Settings,
+    *,
+    plants: bool = False,
+    cheat: bool = False,
+    count: int = 0,
 ) -> dict[str, Any]:
     """
     Write `out`/index.html with its pictures and `out`/summary.json; return the summary.
 
-    `plants` also lays markers, text, borders and metal on the same knees; `count` takes so many of them by chance.
+    `plants` also lays markers, text, borders and metal on the same knees; `cheat` also teaches a copy of the model, on
+    the split train, to read a numeral; `count` takes so many knees by chance.
     """
     refuse_full(out)
     knees = read_labels(data, split)
@@ -53,6 +64,8 @@ def audit(
                 found += planted(asked[at : at + 64], model, eyes)
                 bar.update(task, completed=len(found))
         figures = summary(asked, model) | _faithfulness(asked, model, settings, bar)
+        if cheat:
+            figures["cheating"] = _cheating(knees, model, data, eyes, settings, bar)
     if plants:
         told = caught(found)
         figures |= {"flag_sensitivity": told["all"]["sensitivity"], "flag_false_rate": figures["flag_rate"]}
@@ -113,6 +126,16 @@ def _faithfulness(asked: Sequence[Asked], model: Model, settings: Settings, bar:
     return figures
 
 
+def _cheating(
+    knees: Sequence[LabelledKnee], model: Model, data: Path, eyes: Eyes, settings: Settings, bar: Progress
+) -> dict[str, Any]:
+    lesson, shown = cheating.Lesson(), knees[:CHEATED]
+    task = bar.add_task("Cheating", total=lesson.steps + 2 * len(shown))
+    spoilt = load(model.card.stem, engine="torch", within=folders(settings))
+    taught = cheating.cheat(spoilt, read_labels(data, "train"), lesson, lambda: bar.advance(task))
+    return cheating.figures(cheating.hung(taught, shown, eyes, lambda: bar.advance(task)))
+
+
 def _watched(made: Iterable[T], bar: Progress, task: TaskID) -> Iterator[T]:
     for each in made:
         yield each
@@ -138,4 +161,9 @@ def say(figures: dict[str, Any], out: Path) -> str:
     if "planted" in figures:
         told = figures["planted"]["all"]
         lines.append(f"planted: {told['deciding']} of {told['n']} grades hang on the plant, {told['flagged']} flagged")
+    if "cheating" in figures:
+        told = figures["cheating"]
+        lines.append(
+            f"cheating model: {told['deciding']} of {told['n']} grades follow the numeral, {told['flagged']} flagged"
+        )
     return "\n".join([*lines, f"page: {out / 'index.html'}"])
