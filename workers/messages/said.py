@@ -67,7 +67,8 @@ class Group:
         """R, L or U for a knee; empty for a film without one."""
         if self.site is None:
             return ""
-        return next((side.value for side, code in codes.SIDES.items() if code == self.side), "U")
+        value = self.side.value if self.side else ""
+        return next((side.value for side, code in codes.SIDES.items() if code.value == value), "U")
 
     def value(self, name: Code) -> Code | Quantity | str | None:
         """What the first answer of that name says."""
