@@ -28,6 +28,7 @@ from tests.sources import (
     RIGHT,
     SOURCE_UID,
     STUDY_UID,
+    UNSURE,
     header,
     made_of,
     named,
@@ -375,3 +376,16 @@ def test_a_report_is_taken_apart_by_its_codes() -> None:
     assert knee.value(codes.LEVEL) is None
     assert knee.value(codes.PROBABILITIES[RIGHT.grade]) == Quantity("70.8", codes.PERCENT)  # type: ignore[index]
     assert isinstance(knee.side, Code)
+
+
+def test_the_example_for_administrators_is_what_is_sent() -> None:
+    """Line by line, but for what the page says that it leaves out; only the destination's MSH-3 to MSH-6 differ."""
+    page = (Path(__file__).resolve().parent.parent / "deploy" / "RIS.md").read_text()
+    shown = page.split("```\nMSH", 1)[1].split("\n```", 1)[0].split("\n")
+    source = header(IssuerOfPatientID="HOSPITAL", TimezoneOffsetFromUTC="+0100")
+    report = made_of(source, reading(UNSURE))["SR"].dataset
+    (sent,) = messages(report, ("HL7",), MADE_AT)
+    lines = sent.content.decode().removesuffix("\r").split("\r")
+    assert ["MSH" + shown[0], *shown[1:]] == [
+        "|".join(line.split("|")[:12]) if line.startswith("OBX") else line for line in lines
+    ]

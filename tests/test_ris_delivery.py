@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
+from node.admin.views import destinations as outlets
 from node.destination import Destination
 from node.ledger import Ledger, ResultObject, State
 from node.radiograph import Radiograph
@@ -137,7 +138,7 @@ def test_a_message_that_is_refused_for_ever_is_shown_and_can_be_asked_for_again(
             sent = len(receiver.frames)
             assert not wait_until(lambda: len(receiver.frames) > sent, 1.5)
             receiver.answer = acknowledged("AA")
-            node.ledger.retry(refused, by="tests")
+            assert node.ledger.ask_again(refused, by="tests")
             assert wait_until(lambda: state(node, refused) == State.DELIVERED)
 
 
@@ -166,7 +167,7 @@ def test_a_ris_that_takes_connections_and_never_answers_is_shown_as_down(node: N
 
 @pytest.mark.parametrize("name", ["two knees", "no knee"])
 def test_the_outbox_makes_messages_where_somebody_wants_them(node: Node, name: str) -> None:
-    """HL7 alone is wanted: no report is kept for it. Made twice the files are the same; nobody asks, nothing is made."""
+    """Where HL7 alone is wanted no report is kept for it. Made twice the files are the same; unasked none is made."""
     claimed(node.ledger, SOURCE_UID)
     entry = node.ledger.find(SOURCE_UID)
     assert entry is not None
@@ -212,7 +213,8 @@ def test_a_film_that_goes_in_comes_out_at_the_ris(tmp_path: Path) -> None:
     with fhir_service() as service:
         extra = (
             f'[[destination]]\nname = "ris"\nprotocol = "mllp"\nhost = "{HOST}"\nport = {port}\n'
-            f'msh = "GENU|XRAY|RIS|HOSPITAL"\n[[destination]]\nname = "fhir"\nprotocol = "fhir"\nurl = "{service.url}"\n'
+            'msh = "GENU|XRAY|RIS|HOSPITAL"\n'
+            f'[[destination]]\nname = "fhir"\nprotocol = "fhir"\nurl = "{service.url}"\n'
         )
         made = samples(seed=21)
         chosen = made[2], made[-1]  # two knees; none
@@ -258,3 +260,9 @@ def test_a_film_that_goes_in_comes_out_at_the_ris(tmp_path: Path) -> None:
     assert in_fhir == {side: value.split("^")[0] for side, value in grades}
     refused = next(message for message in receiver.messages if chosen[1].StudyInstanceUID in message)
     assert "NGREASON^Reason not gradable^99GENU||NOT_A_KNEE^" in refused
+
+
+def test_the_admin_page_shows_a_ris_by_its_address() -> None:
+    """No AE title where there is none."""
+    shown = outlets([ris(2575), fhir("https://h/r4")], [], [])
+    assert [(each.address, each.objects) for each in shown] == [(f"{HOST}:2575", "HL7"), ("https://h/r4", "FHIR")]
