@@ -49,7 +49,7 @@ READINGS = {**CLEAN, "flagged": reading(FLAGGED, LEFT, notes=("a note | with a b
 def of(name: str, source: Dataset | None = None) -> dict[str, bytes]:
     """The messages of one of the readings, by kind."""
     report = made_of(source or header(), READINGS[name])["SR"].dataset
-    return {each.kind: each.content for each in messages(report, ("HL7", "FHIR"), MADE_AT)}
+    return {each.kind: each.content for each in messages([report], ("HL7", "FHIR"), MADE_AT)}
 
 
 def oru_of(name: str, source: Dataset | None = None) -> str:
@@ -293,7 +293,7 @@ def test_a_dirty_header_makes_no_invalid_message(what: str) -> None:
 def test_made_twice_a_message_is_the_same_and_another_answer_is_another(name: str) -> None:
     """Bytes, control id and identifiers; none of the identifiers is shared with another answer of the film."""
     report = made_of(header(), READINGS[name])["SR"].dataset
-    first, second = (messages(report, ("HL7", "FHIR"), MADE_AT) for _ in range(2))
+    first, second = (messages([report], ("HL7", "FHIR"), MADE_AT) for _ in range(2))
     assert first == second
     other = of("no knee" if name != "no knee" else "graded")
     control, others = (hl7.parse(each.decode())["MSH"][0][10] for each in (first[0].content, other["HL7"]))
@@ -310,9 +310,9 @@ def test_made_twice_a_message_is_the_same_and_another_answer_is_another(name: st
 def test_only_what_is_wanted_is_made_and_the_time_of_making_counts() -> None:
     """A destination that takes HL7 alone costs no Bundle."""
     report = made_of(header(), READINGS["graded"])["SR"].dataset
-    assert [each.kind for each in messages(report, ("SR", "FHIR"), MADE_AT)] == ["FHIR"]
-    assert messages(report, ("SC", "SR"), MADE_AT) == []
-    later = messages(report, ("HL7",), MADE_AT + timedelta(days=1))[0].content.decode()
+    assert [each.kind for each in messages([report], ("SR", "FHIR"), MADE_AT)] == ["FHIR"]
+    assert messages([report], ("SC", "SR"), MADE_AT) == []
+    later = messages([report], ("HL7",), MADE_AT + timedelta(days=1))[0].content.decode()
     assert "20260505132205" in later
 
 
@@ -320,7 +320,7 @@ def test_two_knees_of_one_side_keep_apart() -> None:
     """A RIS that tells answers apart by OBX-3 and OBX-4 must not take one knee's grade for the other's."""
     twice = reading(RIGHT, replace(LEFT, laterality=RIGHT.laterality))
     report = made_of(header(), twice)["SR"].dataset
-    (message,) = messages(report, ("HL7",), MADE_AT)
+    (message,) = messages([report], ("HL7",), MADE_AT)
     grades = [(side, values) for code, side, values, _ in answers(message.content.decode()) if code == "KL"]
     assert grades == [("R", ["KL3"]), ("R2", ["KL1"])]
 
@@ -384,7 +384,7 @@ def test_the_example_for_administrators_is_what_is_sent() -> None:
     shown = page.split("```\nMSH", 1)[1].split("\n```", 1)[0].split("\n")
     source = header(IssuerOfPatientID="HOSPITAL", TimezoneOffsetFromUTC="+0100")
     report = made_of(source, reading(UNSURE))["SR"].dataset
-    (sent,) = messages(report, ("HL7",), MADE_AT)
+    (sent,) = messages([report], ("HL7",), MADE_AT)
     lines = sent.content.decode().removesuffix("\r").split("\r")
     assert ["MSH" + shown[0], *shown[1:]] == [
         "|".join(line.split("|")[:12]) if line.startswith("OBX") else line for line in lines

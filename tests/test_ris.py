@@ -29,7 +29,7 @@ from workers.messages import messages
 PATIENCE = Deliver(connect_seconds=2, response_seconds=1)
 OURS = {
     each.kind: each
-    for each in messages(made_of(header(), READINGS["two knees"])["SR"].dataset, ("HL7", "FHIR"), MADE_AT)
+    for each in messages([made_of(header(), READINGS["two knees"])["SR"].dataset], ("HL7", "FHIR"), MADE_AT)
 }
 PATIENT = "Patient KNEE^Test, Test Knee, 12.03.1955 or 1955-03-12, P1, order A1"
 

@@ -2,7 +2,8 @@
 
 import hashlib
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def owe(node: Node, *destinations: Destination, kinds: tuple[ObjectKind, ...]) -
     claimed(node.ledger, uid)
     report = made_of(header(SOPInstanceUID=uid), READINGS["two knees"])["SR"].dataset
     report.SOPInstanceUID = generate_uid()
-    contents = [(each.kind, each.sop_instance_uid, each.content) for each in messages(report, kinds, MADE_AT)]
+    contents = [(each.kind, each.sop_instance_uid, each.content) for each in messages([report], kinds, MADE_AT)]
     if "SR" in kinds:
         made = instance("SR")
         contents.append(("SR", str(made.SOPInstanceUID), encoded(made)))
@@ -167,7 +168,7 @@ def test_a_ris_that_takes_connections_and_never_answers_is_shown_as_down(node: N
 
 @pytest.mark.parametrize("name", ["two knees", "no knee"])
 def test_the_outbox_makes_messages_where_somebody_wants_them(node: Node, name: str) -> None:
-    """Where HL7 alone is wanted no report is kept for it. Made twice the files are the same; unasked none is made."""
+    """The report that it is made of is kept beside it. Made twice the files are the same; unasked none is made."""
     claimed(node.ledger, SOURCE_UID)
     entry = node.ledger.find(SOURCE_UID)
     assert entry is not None
@@ -183,11 +184,27 @@ def test_the_outbox_makes_messages_where_somebody_wants_them(node: Node, name: s
         return [(each.kind, each.file, each.sha256) for each in made]
 
     first = kept("HL7", "FHIR")
-    assert [kind for kind, _, _ in first] == ["HL7", "FHIR"]
+    assert [kind for kind, _, _ in first] == ["SR", "HL7", "FHIR"]
     assert first == kept("HL7", "FHIR")
-    assert [Path(file).suffix for _, file, _ in first] == [".hl7", ".json"]
+    assert [Path(file).suffix for _, file, _ in first] == [".dcm", ".hl7", ".json"]
     assert [kind for kind, _, _ in kept("SR", "HL7")] == ["SR", "HL7"]
     assert [kind for kind, _, _ in kept("SR")] == ["SR"]
+
+
+def test_an_answer_that_comes_back_is_a_message_of_its_own(node: Node) -> None:
+    """A model, another, and the first again, for a RIS alone: three messages, or the RIS would keep the second."""
+    claimed(node.ledger, SOURCE_UID)
+    entry = node.ledger.find(SOURCE_UID)
+    assert entry is not None
+    standing: Sequence[ResultObject] = ()
+    uids = []
+    for model in (CARD, replace(CARD, version="2.0.0"), CARD):
+        what = replace(READINGS["graded"], model=model)
+        analysis = Analysis(reading=what, heat_maps=(heat(),), film=film(header()))
+        source = Source(header(), film(header()))
+        standing = fill_outbox(entry, source, analysis, node.vault, model, Work(), ("HL7",), standing)
+        uids += [each.sop_instance_uid for each in standing if each.kind == "HL7"]
+    assert len(set(uids)) == 3
 
 
 def test_of_what_no_report_is_made_there_is_no_message(node: Node) -> None:
@@ -220,13 +237,13 @@ def test_a_film_that_goes_in_comes_out_at_the_ris(tmp_path: Path) -> None:
         chosen = made[2], made[-1]  # two knees; none
         files = [tmp_path / f"{number}.dcm" for number in range(2)]
         for file, sample in zip(files, chosen, strict=True):
-            sample.PatientName, sample.PatientID = "Zebedee^Quentin", "QZ-4711"
+            sample.PatientName, sample.PatientID = "Zebedee^Quentin", "ID-WVZQ"
             sample.save_as(file, enforce_file_format=True)
         uids = [str(sample.SOPInstanceUID) for sample in chosen]
         with running(tmp_path, extra=extra) as node:
             node.genu("send", *map(str, files))
             assert wait_until(lambda: len(service.of("DiagnosticReport")) == 2, 120), node.log.read_text()[-3000:]
-            who = "patient Quentin Zebedee (QZ-4711) is not known"
+            who = "patient Quentin Zebedee (ID-WVZQ) is not known"
             with receiving(acknowledged("AE", text=who), port=port) as receiver:
                 assert wait_until(lambda: len(receiver.frames) >= 3, 30)
                 receiver.answer = acknowledged("AA")
@@ -243,7 +260,7 @@ def test_a_film_that_goes_in_comes_out_at_the_ris(tmp_path: Path) -> None:
             ledger.close()
     assert states == [State.DELIVERED, State.NOT_ANALYSED]
     assert "is not known" in told
-    assert not any(word in told for word in ("Zebedee", "Quentin", "4711"))
+    assert [word for word in ("Zebedee", "Quentin", "WVZQ") if word in told] == []
     control_ids = {message.split("|")[9] for message in receiver.messages}
     assert len(control_ids) == 2
     assert len(service.of("Observation")) == 3

@@ -74,14 +74,9 @@ def fill_outbox(
         return []
     before = predecessor(standing, partial(vault.read_result, uid), reading, model)
     made = _made(entry, source, analysis, model, work, _with_report(kinds), before)
-    if made:
-        must_have_patient(source.header)
-    for each in made:
-        release(each.dataset, source.header)
-    reports = [each.dataset for each in made if each.kind == "SR"]
-    told = [message for each in reports for message in messages(each, kinds, entry.received_at)]
-    kept = [_keep(uid, each, vault) for each in made if each.kind in kinds]
-    return kept + [_keep(uid, message, vault) for message in told]
+    _let_out(made, source.header)
+    told = messages([each.dataset for each in made if each.kind == "SR"], kinds, entry.received_at)
+    return [*(_keep(uid, each, vault) for each in made), *(_keep(uid, each, vault) for each in told)]
 
 
 def _made(
@@ -110,8 +105,16 @@ def _made(
     )
 
 
+def _let_out(made: Sequence[MadeObject], header: Dataset) -> None:
+    """All of it may be sent, or Permanent is raised."""
+    if made:
+        must_have_patient(header)
+    for each in made:
+        release(each.dataset, header)
+
+
 def _with_report(kinds: Collection[ObjectKind]) -> Collection[ObjectKind]:
-    """A message is made of the report, whether or not somebody wants the report itself."""
+    """A message is made of the report, which is kept though nobody else wants it: the next answer names it."""
     return {*kinds, "SR"} if set(kinds) & set(MESSAGES.values()) else kinds
 
 

@@ -1,6 +1,6 @@
 """The messages that a report becomes, as objects to be kept and sent beside the others."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -32,16 +32,16 @@ class Message:
 FORMS: Mapping[ObjectKind, tuple[Callable[[Said], bytes], str]] = {"HL7": (oru, "hl7"), "FHIR": (bundle, "json")}
 
 
-def messages(report: Dataset, kinds: Collection[ObjectKind], made_at: datetime) -> list[Message]:
+def messages(reports: Iterable[Dataset], kinds: Collection[ObjectKind], made_at: datetime) -> list[Message]:
     """
-    The messages of one report, of the `kinds` that someone wants.
+    The messages of each report, of the `kinds` that someone wants.
 
     Everything in them derives from the report and the time of making, which the caller fixes: made twice, they are the
     same bytes under the same UID and the same identifiers.
     """
-    said = said_of(report, made_at)
+    wanted = {kind: form for kind, form in FORMS.items() if kind in kinds}
     return [
         Message(kind, str(derived_uid("message", kind, said.uid)), form(said), suffix)
-        for kind, (form, suffix) in FORMS.items()
-        if kind in kinds
+        for said in (said_of(report, made_at) for report in reports if wanted)
+        for kind, (form, suffix) in wanted.items()
     ]
