@@ -4,6 +4,7 @@ import json
 import socketserver
 import ssl
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -127,12 +128,16 @@ class FhirService:
         (BundleR5 if self.version == "R5" else BundleR4).model_validate(bundle)
         assert bundle["type"] == "transaction"
         inside = {entry["fullUrl"] for entry in bundle["entry"]}
-        assert len(inside) == len(bundle["entry"])
+        assert (
+            len(inside) == len({uuid.UUID(each.removeprefix("urn:uuid:")) for each in inside}) == len(bundle["entry"])
+        )
         answered = []
         for entry in bundle["entry"]:
             resource, request = entry["resource"], entry["request"]
             assert (request["method"], request["url"]) == ("POST", resource["resourceType"])
             assert all(each in inside for each in references(resource)), "a reference that leads nowhere"
+            assert not {"valueCodeableConcept", "dataAbsentReason"} <= set(resource), "obs-6"
+            assert resource.get("code") not in [each["code"] for each in resource.get("component", ())], "obs-7"
             identifiers = [f"identifier={each['system']}|{each['value']}" for each in resource["identifier"]]
             assert request["ifNoneExist"] in identifiers
             known = f"{resource['resourceType']}?{request['ifNoneExist']}"

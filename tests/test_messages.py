@@ -1,6 +1,7 @@
 """A report as a message for a RIS: valid by HL7's and FHIR's own definitions, with every code of the report."""
 
 import json
+import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -19,6 +20,7 @@ from pydicom.dataset import Dataset
 
 from node.reasons import FLAGS
 from node.ris.fhir import in_version
+from node.settings import Settings
 from tests.sources import (
     CARD,
     DIRTY,
@@ -378,14 +380,25 @@ def test_a_report_is_taken_apart_by_its_codes() -> None:
     assert isinstance(knee.side, Code)
 
 
+PAGE = (Path(__file__).resolve().parent.parent / "deploy" / "RIS.md").read_text()
+
+
 def test_the_example_for_administrators_is_what_is_sent() -> None:
-    """Line by line, but for what the page says that it leaves out; only the destination's MSH-3 to MSH-6 differ."""
-    page = (Path(__file__).resolve().parent.parent / "deploy" / "RIS.md").read_text()
-    shown = page.split("```\nMSH", 1)[1].split("\n```", 1)[0].split("\n")
+    """Line by line, but for what the page says that it leaves out, and for MSH-10, which changes with each version."""
+    shown = ("MSH" + PAGE.split("```\nMSH", 1)[1].split("\n```", 1)[0]).split("\n")
     source = header(IssuerOfPatientID="HOSPITAL", TimezoneOffsetFromUTC="+0100")
     report = made_of(source, reading(UNSURE))["SR"].dataset
     (sent,) = messages([report], ("HL7",), MADE_AT)
     lines = sent.content.decode().removesuffix("\r").split("\r")
-    assert ["MSH" + shown[0], *shown[1:]] == [
-        "|".join(line.split("|")[:12]) if line.startswith("OBX") else line for line in lines
-    ]
+    head, *rest = ["|".join(line.split("|")[:12]) if line.startswith("OBX") else line for line in lines]
+    assert shown[1:] == rest
+    first, wanted = shown[0].split("|"), head.split("|")
+    assert [*first[:9], *first[10:]] == [*wanted[:9], *wanted[10:]]
+
+
+def test_the_settings_for_administrators_are_settings() -> None:
+    """Copied as they stand on the page they load, and the coding scheme's name is the one that is sent."""
+    text = PAGE.split("```toml\n", 1)[1].split("```", 1)[0]
+    found = Settings(**tomllib.loads(text)).destination
+    assert [(each.protocol, each.objects) for each in found] == [("mllp", ("HL7",)), ("fhir", ("FHIR",))]
+    assert f"`urn:oid:{codes.SCHEME_UID}`" in PAGE
