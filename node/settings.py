@@ -2,58 +2,55 @@
 
 import json
 import os
-import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableVariable
 
+from node.destination import (
+    DEFAULT_OBJECTS,
+    EXTRAS,
+    NEEDED,
+    AETitle,
+    Destination,
+    ObjectKind,
+    Port,
+    Section,
+    Tls,
+)
 from node.errors import SettingsError
 from node.places import line_of
 
+__all__ = [
+    "DEFAULT_OBJECTS",
+    "EXTRAS",
+    "Admin",
+    "Broker",
+    "Database",
+    "Deliver",
+    "Destination",
+    "ObjectKind",
+    "Receive",
+    "Settings",
+    "Source",
+    "Storage",
+    "Tls",
+    "Work",
+    "describe",
+    "load",
+    "tables",
+]
+
 PREFIX = "GENU__"
-
-
-def _ae_title(text: str) -> str:
-    """Spaces around it do not count, and only ASCII without controls and backslash may be in it (PS3.5 6.2, VR AE)."""
-    if not re.fullmatch(r"[ -\[\]-~]{1,16}", title := text.strip(" ")):
-        raise ValueError("an AE title has 1 to 16 ASCII characters, is not only spaces and has no backslash")
-    return title
-
-
-AETitle = Annotated[str, AfterValidator(_ae_title)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-ObjectKind = Literal["SC", "SC1", "SR", "SEG", "PR", "KO", "PM", "PDF"]
-"""
-What can be made of a film: pages in one multi-frame Secondary Capture (SC), or in single-frame ones (SC1), the
-Structured Report (SR), attention as a Segmentation (SEG) or Parametric Map (PM), a Presentation State (PR), a Key
-Object Selection for red flags (KO), a page as PDF.
-"""
-EXTRAS: tuple[ObjectKind, ...] = ("SEG", "PR", "KO", "PM", "PDF")
-"""What a destination may go without: where it takes none, picture and report still prove delivery."""
-DEFAULT_OBJECTS: tuple[ObjectKind, ...] = ("SC", "SR", "SEG")
-
-
-class Section(BaseModel):
-    """A table of genu.toml. It cannot be changed, and a key that it does not know is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Storage(Section):
     folder: Path = Field(Path("data"), description="Where everything is kept: radiographs, results, ledger, broker.")
     min_free_mb: int = Field(500, ge=0, description="Below this much free disk, new objects are answered 0xA700.")
-
-
-class Tls(Section):
-    certificate: Path = Field(description="This node's certificate chain, PEM.")
-    key: Path = Field(description="Its private key, PEM, without a passphrase.")
-    ca: Path | None = Field(None, description="Certificates that the peer's must descend from, PEM.")
-    require_peer_certificate: bool = Field(True, description="Refuse a peer that shows no certificate of `ca`.")
 
 
 class Receive(Section):
@@ -74,19 +71,6 @@ class Source(Section):
     name: str = Field(description="What you call this sender.")
     ae_title: AETitle = Field(description="Its calling AE title.")
     host: str | None = Field(None, description="Its address; absent means any.")
-
-
-class Destination(Section):
-    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_-]+$", description="What you call this receiver.")
-    ae_title: AETitle = Field(description="Its AE title.")
-    host: str = Field(description="Its address.")
-    port: Port = Field(description="Its DICOM port.")
-    calling_ae_title: AETitle = Field("GENU", description="AE title that Genu calls itself towards it.")
-    objects: tuple[ObjectKind, ...] = Field(
-        DEFAULT_OBJECTS, description="What it gets: SC or SC1, SR, SEG, PR, KO, PM, PDF."
-    )
-    compress: bool = Field(False, description="Pictures go out in JPEG-LS, without loss, where it takes that.")
-    tls: Tls | None = Field(None, description="Given: the connection is encrypted.")
 
 
 class Work(Section):
@@ -281,7 +265,8 @@ def tables() -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
 def _keys(kind: type[Section]) -> Iterator[tuple[str, str, str]]:
     for name, field in kind.model_fields.items():
         if name != "tls":
-            yield name, "required" if field.is_required() else _as_toml(field.default), field.description or ""
+            needed = field.is_required() or (kind is Destination and name in NEEDED["dicom"])
+            yield name, "required" if needed else _as_toml(field.default), field.description or ""
 
 
 def _as_toml(value: Any) -> str:

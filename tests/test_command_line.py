@@ -23,6 +23,7 @@ from node.radiograph import SOP_CLASSES, Radiograph
 from node.reasons import REASONS
 from tests.faults import archive
 from tests.peers import free_port, needs, storescp
+from tests.ris import fhir_service, receiving
 
 CONTEXT = click.Context(genu)
 COMMANDS = genu.list_commands(CONTEXT)
@@ -270,6 +271,37 @@ def test_probe_shows_what_an_archive_takes_and_what_it_was_to_get(say: Say, tmp_
         assert rows["SC"].endswith("not taken (sent as SC1)")
         assert rows["SR"].endswith("not taken <- but it is to get it")
         assert rows["SEG"].endswith("not taken")
+
+
+def test_a_ris_is_asked_in_its_own_protocol(say: Say) -> None:
+    """`echo`, `probe` and `check` know MLLP and FHIR, say what is wrong there, and `send` sends it no files."""
+    with receiving() as receiver, fhir_service() as service:
+        ris = f'[[destination]]\nname = "ris"\nprotocol = "mllp"\nhost = "127.0.0.1"\nport = {receiver.port}\n'
+        fhir = f'[[destination]]\nname = "fhir"\nprotocol = "fhir"\nurl = "{service.url}"\n'
+        Path("genu.toml").write_text(ris + fhir)
+        assert say("echo", "ris").out == f"ris: 127.0.0.1:{receiver.port} answers\n"
+        assert say("echo", "fhir").out == f"fhir: {service.url} answers\n"
+        answer = say("probe")
+        assert answer.code == 0, answer.err
+        assert answer.out.splitlines() == [
+            f"ris: 127.0.0.1:{receiver.port}",
+            "  mllp  takes the connection; MLLP has no way to ask for more",
+            f"fhir: {service.url}",
+            "  fhir  FHIR 4.0.1 (Test)",
+        ]
+        assert "ok     destination fhir: answers" in say("check").out
+        Path("genu.toml").write_text(f'{fhir}fhir_version = "R5"\n')
+        answer = say("probe")
+        assert answer.code == 1
+        assert '<- fhir_version is "R5"' in answer.out
+        answer = say("send", "--to", "fhir", ROOT / "LICENSE")
+        assert answer.code == 2
+        assert "fhir is spoken to over fhir (name a destination that takes DICOM)" in answer.err
+        assert not receiver.frames
+        assert not service.posted
+    answer = say("probe")
+    assert answer.code == 1
+    assert f"fhir: destination fhir ({service.url}) refuses the connection" in answer.err
 
 
 @needs("storescp")

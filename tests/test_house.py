@@ -19,17 +19,19 @@ WORDS = {
     "node.grounds",
     "node.places",
     "node.settings",
+    "node.destination",
     "node.single_frames",
 }
 MEMORY = {"node.ledger", "node.vault", "node.broker"}
-CLIENT = {"node.scu"}
+CLIENT = {"node.scu", "node.ris"}
 DOORS = {"node.receive", "node.deliver", "node.sweep", "node.admin"}
 WIRING = {"node.__main__", "node.commands", "node.supervisor", "node.demo", "node.logs"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(WORDS, WORDS),
     **dict.fromkeys(MEMORY, WORDS | MEMORY),
-    **dict.fromkeys(CLIENT, WORDS),
+    "node.scu": WORDS,
+    "node.ris": WORDS | {"node.scu"},
     **dict.fromkeys(DOORS, WORDS | MEMORY | CLIENT),
     **{part: {"node"} for part in WIRING},
     "node.migrations": {"node.ledger"},

@@ -132,6 +132,64 @@ def test_a_mistake_in_the_file_is_told_with_its_line(text: str, where: str, what
     assert "genu check --help" in told
 
 
+RIS = '[[destination]]\nname = "ris"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "protocol", "objects", "address"),
+    [
+        ('protocol = "mllp"\nhost = "ris.example"\nport = 2575\n', "mllp", ("HL7",), "ris.example:2575"),
+        ('protocol = "fhir"\nurl = "https://fhir.example/r4/"\n', "fhir", ("FHIR",), "https://fhir.example/r4"),
+        ('ae_title = "PACS"\nhost = "h"\nport = 104\n', "dicom", ("SC", "SR", "SEG"), "PACS at h:104"),
+    ],
+)
+def test_a_ris_needs_no_more_than_its_protocol_does(
+    text: str, protocol: str, objects: tuple[str, ...], address: str
+) -> None:
+    """An address and a protocol: what it gets follows from that. Without a protocol it is an archive as ever."""
+    (found,) = load(written(RIS + text)).destination
+    assert (found.protocol, found.objects, found.address) == (protocol, objects, address)
+    assert (found.msh, found.fhir_version) == ("GENU|||", "R4")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "what"),
+    [
+        ('protocol = "mllp"\nport = 2575\n', 1, 'destination.0.host: Field required with protocol = "mllp"'),
+        ('protocol = "fhir"\n', 1, 'destination.0.url: Field required with protocol = "fhir"'),
+        ('url = "https://h/r4"\n', 1, 'ae_title: Field required with protocol = "dicom"'),
+        ('protocol = "hl7"\nhost = "h"\n', 3, "protocol: Input should be 'dicom', 'mllp' or 'fhir'"),
+        ('protocol = "mllp"\nhost = "h"\nport = 0\n', 5, "port: Input should be greater than or equal to 1"),
+        ('protocol = "mllp"\nhost = "h"\nport = 1\nobjects = ["SR"]\n', 6, 'only "HL7" goes over mllp, not "SR"'),
+        ('protocol = "fhir"\nurl = "http://h"\nobjects = ["HL7"]\n', 5, 'only "FHIR" goes over fhir, not "HL7"'),
+        ('ae_title = "A"\nhost = "h"\nport = 1\nobjects = ["SR", "HL7"]\n', 6, '"HL7" is a message for a RIS'),
+        ('protocol = "mllp"\nhost = "h"\nport = 1\nmsh = "A|B"\n', 6, "msh: there are to be four names"),
+        ('protocol = "mllp"\nhost = "h"\nport = 1\nmsh = "A|B|C|\\rD"\n', 6, "msh: there are to be four names"),
+        ('protocol = "fhir"\nurl = "fhir.example"\n', 4, "url: an address is https://host/path"),
+        ('protocol = "fhir"\nurl = "https://me:hunter2@h/r4"\n', 4, "url: an address is https://host/path"),
+        ('protocol = "fhir"\nurl = "https://h/r4?x=1"\n', 4, "url: an address is https://host/path"),
+        ('protocol = "fhir"\nurl = "http://h/r4"\ntoken_file = "t"\n', 5, "token_file: over http://"),
+        (
+            'protocol = "fhir"\nurl = "http://h/r4"\n[destination.tls]\ncertificate = "c"\nkey = "k"\n',
+            5,
+            "tls: the url begins with http://",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_told_with_its_line(text: str, line: int, what: str) -> None:
+    """A destination that could never be sent to does not start the node."""
+    told = complaint(RIS + text)
+    assert f"site.toml, line {line}: " in told
+    assert what in told
+    assert "hunter2" not in told
+
+
+def test_a_token_may_go_over_http_to_this_machine() -> None:
+    """A proxy beside the node may do the encrypting."""
+    text = 'protocol = "fhir"\nurl = "http://127.0.0.1:8080/fhir"\ntoken_file = "t"\n'
+    assert load(written(RIS + text)).destination[0].token_file == Path("t")
+
+
 def test_every_mistake_is_told_at_once() -> None:
     """Who has made three mistakes does not start the node three times to find them."""
     told = complaint("[receive]\nport = 0\nmax_associations = 0\n[work]\nmodell = 'x'\n")

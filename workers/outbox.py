@@ -8,12 +8,14 @@ from functools import partial
 
 from pydicom import Dataset
 
+from node.destination import MESSAGES
 from node.finding import ModelIdentity, Outcome
 from node.ledger import Entry, ResultObject
 from node.settings import DEFAULT_OBJECTS, ObjectKind, Work
 from node.vault import Vault
 from workers.analysis import Analysis
 from workers.explain import HeatMap
+from workers.messages import Message, messages
 from workers.prepare import Box
 from workers.read import Film, patient_facts
 from workers.report import (
@@ -71,12 +73,10 @@ def fill_outbox(
     if reading.outcome is not Outcome.GRADED and not work.report_refusals:
         return []
     before = predecessor(standing, partial(vault.read_result, uid), reading, model)
-    made = _made(entry, source, analysis, model, work, kinds, before)
-    if made:
-        must_have_patient(source.header)
-    for each in made:
-        release(each.dataset, source.header)
-    return [_keep(uid, each, vault) for each in made]
+    made = _made(entry, source, analysis, model, work, _with_report(kinds), before)
+    _let_out(made, source.header)
+    told = messages([each.dataset for each in made if each.kind == "SR"], kinds, entry.received_at)
+    return [*(_keep(uid, each, vault) for each in made), *(_keep(uid, each, vault) for each in told)]
 
 
 def _made(
@@ -105,6 +105,19 @@ def _made(
     )
 
 
+def _let_out(made: Sequence[MadeObject], header: Dataset) -> None:
+    """All of it may be sent, or Permanent is raised."""
+    if made:
+        must_have_patient(header)
+    for each in made:
+        release(each.dataset, header)
+
+
+def _with_report(kinds: Collection[ObjectKind]) -> Collection[ObjectKind]:
+    """A message is made of the report, which is kept though nobody else wants it: the next answer names it."""
+    return {*kinds, "SR"} if set(kinds) & set(MESSAGES.values()) else kinds
+
+
 def _drawn(analysis: Analysis) -> Sequence[tuple[int, Box, HeatMap]]:
     """Number, box and map of each knee that has a map; the number is the knee's among all that were found."""
     knees = zip(analysis.reading.knees, analysis.heat_maps, strict=False)  # a refused film has no maps
@@ -115,16 +128,16 @@ def _drawn(analysis: Analysis) -> Sequence[tuple[int, Box, HeatMap]]:
     ]
 
 
-def _keep(uid: str, made: MadeObject, vault: Vault) -> ResultObject:
+def _keep(uid: str, made: MadeObject | Message, vault: Vault) -> ResultObject:
     content = made.encode()
     # The object's own UID is in the name: the objects of another model version do not overwrite these.
-    name = f"{made.kind.lower()}-{hashlib.sha256(made.sop_instance_uid.encode()).hexdigest()[:16]}.dcm"
+    name = f"{made.kind.lower()}-{hashlib.sha256(made.sop_instance_uid.encode()).hexdigest()[:16]}.{made.suffix}"
     vault.write_result(uid, name, content)
     return ResultObject(
         kind=made.kind,
         sop_class_uid=made.sop_class_uid,
         sop_instance_uid=made.sop_instance_uid,
-        transfer_syntax_uid=str(made.dataset.file_meta.TransferSyntaxUID),
+        transfer_syntax_uid=made.transfer_syntax_uid,
         file=name,
         sha256=hashlib.sha256(content).hexdigest(),
     )

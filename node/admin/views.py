@@ -168,7 +168,7 @@ def destinations(settings: Sequence[Destination], waiting: Sequence[Waiting], be
         told.append(
             Outlet(
                 name=name,
-                address=f"{one.ae_title} at {one.host}:{one.port}" if one else "",
+                address=one.address if one else "",
                 objects=" + ".join(one.objects) if one else "",
                 waiting=waits_for_it,
                 down_since=moment(detail.get("since")) if detail.get("state") == "down" else None,

@@ -13,8 +13,8 @@ from node.commands.parts import open_memory
 from node.errors import GenuError
 from node.ledger import Beat, Ledger, State
 from node.reasons import REASONS
-from node.scu import echo
-from node.settings import Settings, describe
+from node.ris import echo
+from node.settings import Destination, Settings, describe
 
 EVERY_SETTING = "\n\n".join(
     f"\b\n{table}" for table in f"Every setting, its default, its meaning:\n\n{describe()}".split("\n\n")
@@ -84,8 +84,8 @@ def _broker(settings: Settings) -> str:
     return "answers"
 
 
-def _destination(settings: Settings, destination: object) -> str:
-    echo(destination, settings.deliver)  # type: ignore[arg-type]
+def _destination(settings: Settings, destination: Destination) -> str:
+    echo(destination, settings.deliver)
     return "answers"
 
 

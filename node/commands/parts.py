@@ -120,7 +120,10 @@ def welcome(settings: Settings) -> str:
         f"Genu receives as {receive.ae_title} on {receive.host}:{receive.port}.",
         f"The admin page is http://{admin.host}:{admin.port}/ .",
         "Results go to "
-        + (", ".join(f"{each.name} ({each.ae_title})" for each in settings.destination) or "no destination yet"),
+        + (
+            ", ".join(f"{each.name} ({each.ae_title or each.protocol})" for each in settings.destination)
+            or "no destination yet"
+        ),
         "Stop with Ctrl-C.",
     ]
     return "\n".join(lines)

@@ -19,8 +19,9 @@ from node.ledger import Entry, Ledger, State
 from node.logs import configure
 from node.radiograph import SOP_CLASSES
 from node.reasons import REASONS
+from node.ris import echo as ask_echo
+from node.ris import probe as ask_ris
 from node.scu import Context, Sent, peer
-from node.scu import echo as ask_echo
 from node.scu import probe as ask_taken
 from node.scu import send as send_files
 from node.settings import EXTRAS, Destination, Settings
@@ -36,14 +37,17 @@ LITTLE_ENDIAN = str(ExplicitVRLittleEndian)
 @click.argument("name", required=False)
 @click.pass_obj
 def echo(settings: Settings, name: str | None) -> None:
-    """Ask the destination NAME whether it is there (C-ECHO); without a name, ask every destination and this node."""
+    """
+    Ask the destination NAME whether it is there (C-ECHO, for a RIS a connection or GET metadata); without a name, ask
+    every destination and this node.
+    """
     chosen = [destination_named(settings, name)] if name else [*settings.destination, this_node(settings)]
     failed = 0
     for each in chosen:
         called = "this node" if each.name == "-" else each.name
         try:
             ask_echo(each, settings.deliver)
-            click.echo(f"{called}: {each.ae_title} at {each.host}:{each.port} answers")
+            click.echo(f"{called}: {each.address} answers")
         except GenuError as error:
             failed += 1
             click.echo(f"{called}: {error}", err=True)
@@ -66,16 +70,23 @@ def probe(settings: Settings, name: str | None) -> None:
 
     Segmentations and other extras that a destination does not take are left out by themselves. Pages go as single
     frames (SC1) where it takes no multi-frame, and a Comprehensive 3D report as a Comprehensive one.
+
+    Of a RIS is asked what its protocol allows: over MLLP a connection, of a FHIR service what it says of itself.
     """
     failed = False
     for each in [destination_named(settings, name)] if name else settings.destination:
         try:
+            if each.protocol != "dicom":
+                said, fits = ask_ris(each, settings.deliver)
+                click.echo(f"{each.name}: {each.address}\n  {each.protocol:5} {said}")
+                failed = failed or not fits
+                continue
             taken = ask_taken(each, [Context(uid, (LITTLE_ENDIAN,)) for uid in SOP_CLASSES.values()], settings.deliver)
         except GenuError as error:
             click.echo(f"{each.name}: {error}", err=True)
             failed = True
             continue
-        click.echo(f"{each.name}: {each.ae_title} at {each.host}:{each.port}")
+        click.echo(f"{each.name}: {each.address}")
         sr = "SR" if settings.work.sr_class == "comprehensive" else "SR3D"
         wanted = {sr if kind == "SR" else kind for kind in each.objects}
         for kind, uid in SOP_CLASSES.items():
@@ -125,13 +136,19 @@ def send(
     elif host or port or ae_title:
         raise click.UsageError("--host, --port and --ae-title go together")
     else:
-        target = destination_named(settings, name) if name else this_node(settings)
+        target = _dicom(destination_named(settings, name)) if name else this_node(settings)
     with sample_files() if samples else nullcontext(_found(files)) as found:
         rows = list(_told(send_files(found, target, settings.deliver), len(found)))
     stored = sum(row.stored for row in rows)
     click.echo(f"{stored} of {len(rows)} stored by {target.ae_title} at {target.host}:{target.port}")
     if stored < len(rows):
         raise SystemExit(1)
+
+
+def _dicom(named: Destination) -> Destination:
+    if named.protocol != "dicom":
+        raise GenuError(f"{named.name} is spoken to over {named.protocol}", hint="name a destination that takes DICOM")
+    return named
 
 
 def _found(files: tuple[Path, ...]) -> list[Path]:

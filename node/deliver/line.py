@@ -15,7 +15,8 @@ from node.deliver.ways import Way, ways
 from node.errors import GenuError, Permanent, Transient
 from node.ledger import Delivery, Ledger
 from node.reasons import reason
-from node.scu import VERIFICATION, Declined, Link, Lost, NotTaken, Parcel, Unreachable, Unsendable, parcel
+from node.ris import AnyLink, link_to, message
+from node.scu import VERIFICATION, Declined, Lost, NeverTaken, NotTaken, Parcel, Unreachable, Unsendable, parcel
 from node.settings import EXTRAS, Deliver, Destination
 from node.vault import Vault
 
@@ -39,7 +40,7 @@ class Line:
         self.ledger = ledger
         self.stop = stop
         self.circuit = Circuit(patience)
-        self._link: Link | None = None
+        self._link: AnyLink | None = None
         self._lost: set[int] = set()
         """Deliveries on which the association broke since an object was last answered."""
 
@@ -95,10 +96,10 @@ class Line:
             raise Permanent(reason("FILE_LOST"), f"result {delivery.object.file} is not in the vault") from None
         if found != delivery.object.sha256:
             raise Permanent(reason("FILE_LOST"), f"result {delivery.object.file} is damaged")
-        return parcel(path)
+        return parcel(path) if self.destination.protocol == "dicom" else message(path, delivery.object.sop_instance_uid)
 
     def _send_all(self, parcels: Sequence[tuple[Delivery, Parcel]]) -> None:
-        link = self._link = Link(self.destination, self.patience)
+        link = self._link = link_to(self.destination, self.patience)
         try:
             link.open({way.context: None for _, sent in parcels for way in self._ways(sent)})
             for delivery, sent in parcels:
@@ -115,13 +116,14 @@ class Line:
             link.close()
             self._link = None
 
-    def _send(self, link: Link, delivery: Delivery, sent: Parcel) -> None:
+    def _send(self, link: AnyLink, delivery: Delivery, sent: Parcel) -> None:
         begun = time.monotonic()
         try:
             status = self._store(link, sent)
         except Declined as error:
             self._heard()
-            if isinstance(error, NotTaken) and delivery.object.kind in EXTRAS:
+            left_out = isinstance(error, NotTaken) and delivery.object.kind in EXTRAS
+            if left_out or isinstance(error, NeverTaken):
                 self._give_up(delivery, error)
             else:
                 self._put_off(delivery, error)
@@ -137,7 +139,7 @@ class Line:
             log.info("sent", **_named(delivery), status=f"{status:04X}", seconds=round(time.monotonic() - begun, 3))
             self._heard()
 
-    def _store(self, link: Link, sent: Parcel) -> int:
+    def _store(self, link: AnyLink, sent: Parcel) -> int:
         """Send the object in the first way that the destination takes; the highest status of its parts."""
         way = next((each for each in self._ways(sent) if link.takes(each.context)), None)
         if way is None or way.context == sent.context:
@@ -161,7 +163,7 @@ class Line:
         return len(self._lost) >= self.patience.failures_until_down
 
     def _echo(self) -> None:
-        link = self._link = Link(self.destination, self.patience)
+        link = self._link = link_to(self.destination, self.patience)
         try:
             link.open([VERIFICATION])
             link.echo()
@@ -182,7 +184,7 @@ class Line:
         self._reached()
 
     def _reached(self) -> None:
-        """The destination talks DICOM. If it did not before, all that waits for it goes out at once."""
+        """The destination talks with us. If it did not before, all that waits for it goes out at once."""
         if self.circuit.succeed():
             count = self.ledger.hasten(self.destination.name)
             log.info("destination_back", destination=self.destination.name, hastened=count)

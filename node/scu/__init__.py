@@ -1,6 +1,6 @@
 """The DICOM client: associations, what is sent over them, and what destinations answer, in sentences."""
 
-from node.scu.complaints import STORED, Declined, Lost, NotTaken, Unreachable, Unsendable
+from node.scu.complaints import STORED, Declined, Lost, NeverTaken, NotTaken, Unreachable, Unsendable
 from node.scu.link import Link, linked
 from node.scu.parcel import VERIFICATION, Context, Parcel, parcel
 from node.scu.send import Sent, echo, peer, probe, send
@@ -12,6 +12,7 @@ __all__ = [
     "Declined",
     "Link",
     "Lost",
+    "NeverTaken",
     "NotTaken",
     "Parcel",
     "Sent",

@@ -68,13 +68,17 @@ class Declined(Transient):
         self.status = status
 
 
+class NeverTaken(Declined):
+    """The destination answered that it will not take this object, whenever it is asked."""
+
+
 class Unsendable(GenuError):  # noqa: N818
     """The file itself cannot be sent: absent, damaged, or no DICOM."""
 
 
 def told(destination: Destination) -> str:
     """Name a destination as a person would look for it."""
-    peer = f"{destination.ae_title} at {destination.host}:{destination.port}"
+    peer = destination.address
     return f"destination {destination.name} ({peer})" if destination.name != "-" else peer
 
 

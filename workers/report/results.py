@@ -51,6 +51,12 @@ class MadeObject:
     def sop_class_uid(self) -> str:
         return str(self.dataset.SOPClassUID)
 
+    suffix = "dcm"
+
+    @property
+    def transfer_syntax_uid(self) -> str:
+        return str(self.dataset.file_meta.TransferSyntaxUID)
+
     def encode(self) -> bytes:
         """The object as a DICOM file (PS3.10), explicit VR little endian."""
         stream = io.BytesIO()
