@@ -250,7 +250,9 @@ class Screen:
             if eye.get_attribute("aria-label") == to:
                 ActionChains(self.driver).move_to_element(eye).click().perform()
             time.sleep(0.5)
-        ActionChains(self.driver).move_by_offset(-1000, 300).perform()  # away, or figures lie over the film
+        film = self.driver.find_element(By.CSS_SELECTOR, "canvas")  # away, or figures lie over the film
+        ActionChains(self.driver).move_to_element_with_offset(film, 0, 300).perform()
+        time.sleep(1)
 
     def keep(self, name: str) -> None:
         """The page as it looks goes into the folder that GENU_SHOTS names, for the documents."""

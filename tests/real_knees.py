@@ -15,6 +15,7 @@ from workers.phantom import Header, KneeShape, as_dx, render
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 KNEES = DATA / "knees"
 
+needs_not_knees = pytest.mark.skipif(not (DATA / "not_knees").is_dir(), reason="../shared/data/not_knees is absent")
 needs_knees = pytest.mark.skipif(not (KNEES / "labels.csv").is_file(), reason="../shared/data/knees is absent")
 
 

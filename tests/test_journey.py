@@ -15,11 +15,13 @@ from pydicom.uid import JPEG2000Lossless, RLELossless, generate_uid
 
 from node.ledger import State
 from node.radiograph import SOP_CLASSES
+from node.reasons import reason
 from node.settings import Destination
 from tests.peers import HOST, Orthanc, StoreSCP, have, needs, orthanc, storescp, wait_until
-from tests.real_knees import needs_knees, some_knees, wrapped
+from tests.real_knees import DATA, needs_knees, needs_not_knees, some_knees, wrapped
 from tests.running import Node, running, until_settled
 from workers.phantom import samples
+from workers.report import read_result
 
 SC, SR, SEG = (SOP_CLASSES[kind] for kind in ("SC", "SR", "SEG"))
 
@@ -226,3 +228,33 @@ def test_the_node_ends_cleanly_when_told(tmp_path: Path) -> None:
         assert node.process.wait(30) == 0
     gone: Callable[[], bool] = lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in children.values())  # noqa: E731
     assert wait_until(gone, 5), children
+
+
+@needs_not_knees
+@needs("dcmsend", "storescp")
+def test_films_of_other_parts_come_back_as_reports_that_say_why(tmp_path: Path) -> None:
+    """Over the network, in every transfer syntax: no grade, the right reason, the same for all editions of a film."""
+    (tmp_path / "films").mkdir()
+    films = {}
+    for path in sorted((DATA / "not_knees").glob("*.dcm")):
+        film = pydicom.dcmread(path)  # the editions of a film share their UIDs
+        film.SOPInstanceUID = film.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        film.save_as(tmp_path / "films" / path.name)
+        films[path.name] = str(film.SOPInstanceUID)
+    with storescp(tmp_path / "scp") as scp:
+        destination = Destination(name="scp", ae_title=scp.ae_title, host=scp.host, port=scp.port)
+        with running(tmp_path, destination) as node:
+            port = str(node.settings.receive.port)
+            command = ["dcmsend", "-aec", "GENU", "+sd", HOST, port, str(tmp_path / "films")]
+            sent = subprocess.run(command, capture_output=True, timeout=120)
+            assert sent.returncode == 0, sent.stderr
+            until_settled(node, list(films.values()))
+            entries = {name: node.ledger.find(uid) for name, uid in films.items()}
+        reports = [pydicom.dcmread(path) for path in scp.received().values()]
+    told = {name: entry.reason for name, entry in entries.items() if entry}
+    assert told.pop("XA1_JPLL.dcm") == "NOT_A_RADIOGRAPH"
+    assert set(told.values()) == {"NOT_A_KNEE"}
+    assert len(told) == len(films) - 1
+    assert {str(report.Modality) for report in reports} == {"SR"}
+    assert len(reports) == len(told)  # what is no radiograph is answered by none
+    assert {read_result(report).reason for report in reports} == {reason("NOT_A_KNEE")}

@@ -32,8 +32,8 @@ from workers.report import report
 pytestmark = needs_ohif
 
 SR, SEG, SC = "Genu KL report", "Genu KL attention", "Genu KL heat map"
-PICTURE = (290, 55, 1215, 795)
-"""Left, top, right and bottom of what shows the film while the panel on the right is open."""
+PICTURE = (300, 130, 1205, 740)
+"""Left, top, right and bottom of what shows the film, within the viewer's own blue signs."""
 
 
 @dataclass(frozen=True)

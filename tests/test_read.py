@@ -33,11 +33,11 @@ from node.radiograph import TRANSFER_SYNTAXES
 from node.reasons import REASONS
 from tests.peers import needs
 from tests.radiograph_files import COMPRESSED, DCMTK, NATIVE, Way, dataset, full_window, radiograph, save, truth, write
+from tests.real_knees import needs_not_knees
 from tests.sources import NAMES, named
 from workers.read import Reader, SpacingKind, patient_facts, read_picture
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-needs_not_knees = pytest.mark.skipif(not (DATA / "not_knees").is_dir(), reason="not there: ../shared/data/not_knees")
 needs_malformed = pytest.mark.skipif(not (DATA / "malformed").is_dir(), reason="not there: ../shared/data/malformed")
 
 LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000)
