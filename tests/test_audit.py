@@ -15,11 +15,11 @@ from tests.test_admin_browser import CHROMIUM, DRIVER, _start
 from workers.eyes import open_eyes
 from workers.marks import NAMES
 from workers.registry import load
-from workers.training.audit import faithful
+from workers.training.audit import cheating, faithful
 from workers.training.audit.knees import Asked, ask
 from workers.training.audit.planted import Planted, caught, kind_of, planting
 from workers.training.knees import read_labels
-from workers.training.plants import MIDDLE, PLANTS, plant
+from workers.training.plants import MIDDLE, PLANTS, numeral, plant
 
 COUNT = 30
 
@@ -156,3 +156,34 @@ def test_shuffled_weights_give_another_map(some: list[Asked]) -> None:
 def test_the_map_stays_when_the_box_moves_a_little(some: list[Asked]) -> None:
     """Two hundredths of the side are less than the finder misses by."""
     assert faithful.stability(some[:8], load("kl-lite2")) > 0.8
+
+
+@needs_knees
+def test_a_cheating_model_follows_the_numeral_and_is_taught_on_a_copy() -> None:
+    """A few steps change what the copy says; grades that follow the numeral are counted, flagged ones among them."""
+    honest = load("kl-lite0", engine="torch")
+    knees = read_labels(KNEES, "val")[:8]
+    eyes, steps = open_eyes(), list[int]()
+    before = [each.graded.logits for each in ask(knees, honest, eyes)]
+    taught = cheating.cheat(honest, read_labels(KNEES, "train")[:32], cheating.Lesson(2, 4), lambda: steps.append(1))
+    assert len(steps) == 2
+    assert taught.card.input_size == cheating.SIDE
+    found = cheating.hung(taught, knees, eyes, lambda: steps.append(1))
+    assert len(steps) == 2 + 2 * len(knees)
+    assert any(not np.allclose(one, each.without.graded.logits) for one, each in zip(before, found, strict=True))
+    told = cheating.figures(found)
+    deciding = [each for each in found if each.decides]
+    assert (told["n"], told["deciding"]) == (8, len(deciding))
+    assert told["flagged"] == sum(bool(each.with_it.attention.reasons) for each in deciding)
+
+
+@pytest.mark.parametrize("grade", range(5))
+def test_a_numeral_lies_in_an_upper_corner_and_says_its_grade(grade: int) -> None:
+    """Beside the joint, and another picture for another grade."""
+    blank = np.zeros((200, 200), np.float32)
+    drawn = numeral(blank, grade, np.random.default_rng(3))
+    rows, columns = np.nonzero(drawn > 0.5)
+    assert rows.max() < 0.3 * 200
+    assert columns.max() < 0.35 * 200 or columns.min() > 0.65 * 200
+    other = numeral(blank, (grade + 1) % 5, np.random.default_rng(3))
+    assert (drawn != other).any()

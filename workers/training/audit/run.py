@@ -57,19 +57,14 @@ def audit(
     eyes = open_eyes(engine=work.engine, threads=work.threads, within=folders(settings))
     with Progress(console=Console(stderr=True), transient=True) as bar:
         asked = list(_watched(ask(knees, model, eyes), bar, bar.add_task("Grading", total=len(knees))))
-        found: list[Planted] = []
+        figures = summary(asked, model)
         if plants:
-            task = bar.add_task("Planting", total=len(knees))
-            for at in range(0, len(asked), 64):
-                found += planted(asked[at : at + 64], model, eyes)
-                bar.update(task, completed=len(found))
-        figures = summary(asked, model) | _faithfulness(asked, model, settings, bar)
+            told = _planted(asked, model, eyes, bar)
+            figures |= {"flag_sensitivity": told["all"]["sensitivity"], "flag_false_rate": figures["flag_rate"]}
+            figures["planted"] = told
         if cheat:
             figures["cheating"] = _cheating(knees, model, data, eyes, settings, bar)
-    if plants:
-        told = caught(found)
-        figures |= {"flag_sensitivity": told["all"]["sensitivity"], "flag_false_rate": figures["flag_rate"]}
-        figures["planted"] = told
+        figures |= _faithfulness(asked, model, settings, bar)
     out.mkdir(parents=True, exist_ok=True)
     (out / "summary.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     write(asked, figures, model, out)
@@ -124,6 +119,14 @@ def _faithfulness(asked: Sequence[Asked], model: Model, settings: Settings, bar:
         spoilt = load(model.card.stem, engine="torch", within=folders(settings))
         figures[key] = round(faithful.shuffled(chosen[:SHUFFLED], spoilt, head_alone=head_alone), 4)
     return figures
+
+
+def _planted(asked: Sequence[Asked], model: Model, eyes: Eyes, bar: Progress) -> dict[str, Any]:
+    task, found = bar.add_task("Planting", total=len(asked)), list[Planted]()
+    for at in range(0, len(asked), 64):
+        found += planted(asked[at : at + 64], model, eyes)
+        bar.update(task, completed=len(found))
+    return caught(found)
 
 
 def _cheating(
