@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,17 +148,29 @@ def test_every_group_has_a_closed_outline_within_the_image_under_its_first_numbe
 
 
 def test_the_reported_grade_comes_first_and_the_comment_repeats_it() -> None:
-    """OHIF shows the comment and the first four numbers, and no coded answer at all."""
+    """OHIF shows the comment and the first four numbers, and no coded answer at all: the four likeliest grades."""
     for group, knee in zip(groups(made("two knees")), READINGS["two knees"].knees, strict=True):
         numbers = [code_of(item) for item in group.ContentSequence if item.ValueType == "NUM"]
+        shares = knee.probabilities or ()
+        assert numbers == [*(f"PKL{grade}" for grade in sorted(range(5), key=lambda g: -shares[g])), "NGRADED"]
         assert numbers[0] == f"PKL{knee.grade}"
-        assert sorted(numbers) == ["NGRADED", "PKL0", "PKL1", "PKL2", "PKL3", "PKL4"]
         assert (
             said(group, "121106").TextValue
             == f"AI {knee.laterality}: KL {knee.grade}, {knee.sureness} - not for diagnosis"
         )
         first = next(item for item in group.ContentSequence if item.ValueType == "NUM")
         assert re.fullmatch(r"\d+\.\d", str(first.MeasuredValueSequence[0].NumericValue.original_string))
+
+
+@pytest.mark.parametrize("name", [*READINGS, "certain"])
+def test_no_probability_and_no_count_is_nought(name: str) -> None:
+    """OHIF writes nothing in its place, then the unit: a refused knee read "Knee joints graded: 1"."""
+    certain = reading(replace(RIGHT, probabilities=(0.00001, 0.0004, 0.00002, 0.99957, 2e-9)))
+    report = made_of(header(), certain)["SR"] if name == "certain" else made(name)
+    for group in groups(report):
+        values = [item.MeasuredValueSequence[0] for item in group.ContentSequence if item.ValueType == "NUM"]
+        assert all(float(str(value.NumericValue)) > 0 for value in values)
+        assert not any("e" in str(value.NumericValue) for value in values)  # which NM of HL7 has not
 
 
 def test_a_refusal_gives_a_coded_reason_and_no_number_that_could_pass_for_a_grade() -> None:
@@ -170,7 +183,8 @@ def test_a_refusal_gives_a_coded_reason_and_no_number_that_could_pass_for_a_grad
         assert not any(each.startswith("PKL") for each in told)
         assert ("111050" in told) is quality
         [number] = [item for item in group.ContentSequence if item.ValueType == "NUM"]
-        assert number.MeasuredValueSequence[0].NumericValue == 0
+        assert code_of(number) == "NOTGRADED"
+        assert number.MeasuredValueSequence[0].MeasurementUnitsCodeSequence[0].CodeValue == "{film}"
         assert list(number.ContentSequence[0].GraphicData) == [0, 0, 1200, 0, 1200, 1000, 0, 1000, 0, 0]
         assert "NOT GRADABLE" in said(group, "121106").TextValue
         assert "363698007" not in told  # no finding site: nobody knows what is on the film

@@ -41,7 +41,8 @@ LEVEL = own("SETLEVEL", "Level of the set of grades not ruled out")
 UNDECIDED = own("UNDECIDED", "Grade that could not be told apart from its neighbour")
 SPREAD = own("KLSPREAD", "Spread of the expected grade over the views")
 GRADES_GIVEN = own("NGRADED", "Knee joints graded")
-"""The one number that is true of a refusal too: OHIF needs a number with coordinates in every group."""
+NOT_GRADED = own("NOTGRADED", "Not graded")
+"""The one number of a refusal, one knee or one film: OHIF needs a number with coordinates in every group."""
 HEAT_MAP = own("MAP", "Heat map of the grade")
 MAP_SPEAKS = own("MAPPOS", "Positive evidence in the map")
 MAP_EMPTY = own("MAPNONE", "No positive evidence in the map")
@@ -90,6 +91,7 @@ SIDES: Mapping[Laterality, Code] = {
 }
 PERCENT = Code("%", "UCUM", "Percent")
 COUNT = Code("1", "UCUM", "no units")
+KNEES, FILMS = Code("{knee}", "UCUM", "knees"), Code("{film}", "UCUM", "films")
 GRADE_STEPS = Code("{grade}", "UCUM", "grades")
 PIXELS = Code("{pixels}", "UCUM", "Pixels")
 MILLIMETRE = Code("mm", "UCUM", "millimeter")

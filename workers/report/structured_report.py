@@ -6,6 +6,7 @@ sources that break a rule (a sex of 'U', no Study ID) and stamps the time of day
 
 - every group carries a closed polyline under its first number: OHIF crashes on a group without
   coordinates, draws the comment and the first four numbers beside it, and Stone draws polylines only;
+- no probability and no count is nought: OHIF leaves a nought out and shows the unit in its place ("graded: 1");
 - the comment repeats the grade and how sure it is, since OHIF shows no coded answers;
 - every container is SEPARATE: with CONTINUOUS ones, dsr2html (Horos) and Weasis leave out all labels.
 """
@@ -20,7 +21,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID, Comprehensive3DSRStorage, ComprehensiveSRStorage
 
 from node.finding import Finding, Laterality, ModelIdentity, Reading
-from node.grounds import Certainty
+from node.grounds import Certainty, KLGrade
 from node.reasons import Reason
 from workers.report import codes, knees
 from workers.report.identity import text_of
@@ -107,15 +108,14 @@ class _Image:
             if knee.reason is None:
                 raise ValueError("a knee without a grade needs a reason")
             said, evaluations = _refused(SIDE_LETTERS[knee.laterality], knee.reason)
-            said, numbers = said + knees.warning(knee), [self._count(0, knee.box)]
+            said, numbers = said + knees.warning(knee), [self._not_graded(codes.KNEES, knee.box)]
         else:
             # A red flag before the rest: viewers cut long lines at the picture's edge.
             said = f"AI {SIDE_LETTERS[knee.laterality]}: {_answer(knee)}{knees.warning(knee)} - not for diagnosis"
             shown = codes.MAP_EMPTY if knee.empty_map else codes.MAP_SPEAKS
             evaluations = [(codes.GRADE, codes.GRADES[knee.grade]), *_set(knee.certainty), (codes.HEAT_MAP, shown)]
-            # The grade that is reported comes first: OHIF shows four numbers, the first with the box.
-            numbers = [self._probability(knee, grade) for grade in sorted(codes.GRADES, key=lambda g: g != knee.grade)]
-            numbers += [*_extent(knee.certainty), self._count(1)]
+            numbers = [self._probability(knee, grade) for grade in _order(knee.grade, knee.probabilities)]
+            numbers += [*_extent(knee.certainty), number(codes.GRADES_GIVEN, 1, codes.COUNT, "{}")]
         numbers += knees.width(knee)
         evaluations += knees.evaluations(knee)
         # The side may be put right later; the number of a knee on its film does not change.
@@ -126,7 +126,7 @@ class _Image:
     def refusal(self, reason: Reason) -> hd.sr.MeasurementsAndQualitativeEvaluations:
         """The group of a film on which there is no knee to speak of."""
         said, evaluations = _refused("", reason)
-        numbers = [self._count(0, (0, 0, self.columns, self.rows))]
+        numbers = [self._not_graded(codes.FILMS, (0, 0, self.columns, self.rows))]
         return self._group(
             ("Genu KL film", "film"),
             sites=[],
@@ -173,11 +173,11 @@ class _Image:
     def _probability(self, knee: Finding, grade: int) -> hd.sr.Measurement:
         percent = 100 * float((knee.probabilities or ())[grade])
         where = [self._outline(knee.box)] if grade == knee.grade else None
-        return number(codes.PROBABILITIES[list(codes.GRADES)[grade]], percent, codes.PERCENT, "{:.1f}", where)
+        name, shown = codes.PROBABILITIES[list(codes.GRADES)[grade]], f"{{:.{_decimals(percent)}f}}"
+        return number(name, percent, codes.PERCENT, shown, where)
 
-    def _count(self, graded: int, edges: Edges | None = None) -> hd.sr.Measurement:
-        where = [self._outline(edges)] if edges else None
-        return number(codes.GRADES_GIVEN, graded, codes.COUNT, "{}", where)
+    def _not_graded(self, unit: Code, edges: Edges) -> hd.sr.Measurement:
+        return number(codes.NOT_GRADED, 1, unit, "{}", [self._outline(edges)])
 
     def _outline(self, edges: Edges) -> hd.sr.CoordinatesForMeasurement:
         """A closed polyline; coordinates run from 0 to columns and rows (PS3.3 C.18.6)."""
@@ -190,6 +190,16 @@ class _Image:
     @staticmethod
     def _advice(reason: Reason | None) -> list[tuple[Code, str]]:
         return [(codes.ADVICE, reason.advice)] if reason else []
+
+
+def _order(given: KLGrade, shares: Sequence[float]) -> list[KLGrade]:
+    """The grade that is reported, then the others by falling probability: OHIF shows four numbers."""
+    return sorted(codes.GRADES, key=lambda grade: (grade != given, -shares[grade]))
+
+
+def _decimals(percent: float) -> int:
+    """One, or as many as it takes to show that a number is not nought."""
+    return next((count for count in range(1, 13) if round(percent, count)), 1)
 
 
 def _answer(knee: Finding) -> str:
