@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 STRIDE = 8
 """Pixels of the finder's input to a cell of its answer."""
 
-TIGHT = 0.5
-"""A box that covers this part of a nearly square image: the image is itself the crop of a joint."""
+TIGHT = 0.85
+"""A box that covers so much of a nearly square image: it is itself the crop of a joint (those of val: .86 and more)."""
 
 
 LEAST_MM, MOST_MM = 60.0, 220.0
