@@ -28,6 +28,9 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from tests.peers import HOST, have
 
+Edges = tuple[float, float, float, float]
+"""Left, top, right and bottom, in pixels of the page."""
+
 SHOTS = os.environ.get("GENU_SHOTS", "")
 DIST = Path(os.environ.get("GENU_OHIF", ""))
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -93,6 +96,7 @@ class _Pages(http.server.SimpleHTTPRequestHandler):
         request = urllib.request.Request(
             self.archive + self.path, data=self.rfile.read(length) if length else None, method=self.command
         )
+        request.add_header("Forwarded", f"host={self.headers['Host']};proto=http")  # for the addresses in answers
         for name in ("Accept", "Content-Type"):
             if name in self.headers:
                 request.add_header(name, self.headers[name])
@@ -199,11 +203,18 @@ class Screen:
             )
         )
 
-    def shapes(self) -> list[str]:
-        """The outlines that are drawn over the picture: points of polylines, data of paths."""
-        script = "return [...document.querySelectorAll('svg polyline, svg path.annotation, svg .svg-layer path')]"
-        script += ".map(e => e.getAttribute('points') || e.getAttribute('d') || '')"
-        return list(self.driver.execute_script(script))
+    def outlines(self) -> list[Edges]:
+        """Where each outline lies that is drawn over the picture."""
+        return self._places("svg.svg-layer polyline")
+
+    def canvas(self) -> Edges:
+        """Where the picture's canvas lies."""
+        return self._places("canvas")[0]
+
+    def _places(self, selector: str) -> list[Edges]:
+        script = "return [...document.querySelectorAll(arguments[0])].map(e => e.getBoundingClientRect())"
+        script += ".map(r => [r.left, r.top, r.right, r.bottom])"
+        return [tuple(each) for each in self.driver.execute_script(script, selector)]
 
     def picture(self) -> bytes:
         """The page as it looks (PNG)."""

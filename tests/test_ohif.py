@@ -1,98 +1,26 @@
-"""In a real viewer: report, segmentation and pages of every kind of answer, without an error of the page."""
+"""In a real viewer: every object of every kind of answer, without an error of the page."""
 
 import io
-import subprocess
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from pydicom.uid import generate_uid
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from node.finding import Outcome, Reading
-from node.grounds import Agreement
-from node.reasons import flag, reason
-from node.settings import Settings
 from tests import ohif
+from tests.answered import FILMS, Answered, answered, store
 from tests.ohif import DICOMWEB, Screen, needs_ohif
-from tests.peers import HOST, Orthanc, orthanc
-from tests.sources import MADE_AT
-from workers.analysis import Analysis, analyse
-from workers.eyes import open_eyes
-from workers.phantom import samples
-from workers.read import Film, Reader
-from workers.registry import DEFAULT, load
-from workers.report import report
+from tests.peers import Orthanc, orthanc
 
 pytestmark = needs_ohif
 
-SR, SEG, SC = "Genu KL report", "Genu KL attention", "Genu KL heat map"
+SR, SEG, SC, PM, PDF = (f"Genu KL {what}" for what in ("report", "attention", "heat map", "Grad-CAM", "page"))
 PICTURE = (300, 130, 1205, 740)
 """Left, top, right and bottom of what shows the film, within the viewer's own blue signs."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """An answer of which the objects lie in the archive, in a study of its own."""
-
-    study: str
-    reading: Reading
-    kinds: Sequence[str]
-
-
-def _changed(name: str, reading: Reading) -> Reading:
-    """The reading of a film of two knees as the case wants it."""
-    right, left = reading.knees
-    if name == "flagged":
-        red = replace(right, flags=(flag("MARKER"), flag("SIDE_CONFLICT")), agreement=Agreement.CONFLICT)
-        return replace(reading, knees=(red, left))
-    if name == "mixed":
-        gone = replace(left, grade=None, probabilities=None, certainty=None, attention=None, flags=())
-        return replace(reading, knees=(right, replace(gone, reason=reason("TOTAL_REPLACED"))))
-    if name == "refused":
-        return Reading(reading.sop_instance_uid, Outcome.NOT_ANALYSED, None, reason=reason("NOT_A_KNEE"))
-    return reading
-
-
-def _film(folder: Path, which: int) -> tuple[Film, Path]:
-    source = samples()[which]
-    source.StudyInstanceUID, source.SeriesInstanceUID = generate_uid(), generate_uid()
-    source.SOPInstanceUID = source.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-    path = folder / f"{source.SOPInstanceUID}.dcm"
-    source.save_as(path, enforce_file_format=True)
-    reader = Reader.within(Settings().work)
-    try:
-        return reader.film(path), path
-    finally:
-        reader.close()
-
-
-def _told(name: str, film: Film) -> Analysis:
-    said = analyse(str(film.header.SOPInstanceUID), film, eyes=open_eyes(), grader=load(DEFAULT))
-    changed = _changed(name, said.reading) if name != "one knee" else said.reading
-    maps = [each if knee.grade is not None else None for each, knee in zip(said.heat_maps, changed.knees, strict=False)]
-    return replace(said, reading=changed, heat_maps=tuple(maps))
-
-
-def _stored(archive: Orthanc, folder: Path, name: str) -> Case:
-    """The film and all objects of its answer, sent to the archive."""
-    film, path = _film(folder, 0 if name == "one knee" else 2)
-    said = _told(name, film)
-    shown, model = said.film or film, load(DEFAULT).card.identity
-    kinds = ("SC", "SR", "SEG", "PR", "KO") if name == "flagged" else ("SC", "SR", "SEG")
-    made = report(shown, said.reading, said.heat_maps, model, sr_class="comprehensive", made_at=MADE_AT, kinds=kinds)
-    files = [path]
-    for number, each in enumerate(made):
-        files.append(folder / f"{path.stem}-{number}.dcm")
-        files[-1].write_bytes(each.encode())
-    command = ["storescu", "-R", "-aec", archive.ae_title, HOST, str(archive.port), *map(str, files)]
-    assert subprocess.run(command, capture_output=True, timeout=120).returncode == 0
-    return Case(str(film.header.StudyInstanceUID), said.reading, [each.kind for each in made])
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +45,46 @@ def driver(tmp_path: Path) -> Iterator[Chrome]:
     driver.quit()
 
 
+@pytest.fixture(scope="module", params=FILMS)
+def case(request: pytest.FixtureRequest, archive: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> Answered:
+    return stored(archive, str(request.param), tmp_path_factory.mktemp("case"))
+
+
+@pytest.fixture(scope="module")
+def flagged(archive: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> Answered:
+    return stored(archive, "flagged", tmp_path_factory.mktemp("flagged"))
+
+
+@pytest.fixture(scope="module")
+def two_knees(archive: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> Answered:
+    return stored(archive, "two knees", tmp_path_factory.mktemp("two"))
+
+
+def stored(archive: Orthanc, name: str, folder: Path) -> Answered:
+    """The film of that name and all objects of its answer lie in the archive."""
+    answer = answered(name, folder, ("SC", "SR", "SEG", "PR", "KO", "PM", "PDF"))
+    store(archive, answer, folder)
+    return answer
+
+
+def expected(answer: Answered) -> list[str]:
+    """What the comments beside the outlines begin with."""
+    return [
+        f"AI {knee.laterality.value}: " + ("NOT GRADABLE" if knee.grade is None else f"KL {knee.grade}")
+        for knee in answer.reading.knees
+    ] or ["AI: NOT GRADABLE"]
+
+
+def on_screen(box: tuple[float, ...], answer: Answered, canvas: ohif.Edges) -> ohif.Edges:
+    """Where a box of the film lies on the page, the film being as large as fits the canvas."""
+    rows, columns = answer.source.Rows, answer.source.Columns
+    left, top, right, bottom = canvas
+    scale = min((right - left) / columns, (bottom - top) / rows)
+    x, y = (left + right - columns * scale) / 2, (top + bottom - rows * scale) / 2
+    x0, y0, x1, y1 = (edge * scale for edge in box)
+    return x + x0, y + y0, x + x1, y + y1
+
+
 def picture(screen: Screen) -> np.ndarray:
     """What shows the film, (rows, columns, 3)."""
     return np.asarray(Image.open(io.BytesIO(screen.picture())).convert("RGB").crop(PICTURE), np.int16)
@@ -128,30 +96,28 @@ def coloured(screen: Screen) -> int:
     return int((np.ptp(shown, axis=2) > 40).sum())
 
 
-@pytest.mark.parametrize("name", ["one knee", "two knees", "mixed", "flagged", "refused"])
-def test_the_report_is_drawn_at_the_joint(
-    name: str, archive: Orthanc, address: str, driver: Chrome, tmp_path: Path
-) -> None:
-    """An outline for each knee, and beside it the comment that repeats the grade, the refusal or the flag."""
-    case = _stored(archive, tmp_path, name)
+def test_the_report_is_drawn_at_the_joint(case: Answered, address: str, driver: Chrome) -> None:
+    """An outline of each knee, where it lies, and beside it the grade, the refusal or the flag in words."""
     screen = Screen(driver, address, case.study)
     screen.open(SR)
-    said = [
-        f"AI {knee.laterality.value}: " + ("NOT GRADABLE" if knee.grade is None else f"KL {knee.grade}")
-        for knee in case.reading.knees
-    ] or ["AI: NOT GRADABLE"]
-    screen.until(lambda: all(each in screen.text() for each in said))
-    if name == "flagged":
-        assert "MARKER" in screen.text()
-    screen.keep(f"sr-{name}")
-    assert coloured(screen) > 500
+    screen.until(lambda: all(each in screen.text() for each in expected(case)))
+    knees = case.reading.knees
+    boxes = [knee.box for knee in knees] or [(0.0, 0.0, float(case.source.Columns), float(case.source.Rows))]
+    screen.until(lambda: len(screen.outlines()) == len(boxes))
+    places = [on_screen(box, case, screen.canvas()) for box in boxes]
+    assert np.abs(np.subtract(sorted(places), sorted(screen.outlines()))).max() < 4
+    said = screen.text()
+    assert ("SIDE CONFLICT" in said) == any(flag.red for knee in knees for flag in knee.flags)
+    assert ("Not graded: 1.00" in said) == (not knees or any(knee.grade is None for knee in knees))
+    assert "Knee joints graded" not in said  # a number of nought reads as its unit
+    assert ": %" not in said.replace("  ", " ")
+    screen.keep(f"sr-{case.name}")
     assert screen.complaints() == []
 
 
-def test_segments_are_shown_switched_and_faded(archive: Orthanc, address: str, driver: Chrome, tmp_path: Path) -> None:
+def test_segments_are_shown_switched_and_faded(two_knees: Answered, address: str, driver: Chrome) -> None:
     """Colour over the film; none when every segment is switched off; less of it when it is faded."""
-    case = _stored(archive, tmp_path, "two knees")
-    screen = Screen(driver, address, case.study)
+    screen = Screen(driver, address, two_knees.study)
     screen.open(SEG)
     screen.until(lambda: screen.press("Yes", "Load", "Confirm") or screen.segments())
     screen.show_segments()
@@ -170,10 +136,9 @@ def test_segments_are_shown_switched_and_faded(archive: Orthanc, address: str, d
     assert screen.complaints() == []
 
 
-def test_pages_scroll(archive: Orthanc, address: str, driver: Chrome, tmp_path: Path) -> None:
+def test_pages_scroll(two_knees: Answered, address: str, driver: Chrome) -> None:
     """Every frame of the Secondary Capture is there, and the next one is another picture."""
-    case = _stored(archive, tmp_path, "two knees")
-    screen = Screen(driver, address, case.study)
+    screen = Screen(driver, address, two_knees.study)
     screen.open(SC)
     screen.until(lambda: "(1/14)" in screen.text())
     screen.keep("sc-1")
@@ -183,4 +148,20 @@ def test_pages_scroll(archive: Orthanc, address: str, driver: Chrome, tmp_path: 
     screen.until(lambda: "(3/14)" in screen.text() and (picture(screen) != first).any())
     screen.until(lambda: coloured(screen) > 2000)
     screen.keep("sc-3")
+    assert screen.complaints() == []
+
+
+def test_a_map_and_a_page_open(flagged: Answered, address: str, driver: Chrome) -> None:
+    """The Parametric Map lies in colour over the film, the PDF opens, and what cannot be drawn breaks nothing."""
+    screen = Screen(driver, address, flagged.study)
+    screen.until(lambda: len(screen.thumbnails()) == 1 + len(flagged.made))
+    screen.open(PM)
+    screen.until(lambda: coloured(screen) > 2000)
+    screen.keep("pm")
+    for what in ("Genu KL outlines", "Genu KL red flag"):  # presentation state and key object
+        screen.open(what)
+        screen.until(lambda: screen.outlines() == [])
+    screen.open(PDF)
+    screen.until(lambda: driver.find_elements(By.CSS_SELECTOR, 'object[type="application/pdf"], iframe, embed'))
+    screen.keep("pdf")
     assert screen.complaints() == []
