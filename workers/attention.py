@@ -42,6 +42,8 @@ PEAK = 0.5
 """Of a map's highest value: what reaches it belongs to a peak."""
 COVERED = 0.15
 """Of a peak, or of the mark if that is larger, by which a mark lies under it."""
+BORDER_MOVES = 3
+"""A border is much of the box, and to fill it moves any grade a little: so much more has to move before it is told."""
 GRID = 128
 """Pixels of the side of a region map."""
 GAP = 0.03
@@ -106,7 +108,8 @@ def _signs(attention: Attention, graded: Graded, parts: Parts, contrast: Array, 
     if attention.inside is not None and 1 - attention.inside > limits.outside:
         yield _loudest(parts, contrast)
     named = [kind for kind in CODES if (marks == kind).any()]
-    if named and (attention.without != graded.grade or abs(attention.shift) > limits.marked):
+    limit = limits.marked * (BORDER_MOVES if named == [BORDER] else 1)
+    if named and (attention.without != graded.grade or abs(attention.shift) > limit):
         yield CODES[max(named, key=lambda kind: int((marks == kind).sum()))]
     elif not named and abs(attention.shift) > limits.shift:
         yield _loudest(parts, contrast)

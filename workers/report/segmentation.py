@@ -2,8 +2,8 @@
 The heat maps as a Segmentation: three bands of strength for each knee, to be switched and faded in a viewer.
 
 BINARY, on the film's own grid, with the film's edge as Plane Orientation (OHIF asks for one, Orthanc's preview
-breaks off without), Pixel Measures even where the film has no Pixel Spacing to put there (OHIF 3.12 blanks its page
-without), and no Frame of Reference, which a projection has none of. The bands do not overlap, so that
+breaks off without), Pixel Measures even where the film has no spacing to put there (OHIF blanks its page without), and
+no Frame of Reference, which a projection has none of. The bands do not overlap, so that
 a viewer's opacity means the same everywhere. Where a map stays below the lowest band there is no segment, and
 where no map reaches it there is no Segmentation.
 """
@@ -20,6 +20,7 @@ from pydicom.uid import SegmentationStorage
 
 from node.finding import Finding, Laterality, ModelIdentity
 from workers.prepare import Box
+from workers.read.header import numbers
 from workers.report import codes
 from workers.report.answer import Answer
 from workers.report.colours import Bytes
@@ -68,12 +69,10 @@ def segmentation(answer: Answer) -> Dataset | None:
     if "PatientOrientation" not in made:
         made.PatientOrientation = None
     lossy_history(header, made)
-    orientation, measures = Dataset(), Dataset()
+    orientation = Dataset()
     orientation.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-    measures.SliceThickness = 1  # of a projection says nothing, but an empty item is lost on DICOMweb's way
-    copy_attributes(header, ("PixelSpacing",), measures)
     shared = made.SharedFunctionalGroupsSequence[0]
-    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [_measures(header)]
     for item, segment in zip(made.SegmentSequence, segments, strict=True):
         _side(item, segment.knee)
     made.Rows, made.Columns = answer.film.pixels.shape
@@ -81,6 +80,24 @@ def segmentation(answer: Answer) -> Dataset | None:
     made.PixelData = packed(segments, made.Rows, made.Columns)
     made["PixelData"].VR = "OB"
     return made
+
+
+def _measures(header: Dataset) -> Dataset:
+    """
+    The film's spacing, as viewers take it; 1 where it has none, since highdicom and OHIF read no segments without.
+
+    A thickness says nothing of a projection.
+    """
+    measures = Dataset()
+    measures.SliceThickness = 1
+    found = (numbers(header, keyword) for keyword in ("PixelSpacing", "ImagerPixelSpacing"))
+    measures.PixelSpacing = next(([*map(ds, told)] for told in found if len(told) == 2 and min(told) > 0), [1, 1])
+    return measures
+
+
+def ds(value: float) -> str:
+    """A number as a Decimal String, of at most 16 characters (PS3.5 6.2)."""
+    return f"{value:.10g}"
 
 
 def _segments(answer: Answer) -> Iterator[Segment]:
