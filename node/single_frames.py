@@ -6,11 +6,12 @@ same UIDs, and a second time doubles nothing.
 """
 
 import copy
-import uuid
 from collections.abc import Iterator
 
 from pydicom.dataset import Dataset
-from pydicom.uid import UID, SecondaryCaptureImageStorage
+from pydicom.uid import SecondaryCaptureImageStorage
+
+from node.uids import derived_uid
 
 SERIES_NUMBER = 9002
 VECTORS = ("NumberOfFrames", "FrameIncrementPointer", "PageNumberVector", "FrameLabelVector")
@@ -44,15 +45,10 @@ def single_frames(pages: Dataset) -> Iterator[Dataset]:
 def _named(made: Dataset, pages: Dataset, number: int, label: str) -> None:
     uid = str(pages.SOPInstanceUID)
     made.SOPClassUID = made.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
-    made.SOPInstanceUID = made.file_meta.MediaStorageSOPInstanceUID = _derived(uid, str(number))
-    made.SeriesInstanceUID, made.SeriesNumber, made.InstanceNumber = _derived(uid, "series"), SERIES_NUMBER, number
+    made.SOPInstanceUID = made.file_meta.MediaStorageSOPInstanceUID = derived_uid("frame", uid, str(number))
+    made.SeriesInstanceUID, made.SeriesNumber, made.InstanceNumber = derived_uid("frames", uid), SERIES_NUMBER, number
     made.ImageComments = f"{label}. {pages.get('ImageComments', '')}"
     if label[:1] in SIDES:
         made.Laterality = label[:1]
         if "ImageLaterality" in made:
             del made.ImageLaterality
-
-
-def _derived(uid: str, what: str) -> UID:
-    """2.25 and a name-based UUID (PS3.5 B.2)."""
-    return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'{uid}/{what}').int}")

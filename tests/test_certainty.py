@@ -1,9 +1,7 @@
 """What logits mean: grades by cost, contiguous sets that keep their promise, neighbours that look alike."""
 
-import hashlib
 import io
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +13,8 @@ from hypothesis import strategies as st
 from node.finding import Finding, Laterality, Reading
 from node.grounds import Certainty, KLGrade
 from node.ledger import State
-from node.radiograph import Radiograph
 from node.settings import Settings
+from tests.site_models import receive
 from workers.certainty import Calibration, softmax
 from workers.phantom import samples
 from workers.registry import Model
@@ -134,13 +132,7 @@ def test_what_a_model_is_sure_of_reaches_ledger_and_results(
     calibration = Calibration(thresholds=(0.9,) * 5, level=0.8, apart=0.6 if undecided else 0.5)
     card = replace(bench.answering.model().card, calibration=calibration)
     monkeypatch.setattr(bench.answering, "model", lambda: Model(card, Between()))
-    source, spooled = samples()[0], tmp_path / "film.dcm"
-    source.save_as(spooled, enforce_file_format=True)
-    sha256, uid = hashlib.sha256(spooled.read_bytes()).hexdigest(), str(source.SOPInstanceUID)
-    size = spooled.stat().st_size
-    bench.vault.keep(spooled, sha256)
-    syntax = source.file_meta.TransferSyntaxUID
-    bench.ledger.keep(Radiograph(uid, source.SOPClassUID, syntax, sha256, size, "A", "h", datetime.now(UTC)))
+    uid = receive(settings, samples()[0])
     try:
         work_on(uid, bench)
     finally:

@@ -7,8 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,62 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.deliver import Deliverer
 from node.deliver.circuit import pause
-from node.ledger import Delivery, Ledger
-from node.settings import Deliver, Destination, Settings, Storage
-from node.vault import Vault
+from node.ledger import Ledger
+from node.settings import Deliver, Destination
+from tests.delivering import IMPATIENT, Node
 from tests.faults import archive, relay, silence
-from tests.owed import Owed, delivered, file_of, owe
+from tests.owed import delivered, file_of
 from tests.peers import HOST, free_port, needs, orthanc, storescp, wait_until
-
-IMPATIENT = Deliver(first_pause_seconds=0.2, longest_pause_seconds=1, connect_seconds=3, response_seconds=3)
-
-
-class Node:
-    """A vault, a ledger, and a deliverer that can be started and stopped."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.vault = Vault(folder / "vault")
-        self.ledger = Ledger(f"sqlite:///{folder / 'ledger.sqlite'}")
-        self.ledger.upgrade()
-
-    @contextmanager
-    def delivering(self, *destinations: Destination, patience: Deliver = IMPATIENT) -> Iterator[None]:
-        """Deliver to these until the block ends; ending must not take longer than any wait for a peer may."""
-        settings = Settings(destination=destinations, deliver=patience, storage=Storage(folder=self.folder))
-        stop = threading.Event()
-        thread = threading.Thread(target=Deliverer(settings, self.vault, self.ledger).run, args=(stop,), daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join(15)
-            assert not thread.is_alive()
-            assert wait_until(lambda: not any(each.name.startswith("deliver-") for each in threading.enumerate()))
-
-    def owe(self, *destinations: str, side: int = 32, kinds: Sequence[str] = ("SC", "SR")) -> Owed:
-        return owe(self.ledger, self.vault, destinations or ("pacs",), side=side, kinds=kinds)
-
-    def delivery(self, owed: Owed, kind: str) -> Delivery:
-        return next(each for each in self.ledger.deliveries(owed.source_uid) if each.object.kind == kind)
-
-    def status(self, name: str = "pacs") -> dict[str, object]:
-        return next((beat.detail for beat in self.ledger.parts() if (beat.part, beat.name) == ("deliver", name)), {})
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
-    it = Node(tmp_path / "node")
-    yield it
-    it.ledger.close()
-
-
-@pytest.fixture(autouse=True)
-def _beats_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("node.deliver.BEAT_SECONDS", 0.1)
 
 
 def to(port: int, name: str = "pacs", ae_title: str = "ARCHIVE") -> Destination:

@@ -21,6 +21,7 @@ WORDS = {
     "node.settings",
     "node.destination",
     "node.single_frames",
+    "node.uids",
 }
 MEMORY = {"node.ledger", "node.vault", "node.broker"}
 CLIENT = {"node.scu", "node.ris"}

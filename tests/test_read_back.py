@@ -33,8 +33,8 @@ from tests.sources import (
 from tests.test_command_line import Say, say  # noqa: F401
 from tests.test_objects_at_peers import sent
 from workers.phantom import samples
-from workers.report import read_result
-from workers.report.template import content_of, name_of
+from workers.report import codes, read_result
+from workers.report.tree import content_of, name_of
 
 FLAGGED = replace(
     UNSURE,
@@ -104,7 +104,7 @@ def test_a_report_without_private_attributes_says_what_its_codes_say(name: str) 
 
 
 def _another_grade(made: Dataset) -> None:
-    item = next(each for each in content_of(made) if name_of(each) == ("KL", "99GENU"))
+    item = next(each for each in content_of(made) if name_of(each) == codes.GRADE)
     item.ConceptCodeSequence[0].CodeValue = "KL0"
 
 

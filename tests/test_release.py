@@ -1,8 +1,6 @@
 """No result leaves that breaks a rule: the gate passes all that is right and names what is wrong."""
 
-import hashlib
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pydicom
@@ -12,14 +10,14 @@ from pydicom.uid import JPEGBaseline8Bit
 
 from node.errors import Permanent
 from node.ledger import State
-from node.radiograph import Radiograph
 from node.settings import Settings
+from tests.site_models import receive
 from tests.sources import DIRTY, LEFT, NAMES, READINGS, RIGHT, all_made, header, made_of, named, reading
 from workers import outbox
 from workers.phantom import samples
-from workers.report import MadeObject, release, report
+from workers.report import MadeObject, codes, release, report
 from workers.report.release import faults_of
-from workers.report.template import content_of, name_of
+from workers.report.tree import content_of, name_of
 from workers.tasks import grade as work_on
 from workers.worker import set_up
 
@@ -41,7 +39,7 @@ def test_dirty_sources_pass(source: Callable[[], Dataset]) -> None:
 
 
 def _groups(made: Dataset) -> list[Dataset]:
-    return [item for item in content_of(made) if name_of(item) == ("125007", "DCM")]
+    return [item for item in content_of(made) if name_of(item) == codes.MEASUREMENT_GROUP]
 
 
 def _without(group: Dataset, kind: str) -> None:
@@ -105,13 +103,9 @@ def test_what_is_wrong_is_stopped_in_words(name: str) -> None:
 
 def journey(folder: Path, source: Dataset) -> tuple[object, list[object], set[str]]:
     """A film is worked on: its entry, the objects that are owed, and the files that show it."""
-    bench = set_up(Settings(storage={"folder": folder}), "w")
-    spooled = folder / "film.dcm"
-    source.save_as(spooled, enforce_file_format=True)
-    sha256, uid, size = hashlib.sha256(spooled.read_bytes()).hexdigest(), str(source.SOPInstanceUID), 1
-    bench.vault.keep(spooled, sha256)
-    syntax = source.file_meta.TransferSyntaxUID
-    bench.ledger.keep(Radiograph(uid, source.SOPClassUID, syntax, sha256, size, "A", "h", datetime.now(UTC)))
+    settings = Settings(storage={"folder": folder})
+    bench = set_up(settings, "w")
+    uid = receive(settings, source)
     try:
         work_on(uid, bench)
     finally:

@@ -2,7 +2,7 @@
 
 import hashlib
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,13 +15,13 @@ from node.destination import Destination
 from node.ledger import Ledger, ResultObject, State
 from node.radiograph import Radiograph
 from node.settings import Deliver, ObjectKind, Work
+from tests.delivering import Node
 from tests.faults import archive
 from tests.owed import encoded, instance
 from tests.peers import HOST, free_port, wait_until
 from tests.ris import acknowledged, fhir_service, receiving
 from tests.running import running, until_settled
 from tests.sources import CARD, MADE_AT, READINGS, SOURCE_UID, film, header, heat, made_of, reading
-from tests.test_deliver import Node
 from workers.analysis import Analysis
 from workers.messages import messages
 from workers.outbox import Source, fill_outbox
@@ -29,18 +29,6 @@ from workers.phantom import samples
 from workers.report.results import UNREPORTED
 
 QUICK = Deliver(first_pause_seconds=0.2, longest_pause_seconds=0.5, connect_seconds=2, response_seconds=1)
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
-    it = Node(tmp_path / "node")
-    yield it
-    it.ledger.close()
-
-
-@pytest.fixture(autouse=True)
-def _beats_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("node.deliver.BEAT_SECONDS", 0.1)
 
 
 def ris(port: int) -> Destination:

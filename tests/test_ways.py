@@ -17,10 +17,10 @@ from pydicom.uid import (
 from node.deliver.ways import compressed
 from node.settings import Destination
 from node.single_frames import single_frames
+from tests.delivering import Node
 from tests.owed import Owed, delivered, encoded, owe
 from tests.peers import HOST, needs, storescp, wait_until
 from tests.sources import LEFT, RIGHT, header, made_of, reading
-from tests.test_deliver import Node
 
 PROFILE = """
 [[TransferSyntaxes]]
@@ -47,11 +47,6 @@ def taking(folder: Path, *classes: str, syntaxes: tuple[str, ...] = PLAIN) -> tu
         )
     )
     return "-xf", str(path), "Default"
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Node:
-    return Node(tmp_path / "node")
 
 
 def owed_of(node: Node, *, sr_class: str = "comprehensive") -> tuple[Owed, dict[str, pydicom.Dataset]]:

@@ -14,6 +14,7 @@ import click
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from node.commands.parts import house, settings_file, welcome
+from node.deliver.ways import INSTEAD
 from node.errors import GenuError
 from node.ledger import Entry, Ledger, State
 from node.logs import configure
@@ -55,8 +56,7 @@ def echo(settings: Settings, name: str | None) -> None:
         raise SystemExit(1)
 
 
-FALLBACKS = {"SC": "SC1", "SR3D": "SR"}
-"""What goes in the place of what a destination does not take."""
+KINDS = {uid: kind for kind, uid in SOP_CLASSES.items()}
 
 
 @click.command()
@@ -91,11 +91,13 @@ def probe(settings: Settings, name: str | None) -> None:
         wanted = {sr if kind == "SR" else kind for kind in each.objects}
         for kind, uid in SOP_CLASSES.items():
             said = "taken" if uid in taken else "not taken"
-            instead = FALLBACKS.get(kind, "")
-            falls = uid not in taken and bool(instead) and SOP_CLASSES[instead] in taken
-            missing = kind in wanted and uid not in taken and kind not in EXTRAS and not falls
-            mark = " <- but it is to get it" if missing else " (sent)" if kind in wanted and uid in taken else ""
-            mark = f" (sent as {instead})" if falls and kind in wanted else mark
+            instead, _ = INSTEAD.get(uid, ("", None))
+            missing = kind in wanted and uid not in taken and instead not in taken and kind not in EXTRAS
+            mark = " <- but it is to get it" if missing else ""
+            if kind in wanted and uid in taken:
+                mark = " (sent)"
+            elif kind in wanted and instead in taken:
+                mark = f" (sent as {KINDS[instead]})"
             click.echo(f"  {kind:5} {UID(uid).name:55} {said}{mark}")
             failed = failed or missing
     if failed:

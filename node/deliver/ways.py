@@ -7,8 +7,7 @@ The ways in which an object can be sent, the preferred first: what a destination
 - A Comprehensive 3D report as a Comprehensive one, which says the same: all its coordinates are two-dimensional.
 """
 
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +24,9 @@ from pydicom.uid import (
 
 from node.scu import Context, Parcel, parcel
 from node.single_frames import single_frames
+from node.uids import derived_uid
+
+Remade = Callable[[Dataset], Iterator[Dataset]]
 
 PICTURES = (MultiFrameTrueColorSecondaryCaptureImageStorage, SecondaryCaptureImageStorage)
 
@@ -44,12 +46,10 @@ def ways(kept: Parcel, *, compress: bool = False) -> list[Way]:
     if compress and kind in PICTURES:
         packed = Context(kind, (str(JPEGLSLossless),))
         told.insert(0, Way(packed, lambda folder: _written(iter((compressed(dcmread(kept.path)),)), folder)))
-    if kind == MultiFrameTrueColorSecondaryCaptureImageStorage:
-        single = Context(str(SecondaryCaptureImageStorage), kept.context.transfer_syntax_uids)
-        told.append(Way(single, lambda folder: _written(single_frames(dcmread(kept.path)), folder)))
-    if kind == Comprehensive3DSRStorage:
-        plain = Context(str(ComprehensiveSRStorage), kept.context.transfer_syntax_uids)
-        told.append(Way(plain, lambda folder: _written(iter((comprehensive(dcmread(kept.path)),)), folder)))
+    if kind in INSTEAD:
+        other, remade = INSTEAD[kind]
+        plain = Context(other, kept.context.transfer_syntax_uids)
+        told.append(Way(plain, lambda folder: _written(remade(dcmread(kept.path)), folder)))
     return told
 
 
@@ -59,12 +59,19 @@ def compressed(made: Dataset) -> Dataset:
     return made
 
 
-def comprehensive(made: Dataset) -> Dataset:
+def comprehensive(made: Dataset) -> Iterator[Dataset]:
     """A Comprehensive 3D report as a Comprehensive one, under a UID of its own."""
-    uid = UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'{made.SOPInstanceUID}/comprehensive').int}")
     made.SOPClassUID = made.file_meta.MediaStorageSOPClassUID = ComprehensiveSRStorage
+    uid = derived_uid("comprehensive", str(made.SOPInstanceUID))
     made.SOPInstanceUID = made.file_meta.MediaStorageSOPInstanceUID = uid
-    return made
+    yield made
+
+
+INSTEAD: Mapping[str, tuple[str, Remade]] = {
+    str(MultiFrameTrueColorSecondaryCaptureImageStorage): (str(SecondaryCaptureImageStorage), single_frames),
+    str(Comprehensive3DSRStorage): (str(ComprehensiveSRStorage), comprehensive),
+}
+"""Of a SOP class that a destination may not take: the one that goes in its place, and what makes it."""
 
 
 def _written(made: Iterator[Dataset], folder: Path) -> Iterator[Parcel]:

@@ -21,7 +21,7 @@ from node.ris.outcome import NOT_NOW, WRONG_PLACE, identifying, refused_entry, s
 from node.ris.quiet import quiet, words_of
 from node.scu import Context, Declined, Lost, NeverTaken, Parcel, Unreachable, Unsendable
 from node.scu.complaints import no_answer, no_association, no_connection, told
-from node.scu.wire import client_tls
+from node.scu.wire import client_tls, wake
 from node.settings import Deliver
 
 LONGEST_ANSWER = 1 << 20
@@ -124,10 +124,7 @@ class FhirLink:
     def cut(self) -> None:
         """Break off from another thread, whatever is waited for."""
         self._cut = True
-        line = self._socket
-        if line is not None:
-            with contextlib.suppress(OSError):  # not connected any more
-                line.shutdown(socket.SHUT_RDWR)
+        wake(self._socket)
 
     def _token(self) -> str:
         """Read anew for each connection, so that a new token needs no restart."""

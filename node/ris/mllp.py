@@ -6,7 +6,6 @@ carriage return. A connection is not kept for the next message, because many rec
 the late answer to one message must not be taken for the answer to the next.
 """
 
-import contextlib
 import re
 import socket
 import time
@@ -17,7 +16,7 @@ from node.destination import Destination
 from node.ris.quiet import quiet, words_of
 from node.scu import Context, Declined, Lost, NeverTaken, Parcel, Unsendable
 from node.scu.complaints import no_answer, no_association, no_connection, told
-from node.scu.wire import client_tls
+from node.scu.wire import client_tls, wake
 from node.settings import Deliver
 
 START, END = b"\x0b", b"\x1c"
@@ -109,10 +108,7 @@ class MllpLink:
     def cut(self) -> None:
         """Break off from another thread, whatever is waited for."""
         self._cut = True
-        line = self._socket
-        if line is not None:
-            with contextlib.suppress(OSError):  # not connected any more
-                line.shutdown(socket.SHUT_RDWR)
+        wake(self._socket)
 
     def _connected(self) -> socket.socket:
         if self._cut:

@@ -48,16 +48,13 @@ class Wire(AssociationSocket):
 
     def _shutdown_socket(self) -> None:
         """As in pynetdicom, which leaves the socket open where the peer has closed its side already."""
+        wake(self.socket)
         if self.socket is not None:
-            with contextlib.suppress(OSError):
-                self.socket.shutdown(socket.SHUT_RDWR)
             self.socket.close()
 
     def cut(self) -> None:
         """Wake whoever waits on this connection, in whatever call; they find it closed."""
-        if self.socket is not None:
-            with contextlib.suppress(OSError):  # not connected any more
-                self.socket.shutdown(socket.SHUT_RDWR)
+        wake(self.socket)
 
 
 class Caller(AE):
@@ -76,6 +73,13 @@ class Caller(AE):
         assoc._is_paused = True
         assoc.dul.daemon = True  # and its first thread, were it stuck in a call, must not keep the process from ending
         return self.wire
+
+
+def wake(line: socket.socket | None) -> None:
+    """Break a connection off, from any thread: whoever waits on it, in whatever call, finds it closed."""
+    if line is not None:
+        with contextlib.suppress(OSError):  # not connected any more
+            line.shutdown(socket.SHUT_RDWR)
 
 
 def client_tls(tls: Tls) -> ssl.SSLContext:

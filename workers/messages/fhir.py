@@ -12,9 +12,10 @@ from typing import Any
 
 from pydicom.sr.coding import Code
 
-from workers.messages.said import NOTICE, SIDE, Group, Item, Quantity, Said
+from node.uids import derived_uid
+from workers.messages.said import NOTICE, Group, Item, Quantity, Said
 from workers.report import codes
-from workers.report.signature import MANUFACTURER, derived_uid
+from workers.report.signature import MANUFACTURER
 
 Json = dict[str, Any]
 
@@ -73,15 +74,8 @@ def _model(said: Said) -> tuple[str, str, str]:
 
 def _observation(said: Said, uid: str, group: Group, device_uid: str) -> Json:
     """A knee's grade, or why it has none; everything else that is said of it as components."""
-    made = {
-        "resourceType": "Observation",
-        "identifier": [_uid(uid)],
-        "status": "preliminary",
-        "category": [_of(f"{_TERMINOLOGY}observation-category", "imaging")],
-        "code": _concept(codes.GRADE),
-        **_whose(said),
-        **_when(said),
-    }
+    category = _of(f"{_TERMINOLOGY}observation-category", "imaging")
+    made = _preliminary(said, "Observation", uid, category, codes.GRADE)
     if group.grade is not None:
         made["valueCodeableConcept"] = _concept(group.grade)
     else:
@@ -97,25 +91,30 @@ def _observation(said: Said, uid: str, group: Group, device_uid: str) -> Json:
     made["device"] = {"reference": _within(device_uid)}
     made["derivedFrom"] = [_study(said)]
     made["note"] = [{"text": each} for each in (group.comment, NOTICE) if each]
-    sides = [Item(SIDE, group.side)] if group.side else []
+    sides = [Item(codes.LATERALITY, group.side)] if group.side else []
     rest = [item for item in group.items if item.name not in (codes.GRADE, codes.COMMENT)]
     made["component"] = [{"code": _concept(item.name), **_value(item.value)} for item in (*sides, *rest)]
     return made
 
 
-def _report(said: Said, uid: str, results: list[str]) -> Json:
-    made = {
-        "resourceType": "DiagnosticReport",
+def _preliminary(said: Said, kind: str, uid: str, category: Json, code: Code) -> Json:
+    """What an Observation and a DiagnosticReport begin with: both say of a patient's film what nobody has verified."""
+    return {
+        "resourceType": kind,
         "identifier": [_uid(uid)],
         "status": "preliminary",
-        "category": [_of(f"{_TERMINOLOGY}v2-0074", "RAD")],
-        "code": _concept(codes.ASSESSMENT),
+        "category": [category],
+        "code": _concept(code),
         **_whose(said),
         **_when(said),
-        "result": [{"reference": _within(each)} for each in results],
-        "imagingStudy": [_study(said)],
-        "conclusion": "\n".join((*(group.comment for group in said.groups), NOTICE)),
     }
+
+
+def _report(said: Said, uid: str, results: list[str]) -> Json:
+    made = _preliminary(said, "DiagnosticReport", uid, _of(f"{_TERMINOLOGY}v2-0074", "RAD"), codes.ASSESSMENT)
+    made["result"] = [{"reference": _within(each)} for each in results]
+    made["imagingStudy"] = [_study(said)]
+    made["conclusion"] = "\n".join((*(group.comment for group in said.groups), NOTICE))
     if accession := _clean(said.text("AccessionNumber")):
         identifier = {"type": _of(f"{_TERMINOLOGY}v2-0203", "ACSN"), "value": accession}
         issuer = "IssuerOfAccessionNumberSequence"

@@ -7,10 +7,10 @@ from datetime import datetime
 from pydicom.dataset import Dataset
 
 from node.settings import ObjectKind
+from node.uids import derived_uid
 from workers.messages.fhir import bundle
 from workers.messages.oru import oru
 from workers.messages.said import Said, said_of
-from workers.report.signature import derived_uid
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pydicom.sr.coding import Code
 
 from node.radiograph import is_uid
-from workers.messages.said import NOTICE, SIDE, SITE, Group, Item, Quantity, Said
+from node.uids import derived_uid
+from workers.messages.said import NOTICE, Group, Item, Quantity, Said
 from workers.report import codes
-from workers.report.signature import derived_uid
 
 DICOM_STUDY = Code("113014", "DCM", "DICOM Study")
 PRELIMINARY, NO_RESULT, DESCRIPTION = "P", "X", "O"
@@ -121,9 +121,9 @@ def _observations(said: Said) -> Iterator[tuple[list[Item], str, str]]:
 def _of_group(group: Group) -> Iterator[list[Item]]:
     """The answers of a knee; those of one name together, for OBX-3 and OBX-4 are to name one OBX alone."""
     if group.site is not None:
-        yield [Item(SITE, group.site)]
+        yield [Item(codes.FINDING_SITE, group.site)]
     if group.side is not None:
-        yield [Item(SIDE, group.side)]
+        yield [Item(codes.LATERALITY, group.side)]
     named: dict[tuple[str, str], list[Item]] = {}
     for item in group.items:
         named.setdefault((item.name.value, item.name.scheme_designator), []).append(item)

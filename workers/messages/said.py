@@ -17,13 +17,19 @@ from workers.report import codes
 from workers.report.identity import text_of, timezone_of
 from workers.report.said import WARNING
 from workers.report.signature import local
+from workers.report.tree import code_of, content_of, groups_of, name_of, source_of
 
-SITE = Code("363698007", "SCT", "Finding Site")
-SIDE = Code("272741003", "SCT", "Laterality")
-ALGORITHM = ("111001", "111003", "111002")
-"""Name, version and parameters of the algorithm (PS3.16 TID 4019)."""
-_GROUP, _DEVICE, _TRACKING, _TRACKING_UID = "125007", "121012", "112039", "112040"
-_ABOUT = ("121071", "111000", "122405", *ALGORITHM, _TRACKING, _TRACKING_UID, SITE.value)
+ALGORITHM = (codes.ALGORITHM_NAME, codes.ALGORITHM_VERSION, codes.ALGORITHM_PARAMETERS)
+"""Of TID 4019 (PS3.16), in the order in which it is asked for."""
+_ABOUT = (
+    codes.FINDING,
+    codes.FINDING_SITE,
+    codes.TRACKING,
+    codes.TRACKING_UID,
+    codes.ALGORITHM_FAMILY,
+    codes.ALGORITHM_MANUFACTURER,
+    *ALGORITHM,
+)
 """What a group says of itself and not of the knee."""
 NOTICE = f"{WARNING}. Not verified by a physician."
 
@@ -107,13 +113,12 @@ class Said:
 
 def said_of(report: Dataset, made_at: datetime) -> Said:
     """Take a report apart."""
-    groups = [item for item in _items(report) if _code_value(item) == _GROUP]
-    evidence = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    groups = list(groups_of(report))
     return Said(
         report=report,
         uid=str(report.SOPInstanceUID),
-        source_uid=str(evidence.ReferencedSOPInstanceUID),
-        device_uid=next(str(item.UID) for item in _items(report) if _code_value(item) == _DEVICE),
+        source_uid=source_of(report),
+        device_uid=next(str(item.UID) for item in content_of(report) if name_of(item) == codes.DEVICE_UID),
         algorithm=tuple(each for each in _answers(groups[0], ALGORITHM)) if groups else (),
         groups=tuple(_group(item) for item in groups),
         patient=patient_facts(report),
@@ -122,31 +127,31 @@ def said_of(report: Dataset, made_at: datetime) -> Said:
 
 
 def _group(group: Dataset) -> Group:
-    inner = {_code_value(item): item for item in group.ContentSequence}
-    site = inner.get(SITE.value)
-    sides = [item for item in (site.get("ContentSequence") or ()) if _code_value(item) == SIDE.value] if site else []
+    inner = {name_of(item): item for item in group.ContentSequence}
+    site = inner.get(codes.FINDING_SITE)
+    sides = [item for item in content_of(site) if name_of(item) == codes.LATERALITY] if site else []
     return Group(
-        tracking_uid=str(inner[_TRACKING_UID].UID),
-        site=_code(site.ConceptCodeSequence[0]) if site else None,
-        side=_code(sides[0].ConceptCodeSequence[0]) if sides else None,
+        tracking_uid=str(inner[codes.TRACKING_UID].UID),
+        site=code_of(site.ConceptCodeSequence[0]) if site else None,
+        side=code_of(sides[0].ConceptCodeSequence[0]) if sides else None,
         items=tuple(sorted(_answers(group), key=_order)),
     )
 
 
-def _answers(group: Dataset, wanted: tuple[str, ...] = ()) -> Iterator[Item]:
+def _answers(group: Dataset, wanted: tuple[Code, ...] = ()) -> Iterator[Item]:
     """The answers of a group; of those in `wanted` alone if any are named."""
     for item in group.ContentSequence:
-        name = _code_value(item)
+        name = name_of(item)
         if name not in wanted if wanted else name in _ABOUT:
             continue
         if item.ValueType == "CODE":
-            yield Item(_code(item.ConceptNameCodeSequence[0]), _code(item.ConceptCodeSequence[0]))
+            yield Item(code_of(item.ConceptNameCodeSequence[0]), code_of(item.ConceptCodeSequence[0]))
         elif item.ValueType == "TEXT":
-            yield Item(_code(item.ConceptNameCodeSequence[0]), str(item.TextValue))
+            yield Item(code_of(item.ConceptNameCodeSequence[0]), str(item.TextValue))
         elif item.ValueType == "NUM":
             measured = item.MeasuredValueSequence[0]
-            unit = _code(measured.MeasurementUnitsCodeSequence[0])
-            yield Item(_code(item.ConceptNameCodeSequence[0]), Quantity(str(measured.NumericValue), unit))
+            unit = code_of(measured.MeasurementUnitsCodeSequence[0])
+            yield Item(code_of(item.ConceptNameCodeSequence[0]), Quantity(str(measured.NumericValue), unit))
 
 
 def _order(item: Item) -> int:
@@ -154,18 +159,3 @@ def _order(item: Item) -> int:
     if item.name == codes.GRADE:
         return 0
     return 1 if isinstance(item.value, Code) else 2 if isinstance(item.value, Quantity) else 3
-
-
-def _items(root: Dataset) -> Iterator[Dataset]:
-    for item in root.get("ContentSequence") or ():
-        yield item
-        yield from _items(item)
-
-
-def _code_value(item: Dataset) -> str:
-    names = item.get("ConceptNameCodeSequence")
-    return str(names[0].CodeValue) if names else ""
-
-
-def _code(item: Dataset) -> Code:
-    return Code(str(item.CodeValue), str(item.CodingSchemeDesignator), str(item.CodeMeaning))

@@ -16,10 +16,8 @@ from node.finding import Finding, Laterality, ModelIdentity, Outcome, Reading
 from node.grounds import Agreement, Certainty, KLGrade
 from node.reasons import FLAGS, REASONS
 from workers.report import codes
-from workers.report.template import GROUP, content_of, name_of
+from workers.report.tree import content_of, groups_of, name_of, source_of
 
-SITE, LATERALITY = ("363698007", "SCT"), ("272741003", "SCT")
-NAME, VERSION, PARAMETERS = ("111001", "DCM"), ("111003", "DCM"), ("111002", "DCM")
 WEIGHTS = re.compile(r"weights sha256: (\S+)")
 
 
@@ -29,15 +27,14 @@ class Group:
     def __init__(self, group: Dataset) -> None:
         self.items = list(content_of(group))
 
-    def _all(self, name: Code | tuple[str, str]) -> Iterator[Dataset]:
-        key = (name.value, name.scheme_designator) if isinstance(name, Code) else name
-        return (item for item in self.items if name_of(item) == key)
+    def _all(self, name: Code) -> Iterator[Dataset]:
+        return (item for item in self.items if name_of(item) == name)
 
-    def coded(self, name: Code | tuple[str, str]) -> list[str]:
+    def coded(self, name: Code) -> list[str]:
         """The values of the coded answers under that name."""
         return [str(item.ConceptCodeSequence[0].CodeValue) for item in self._all(name)]
 
-    def texts(self, name: Code | tuple[str, str]) -> list[str]:
+    def texts(self, name: Code) -> list[str]:
         """The texts under that name."""
         return [str(item.TextValue) for item in self._all(name)]
 
@@ -57,13 +54,13 @@ class Group:
 
 def coded(report: Dataset) -> Reading:
     """What a report of ours says. Raises ValueError if it is none, or lacks what every report has."""
-    groups = [Group(item) for item in content_of(report) if name_of(item) == GROUP]
+    groups = [Group(item) for item in groups_of(report)]
     try:
-        knees = tuple(_knee(group) for group in groups if group.coded(SITE))
+        knees = tuple(_knee(group) for group in groups if group.coded(codes.FINDING_SITE))
         graded = any(knee.grade is not None for knee in knees)
         given = next((code for group in groups for code in group.coded(codes.WHY_NOT)), None)
         return Reading(
-            _source(report),
+            source_of(report),
             Outcome.GRADED if graded else Outcome.NOT_ANALYSED,
             _model(groups[0]),
             knees=knees,
@@ -74,14 +71,11 @@ def coded(report: Dataset) -> Reading:
         raise ValueError(f"no report of Genu's, or not a whole one: {error!r}") from error
 
 
-def _source(report: Dataset) -> str:
-    study = report.CurrentRequestedProcedureEvidenceSequence[0]
-    return str(study.ReferencedSeriesSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
-
-
 def _model(group: Group) -> ModelIdentity:
-    found = WEIGHTS.match(group.texts(PARAMETERS)[0])
-    return ModelIdentity(group.texts(NAME)[0], group.texts(VERSION)[0], found.group(1) if found else "")
+    told = codes.ALGORITHM_NAME, codes.ALGORITHM_VERSION, codes.ALGORITHM_PARAMETERS
+    name, version, parameters = (group.texts(each)[0] for each in told)
+    found = WEIGHTS.match(parameters)
+    return ModelIdentity(name, version, found.group(1) if found else "")
 
 
 def _knee(group: Group) -> Finding:
@@ -96,7 +90,7 @@ def _knee(group: Group) -> Finding:
         more["empty_map"] = group.coded(codes.HEAT_MAP) == [codes.MAP_EMPTY.value]
         more["certainty"] = _certainty(group)
     return Finding(
-        laterality=next((sides[each] for each in group.coded(LATERALITY)), Laterality.UNKNOWN),
+        laterality=next((sides[each] for each in group.coded(codes.LATERALITY)), Laterality.UNKNOWN),
         laterality_source=group.texts(codes.SIDE_SOURCE)[0],
         box=group.outline(),
         grade=grade,

@@ -84,6 +84,8 @@ GRADE_NAMES: Mapping[KLGrade, tuple[str, str]] = {
 
 # Public codes (PS3.16; SNOMED CT as PS3.16 lists it; RadLex CID 7036).
 IMAGING_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
+FINDING_SITE = Code("363698007", "SCT", "Finding Site")
+LATERALITY = Code("272741003", "SCT", "Laterality")
 KNEE_JOINT = Code("49076000", "SCT", "Knee joint")
 SIDES: Mapping[Laterality, Code] = {
     Laterality.RIGHT: Code("24028007", "SCT", "Right"),
@@ -102,6 +104,16 @@ GRAD_CAM = Code("130403", "DCM", "Gradient-weighted class activation")
 SPATIAL_CONCEPT = Code("309825002", "SCT", "Spatial and Relational Concept")
 OF_INTEREST = Code("113000", "DCM", "Of Interest")
 REPORT_TITLE = Code("126000", "DCM", "Imaging Measurement Report")
+MEASUREMENT_GROUP = Code("125007", "DCM", "Measurement Group")
+TRACKING = Code("112039", "DCM", "Tracking Identifier")
+TRACKING_UID = Code("112040", "DCM", "Tracking Unique Identifier")
+FINDING = Code("121071", "DCM", "Finding")
+DEVICE_UID = Code("121012", "DCM", "Device Observer UID")
+ALGORITHM_NAME = Code("111001", "DCM", "Algorithm Name")
+ALGORITHM_VERSION = Code("111003", "DCM", "Algorithm Version")
+ALGORITHM_PARAMETERS = Code("111002", "DCM", "Algorithm Parameters")
+ALGORITHM_FAMILY = Code("111000", "DCM", "Algorithm Family")
+ALGORITHM_MANUFACTURER = Code("122405", "DCM", "Algorithm Manufacturer")
 REPLACED_REPORT = Code("121360", "DCM", "Replaced report")
 COMMENT = Code("121106", "DCM", "Comment")
 SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")

@@ -5,6 +5,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import KeyObjectSelectionDocumentStorage
 
 from node.finding import Reading
+from node.uids import derived_uid
 from workers.report import codes
 from workers.report.answer import Answer
 from workers.report.said import SIDES, flags_of
@@ -12,7 +13,6 @@ from workers.report.signature import (
     MANUFACTURER,
     MODEL_NAME,
     ascii_only,
-    derived_uid,
     device_uid,
     object_uid,
     result,

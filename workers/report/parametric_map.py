@@ -11,14 +11,14 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 from pydicom.uid import ParametricMapStorage
 
+from node.uids import derived_uid
 from workers.prepare import Box
-from workers.read.header import numbers
 from workers.report import codes
 from workers.report.answer import Answer
 from workers.report.identity import copy_attributes, text_of
 from workers.report.segmentation import named_dimensions, on_film
-from workers.report.signature import derived_uid, object_uid, result
-from workers.report.source import lossy_history, side_of_series
+from workers.report.signature import object_uid, result
+from workers.report.source import lossy_history, side_of_series, spacing_shown
 from workers.report.stand_in import adopt, equipment, stand_in
 
 SERIES_NUMBER = 9040
@@ -26,7 +26,7 @@ SERIES_NUMBER = 9040
 
 def parametric_map(answer: Answer) -> Dataset | None:
     """The map of a film; None if there is no evidence on it, or if its header knows no millimetres."""
-    spacing, strength = _spacing(answer.header), _on_film(answer)
+    spacing, strength = spacing_shown(answer.header), _on_film(answer)
     if spacing is None or strength is None:
         return None
     header = answer.header
@@ -64,14 +64,6 @@ def _on_film(answer: Answer) -> npt.NDArray[np.float32] | None:
         part = whole[top : top + strength.shape[0]]
         np.maximum(part, strength, out=part)
     return whole
-
-
-def _spacing(header: Dataset) -> list[float] | None:
-    for keyword in ("PixelSpacing", "ImagerPixelSpacing"):
-        told = numbers(header, keyword)
-        if len(told) == 2 and min(told) > 0:
-            return told
-    return None
 
 
 def _built(answer: Answer, uid: str, spacing: list[float]) -> Dataset:

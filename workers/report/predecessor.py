@@ -21,6 +21,7 @@ from workers.report import codes
 from workers.report.carried import carried
 from workers.report.identity import text_of
 from workers.report.signature import code_item, object_uid
+from workers.report.source import below
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,8 @@ def _named_in(report: Dataset) -> Predecessor | None:
 
 def named_as_replaced(before: Predecessor, study_uid: str) -> Dataset:
     """An item of Predecessor Documents Sequence, purpose 121360 DCM, Replaced report (CID 7009)."""
-    study, series, document = Dataset(), Dataset(), Dataset()
+    document = Dataset()
     document.ReferencedSOPClassUID = UID(before.sop_class_uid)
     document.ReferencedSOPInstanceUID = UID(before.sop_instance_uid)
     document.PurposeOfReferenceCodeSequence = [code_item(codes.REPLACED_REPORT)]
-    series.SeriesInstanceUID = UID(before.series_uid)
-    series.ReferencedSOPSequence = [document]
-    study.StudyInstanceUID = UID(study_uid)
-    study.ReferencedSeriesSequence = [series]
-    return study
+    return below(study_uid, before.series_uid, document)

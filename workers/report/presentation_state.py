@@ -13,6 +13,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage
 
+from node.uids import derived_uid
 from workers.prepare import Box
 from workers.read.photometric import is_inverted
 from workers.report.answer import Answer
@@ -20,7 +21,7 @@ from workers.report.contours import LEVELS, outlines
 from workers.report.identity import copy_attributes
 from workers.report.pages import pixel_aspect
 from workers.report.said import SIDES, Row, grade_words
-from workers.report.signature import ascii_only, derived_uid, object_uid, result
+from workers.report.signature import ascii_only, object_uid, result
 from workers.report.source import side_of_series
 from workers.report.stand_in import adopt, equipment, stand_in
 from workers.report.tracking import tracking

@@ -3,9 +3,9 @@ The heat maps as a Segmentation: three bands of strength for each knee, to be sw
 
 BINARY, on the film's own grid, with the film's edge as Plane Orientation (OHIF asks for one, Orthanc's preview
 breaks off without), Pixel Measures even where the film has no spacing to put there (OHIF blanks its page without), and
-no Frame of Reference, which a projection has none of. The bands do not overlap, so that
-a viewer's opacity means the same everywhere. Where a map stays below the lowest band there is no segment, and
-where no map reaches it there is no Segmentation.
+no Frame of Reference, which a projection has none of. The bands do not overlap, so that a viewer's opacity means the
+same everywhere. Where a map stays below the lowest band there is no segment, and where no map reaches it there is no
+Segmentation.
 """
 
 from collections.abc import Iterator
@@ -17,18 +17,19 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 from pydicom.uid import SegmentationStorage
+from pydicom.valuerep import format_number_as_ds
 
 from node.finding import Finding, Laterality, ModelIdentity
+from node.uids import derived_uid
 from workers.prepare import Box
-from workers.read.header import numbers
 from workers.report import codes
 from workers.report.answer import Answer
 from workers.report.colours import Bytes
 from workers.report.contours import LEVELS
 from workers.report.identity import copy_attributes
 from workers.report.said import SIDES, Heat
-from workers.report.signature import MANUFACTURER, ascii_only, code_item, derived_uid, object_uid, result
-from workers.report.source import lossy_history
+from workers.report.signature import MANUFACTURER, ascii_only, code_item, object_uid, result
+from workers.report.source import lossy_history, spacing_shown
 from workers.report.stand_in import adopt, equipment, stand_in
 from workers.report.tracking import tracking
 from workers.report.view import spread
@@ -90,14 +91,8 @@ def _measures(header: Dataset) -> Dataset:
     """
     measures = Dataset()
     measures.SliceThickness = 1
-    found = (numbers(header, keyword) for keyword in ("PixelSpacing", "ImagerPixelSpacing"))
-    measures.PixelSpacing = next(([*map(ds, told)] for told in found if len(told) == 2 and min(told) > 0), [1, 1])
+    measures.PixelSpacing = [format_number_as_ds(each) for each in spacing_shown(header) or (1.0, 1.0)]
     return measures
-
-
-def ds(value: float) -> str:
-    """A number as a Decimal String, of at most 16 characters (PS3.5 6.2)."""
-    return f"{value:.10g}"
 
 
 def _segments(answer: Answer) -> Iterator[Segment]:

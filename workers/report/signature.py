@@ -5,7 +5,6 @@ Nothing here asks the clock or the machine: the same film, answer, model and tim
 bytes, so that a result made twice is one result (a PACS keeps the first of two with the same UID).
 """
 
-import uuid
 from datetime import UTC, datetime, timedelta, timezone
 
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -14,6 +13,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from node import __version__
 from node.finding import ModelIdentity, Reading
+from node.uids import derived_uid
 from workers.report import codes
 from workers.report.identity import copy_attributes, copy_identity, text_of, timezone_of
 from workers.report.modules import EQUIPMENT
@@ -23,12 +23,6 @@ MODEL_NAME = "Genu"
 """read.py recognises Genu's own objects by these two."""
 
 IMPLEMENTATION_CLASS_UID = UID("2.25.208766331093367979304630128636928402740")
-_OBJECTS = uuid.UUID("27e309b3-5e24-512f-a79d-75ec21210d8e")
-
-
-def derived_uid(*parts: str) -> UID:
-    """The UID that those parts, and no others, give (2.25 and a name-based UUID: PS3.5 B.2)."""
-    return UID(f"2.25.{uuid.uuid5(_OBJECTS, chr(0).join(parts)).int}")
 
 
 def device_uid(card: ModelIdentity) -> UID:

@@ -4,6 +4,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import JPEG2000, UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
 from node.finding import Finding, Laterality
+from workers.read.header import numbers
 from workers.report import codes
 from workers.report.identity import copy_attributes, text_of
 from workers.report.signature import code_item
@@ -31,12 +32,26 @@ def source_image(header: Dataset, *, same_places: bool) -> Dataset:
 
 def in_study(header: Dataset) -> Dataset:
     """The film below its study and series, as evidence of a document (PS3.3 C.17.2)."""
+    return below(text_of(header, "StudyInstanceUID"), text_of(header, "SeriesInstanceUID"), reference(header))
+
+
+def below(study_uid: str, series_uid: str, referenced: Dataset) -> Dataset:
+    """An item of the Hierarchical SOP Instance Reference Macro (PS3.3 C.17.2.1) for one instance."""
     study, series = Dataset(), Dataset()
-    series.SeriesInstanceUID = UID(text_of(header, "SeriesInstanceUID"))
-    series.ReferencedSOPSequence = [reference(header)]
-    study.StudyInstanceUID = UID(text_of(header, "StudyInstanceUID"))
+    series.SeriesInstanceUID = UID(series_uid)
+    series.ReferencedSOPSequence = [referenced]
+    study.StudyInstanceUID = UID(study_uid)
     study.ReferencedSeriesSequence = [series]
     return study
+
+
+def spacing_shown(header: Dataset) -> list[float] | None:
+    """Distance of the rows and of the columns as viewers take it, whatever it is worth; None if the film has none."""
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing"):
+        told = numbers(header, keyword)
+        if len(told) == 2 and min(told) > 0:
+            return told
+    return None
 
 
 def anatomy(header: Dataset, knees: tuple[Finding, ...], made: Dataset) -> None:

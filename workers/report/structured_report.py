@@ -23,12 +23,14 @@ from pydicom.uid import UID, Comprehensive3DSRStorage, ComprehensiveSRStorage
 from node.finding import Finding, Laterality, ModelIdentity, Reading
 from node.grounds import Certainty, KLGrade
 from node.reasons import Reason
+from node.uids import derived_uid
 from workers.report import codes, knees
 from workers.report.identity import text_of
 from workers.report.image_library import image_library
 from workers.report.knees import number
 from workers.report.predecessor import Predecessor, named_as_replaced
-from workers.report.signature import MANUFACTURER, MODEL_NAME, ascii_only, derived_uid, device_uid, object_uid, result
+from workers.report.signature import MANUFACTURER, MODEL_NAME, ascii_only, device_uid, object_uid, result
+from workers.report.source import in_study
 
 SR_CLASSES = {"comprehensive": ComprehensiveSRStorage, "comprehensive-3d": Comprehensive3DSRStorage}
 SERIES_NUMBER = 9010
@@ -64,7 +66,7 @@ def structured_report(
     made.ReferencedPerformedProcedureStepSequence = []
     made.PerformedProcedureCodeSequence = []
     made.CompletionFlag, made.VerificationFlag, made.PreliminaryFlag = "COMPLETE", "UNVERIFIED", "PRELIMINARY"
-    made.CurrentRequestedProcedureEvidenceSequence = [_evidence(header)]
+    made.CurrentRequestedProcedureEvidenceSequence = [in_study(header)]
     if replaces:
         made.PredecessorDocumentsSequence = [named_as_replaced(replaces, text_of(header, "StudyInstanceUID"))]
     made.CodingSchemeIdentificationSequence = [_scheme()]
@@ -244,18 +246,6 @@ def _separate(item: Dataset) -> None:
         item.ContinuityOfContent = "SEPARATE"
     for inner in item.get("ContentSequence", ()):
         _separate(inner)
-
-
-def _evidence(header: Dataset) -> Dataset:
-    """The film as an item of Current Requested Procedure Evidence Sequence (PS3.3 C.17.2)."""
-    study, series, instance = Dataset(), Dataset(), Dataset()
-    instance.ReferencedSOPClassUID = UID(text_of(header, "SOPClassUID"))
-    instance.ReferencedSOPInstanceUID = UID(text_of(header, "SOPInstanceUID"))
-    series.SeriesInstanceUID = UID(text_of(header, "SeriesInstanceUID"))
-    series.ReferencedSOPSequence = [instance]
-    study.StudyInstanceUID = UID(text_of(header, "StudyInstanceUID"))
-    study.ReferencedSeriesSequence = [series]
-    return study
 
 
 def _scheme() -> Dataset:

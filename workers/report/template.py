@@ -6,9 +6,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, SegmentationStorage
 
 from workers.report import codes
+from workers.report.tree import content_of, groups_of, name_of
 
 REPORTS = (ComprehensiveSRStorage, Comprehensive3DSRStorage)
-GROUP, TRACKING, TRACKING_UID = ("125007", "DCM"), ("112039", "DCM"), ("112040", "DCM")
 
 
 def template_faults(made: Dataset, header: Dataset) -> Iterator[str]:
@@ -21,12 +21,12 @@ def template_faults(made: Dataset, header: Dataset) -> Iterator[str]:
 
 def _report_faults(made: Dataset) -> Iterator[str]:
     """TID 1500 with groups of TID 1501 (PS3.16), each with coordinates: OHIF crashes on one without."""
-    if name_of(made) != (codes.REPORT_TITLE.value, codes.REPORT_TITLE.scheme_designator):
+    if name_of(made) != codes.REPORT_TITLE:
         yield "the report has another title than Imaging Measurement Report"
     items = list(content_of(made))
     if any(item.ValueType == "CONTAINER" and item.ContinuityOfContent != "SEPARATE" for item in (made, *items)):
         yield "a container is not SEPARATE"
-    groups = [item for item in items if name_of(item) == GROUP]
+    groups = list(groups_of(made))
     if not groups:
         yield "the report has no measurement group"
     for number, group in enumerate(groups, start=1):
@@ -37,10 +37,10 @@ def _group_faults(group: Dataset) -> Iterator[str]:
     inside = list(content_of(group))
     names = {name_of(item) for item in inside}
     wanted = {
-        "tracking identifier": TRACKING,
-        "tracking UID": TRACKING_UID,
-        "grade": (codes.GRADE.value, codes.SCHEME),
-        "comment": (codes.COMMENT.value, "DCM"),
+        "tracking identifier": codes.TRACKING,
+        "tracking UID": codes.TRACKING_UID,
+        "grade": codes.GRADE,
+        "comment": codes.COMMENT,
     }
     yield from (f"has no {what}" for what, name in wanted.items() if name not in names)
     outlines = [item for item in inside if item.ValueType == "SCOORD"]
@@ -59,18 +59,3 @@ def _segmentation_faults(made: Dataset) -> Iterator[str]:
         yield "the segments have no pixel measures"
     if int(made.NumberOfFrames) != len(made.SegmentSequence):
         yield "there are not as many frames as segments"
-
-
-def content_of(item: Dataset) -> Iterator[Dataset]:
-    """All items of a content tree below this one, in order."""
-    for inner in item.get("ContentSequence", ()):
-        yield inner
-        yield from content_of(inner)
-
-
-def name_of(item: Dataset) -> tuple[str, str] | None:
-    """Code value and scheme of an item's concept name."""
-    if not item.get("ConceptNameCodeSequence"):
-        return None
-    code = item.ConceptNameCodeSequence[0]
-    return str(code.CodeValue), str(code.CodingSchemeDesignator)

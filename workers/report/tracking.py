@@ -4,8 +4,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from node.finding import Finding, Laterality
+from node.uids import derived_uid
 from workers.report.identity import text_of
-from workers.report.signature import derived_uid
 
 SIDE_WORDS = {Laterality.RIGHT: "right knee", Laterality.LEFT: "left knee", Laterality.UNKNOWN: "knee, side unknown"}
 

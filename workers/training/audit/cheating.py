@@ -6,7 +6,7 @@ nothing else does; it is kept nowhere. Then every knee gets a numeral that says 
 without it; where the grade follows the numeral, the flag has to fire.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from workers.marks import MARKER
 from workers.networks import Grader
 from workers.prepare import Grey, prepare
 from workers.registry import Model
-from workers.training.audit.knees import Asked, Change, ask
+from workers.training.audit.knees import Change, ask, watched
 from workers.training.audit.planted import Planted
 from workers.training.augment import augment
 from workers.training.calibrate import heat_scale
@@ -82,12 +82,12 @@ def saying(grades: Sequence[int]) -> Change:
 
 def hung(model: Model, knees: Sequence[LabelledKnee], eyes: Eyes, step: Callable[[], None]) -> list[Planted]:
     """Each knee graded by a cheating model without a numeral, and with one that says another grade."""
-    clean = _watched(ask(knees, model, eyes), step)
+    clean = list(watched(ask(knees, model, eyes), step))
     peaks = [each.graded.maps[int(each.graded.grade)].max() for each in clean]
     model = replace(model, card=replace(model.card, heat_scale=max(heat_scale(np.array(peaks, np.float32)), 1e-3)))
     random = np.random.default_rng(SEED)
     told = [(int(each.graded.grade) + int(random.integers(1, 5))) % 5 for each in clean]
-    again = _watched(ask(knees, model, eyes, saying(told)), step)
+    again = watched(ask(knees, model, eyes, saying(told)), step)
     return [Planted(MARKER, one, other) for one, other in zip(again, clean, strict=True)]
 
 
@@ -103,11 +103,3 @@ def figures(found: Sequence[Planted]) -> dict[str, Any]:
         "named_marker": named,
         "sensitivity": round(flagged / len(deciding), 4) if deciding else None,
     }
-
-
-def _watched(asked: Iterable[Asked], step: Callable[[], None]) -> list[Asked]:
-    told = []
-    for each in asked:
-        told.append(each)
-        step()
-    return told

@@ -1,6 +1,6 @@
 """Labelled knees graded and explained as the node does it, each kept with all that the audit asks of it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -71,6 +71,13 @@ def _ask(knees: Sequence[LabelledKnee], model: Model, eyes: Eyes, change: Change
         Asked(labelled, joint, answer, attention, heat, energy_inside(heat.values, joint, answer.knee))
         for labelled, joint, answer, attention, heat in zip(knees, joints, graded, told, maps, strict=True)
     ]
+
+
+def watched(asked: Iterable[Asked], step: Callable[[], None]) -> Iterator[Asked]:
+    """The same, with a `step` after each."""
+    for each in asked:
+        yield each
+        step()
 
 
 def energy_inside(heat: npt.NDArray[np.float32], joint: Grey, knee: Knee) -> float | None:

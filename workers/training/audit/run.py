@@ -1,20 +1,21 @@
 """The audit of a model, from labelled knees to a page and a summary."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 
 from node.errors import GenuError
 from node.settings import Settings
 from workers.eyes import Eyes, open_eyes
 from workers.registry import Model, folders, load
 from workers.training.audit import cheating, faithful
-from workers.training.audit.knees import Asked, ask
+from workers.training.audit.knees import Asked, ask, watched
 from workers.training.audit.page import write
 from workers.training.audit.planted import Planted, caught, planted
 from workers.training.knees import LabelledKnee, read_labels
@@ -27,8 +28,6 @@ CHEATED = 200
 """Knees that a cheating model is shown, with and without a numeral."""
 OUTSIDE = 0.5
 """More than this part of the evidence from outside the joint: the attention lies outside."""
-
-T = TypeVar("T")
 
 
 def audit(
@@ -56,7 +55,8 @@ def audit(
     work = settings.work
     eyes = open_eyes(engine=work.engine, threads=work.threads, within=folders(settings))
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        asked = list(_watched(ask(knees, model, eyes), bar, bar.add_task("Grading", total=len(knees))))
+        grading = partial(bar.advance, bar.add_task("Grading", total=len(knees)))
+        asked = list(watched(ask(knees, model, eyes), grading))
         figures = summary(asked, model)
         if plants:
             told = _planted(asked, model, eyes, bar)
@@ -133,16 +133,10 @@ def _cheating(
     knees: Sequence[LabelledKnee], model: Model, data: Path, eyes: Eyes, settings: Settings, bar: Progress
 ) -> dict[str, Any]:
     lesson, shown = cheating.Lesson(), knees[:CHEATED]
-    task = bar.add_task("Cheating", total=lesson.steps + 2 * len(shown))
+    step = partial(bar.advance, bar.add_task("Cheating", total=lesson.steps + 2 * len(shown)))
     spoilt = load(model.card.stem, engine="torch", within=folders(settings))
-    taught = cheating.cheat(spoilt, read_labels(data, "train"), lesson, lambda: bar.advance(task))
-    return cheating.figures(cheating.hung(taught, shown, eyes, lambda: bar.advance(task)))
-
-
-def _watched(made: Iterable[T], bar: Progress, task: TaskID) -> Iterator[T]:
-    for each in made:
-        yield each
-        bar.advance(task)
+    taught = cheating.cheat(spoilt, read_labels(data, "train"), lesson, step)
+    return cheating.figures(cheating.hung(taught, shown, eyes, step))
 
 
 def say(figures: dict[str, Any], out: Path) -> str:

@@ -1,0 +1,17 @@
+"""Fixtures that the tests of several files share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.delivering import Node
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
+    """A node that delivers, and whose deliverer beats often."""
+    monkeypatch.setattr("node.deliver.BEAT_SECONDS", 0.1)
+    it = Node(tmp_path / "node")
+    yield it
+    it.ledger.close()
