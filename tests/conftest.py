@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.delivering import Node
+from tests.saying import Say
 
 
 @pytest.fixture
@@ -15,3 +16,9 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
     it = Node(tmp_path / "node")
     yield it
     it.ledger.close()
+
+
+@pytest.fixture
+def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Say:
+    """What calls `genu`."""
+    return Say(monkeypatch, capsys)

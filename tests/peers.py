@@ -15,6 +15,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +29,9 @@ import pytest
 from pydicom.errors import InvalidDicomError
 
 HOST = "127.0.0.1"
-PLACES = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"))
+# pynetdicom brings tools that are called as DCMTK's are; an activated environment would put those first.
+os.environ["PATH"] = os.pathsep.join(each for each in os.get_exec_path() if Path(each) != Path(sys.executable).parent)
+PLACES = os.pathsep.join((os.environ["PATH"], "/usr/sbin", "/usr/local/sbin"))
 
 
 def have(program: str) -> str | None:

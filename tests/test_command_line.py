@@ -15,7 +15,7 @@ from pydicom import examples
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from node import __version__
-from node.__main__ import genu, main
+from node.__main__ import genu
 from node.broker import application
 from node.errors import SettingsError
 from node.ledger import Ledger, State
@@ -24,6 +24,7 @@ from node.reasons import REASONS
 from tests.faults import archive
 from tests.peers import free_port, needs, storescp
 from tests.ris import fhir_service, receiving
+from tests.saying import Say
 
 CONTEXT = click.Context(genu)
 COMMANDS = genu.list_commands(CONTEXT)
@@ -38,36 +39,6 @@ def _fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.upper().startswith("GENU")]:
         monkeypatch.delenv(name)
-
-
-class Answer:
-    """How a call of `genu` ended, and what it said."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-
-@pytest.fixture
-def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> "Say":
-    return Say(monkeypatch, capsys)
-
-
-class Say:
-    """Calls `genu` as its entry point does, in this process."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._monkeypatch, self._capsys = monkeypatch, capsys
-
-    def __call__(self, *words: object) -> Answer:
-        self._monkeypatch.setattr(sys, "argv", ["genu", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 1
-        said = self._capsys.readouterr()
-        assert "Traceback" not in said.out + said.err
-        return Answer(code, said.out, said.err)
 
 
 def site(text: str = "") -> Path:

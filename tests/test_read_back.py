@@ -16,6 +16,7 @@ from node.finding import Outcome, Reading
 from node.grounds import Agreement, Evidence
 from node.reasons import flag
 from tests.peers import needs, orthanc
+from tests.saying import Say
 from tests.sources import (
     CARD,
     CUT_OFF,
@@ -30,7 +31,6 @@ from tests.sources import (
     made_of,
     reading,
 )
-from tests.test_command_line import Say, say  # noqa: F401
 from tests.test_objects_at_peers import sent
 from workers.phantom import samples
 from workers.report import codes, read_result
@@ -153,7 +153,7 @@ def test_through_an_archive_and_back(tmp_path: Path) -> None:
             assert read_result(came).as_json() == as_told(WHOLE["all there is"])
 
 
-def test_read_prints_what_grade_printed(say: Say, tmp_path: Path) -> None:  # noqa: F811
+def test_read_prints_what_grade_printed(say: Say, tmp_path: Path) -> None:
     """From a film to objects and back, through the two commands; a file that is none of ours ends with 1."""
     film = tmp_path / "film.dcm"
     samples()[0].save_as(film, enforce_file_format=True)
