@@ -68,6 +68,11 @@ SPOILERS: dict[str, tuple[str, Callable[[Dataset], object], str]] = {
     ),
     "spacing": ("SC", lambda made: setattr(made, "PixelSpacing", [0.1, 0.1]), "has a pixel spacing"),
     "no coordinates": ("SR", lambda made: _without(_groups(made)[0], "SCOORD"), "group 1 has no coordinates"),
+    "evidence not listed": (
+        "SR",
+        lambda made: made.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence.pop(),
+        "not listed as its evidence",
+    ),
     "no comment": ("SR", lambda made: _without(_groups(made)[1], "TEXT"), "group 2 has no comment"),
     "continuous": (
         "SR",

@@ -18,7 +18,20 @@ from pydicom.sr.coding import Code
 from node.finding import Finding, Laterality
 from node.grounds import KLGrade
 from tests.peers import needs
-from tests.sources import CARD, NAMES, READINGS, RIGHT, SHARES, SOURCE_UID, dciodvfy, header, made_of, named, reading
+from tests.sources import (
+    CARD,
+    NAMES,
+    READINGS,
+    RIGHT,
+    SHARES,
+    SOURCE_UID,
+    all_made,
+    dciodvfy,
+    header,
+    made_of,
+    named,
+    reading,
+)
 from workers.report import MadeObject, codes
 
 CLASSES = {"comprehensive": "1.2.840.10008.5.1.4.1.1.88.33", "comprehensive-3d": "1.2.840.10008.5.1.4.1.1.88.34"}
@@ -198,6 +211,40 @@ def test_one_knee_may_be_refused_beside_a_graded_one() -> None:
     assert said(refused, "121106").TextValue.startswith("AI L: NOT GRADABLE")
     first = next(item for item in refused.ContentSequence if item.ValueType == "NUM")
     assert max(first.ContentSequence[0].GraphicData[::2]) == 1200
+
+
+def test_a_graded_knee_refers_to_pictures_segments_and_map() -> None:
+    """As whole objects, each listed as evidence below its series; a refused knee has none of its own."""
+    made = all_made(header(), READINGS["mixed"], kinds=("SC", "SR", "SEG", "PM"))
+    report = next(each for each in made if each.kind == "SR")
+    others = {each.sop_instance_uid: each.dataset.SeriesInstanceUID for each in made if each.kind != "SR"}
+    graded, refused = groups(report)
+    named = {code_of(item): item for item in graded.ContentSequence if item.ValueType == "IMAGE"}
+    shown = {each.kind: each.sop_instance_uid for each in made}
+    for name, kind in {"PICTURES": "SC", "SEGMENTS": "SEG", "STRENGTHS": "PM"}.items():
+        assert named[name].ReferencedSOPSequence[0].ReferencedSOPInstanceUID == shown[kind]
+    assert not {"PICTURES", "SEGMENTS", "STRENGTHS"} & {code_of(item) for item in refused.ContentSequence}
+    [study] = report.dataset.CurrentRequestedProcedureEvidenceSequence
+    listed = {
+        each.ReferencedSOPSequence[0].ReferencedSOPInstanceUID: each.SeriesInstanceUID
+        for each in study.ReferencedSeriesSequence
+    }
+    assert listed == {SOURCE_UID: header().SeriesInstanceUID, **others}
+
+
+def test_a_report_refers_to_nothing_that_was_not_made() -> None:
+    """Where the settings want the report alone."""
+    [report] = all_made(header(), READINGS["graded"], kinds=("SR",))
+    [study] = report.dataset.CurrentRequestedProcedureEvidenceSequence
+    assert len(study.ReferencedSeriesSequence) == 1
+    assert not {"PICTURES", "SEGMENTS"} & {code_of(item) for item in items(report.dataset)}
+
+
+@needs("dciodvfy")
+def test_dciodvfy_takes_every_reference(tmp_path: Path) -> None:
+    """With all objects that a report can refer to."""
+    made = all_made(header(), READINGS["two knees"], kinds=("SC", "SR", "SEG", "PM"))
+    assert dciodvfy(next(each for each in made if each.kind == "SR"), tmp_path) == []
 
 
 def test_an_unknown_side_is_not_coded_but_said() -> None:

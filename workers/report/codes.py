@@ -64,6 +64,9 @@ SCALES: Mapping[str, Code] = {
 }
 READING_NOTE = own("READNOTE", "How the film was read")
 ADVICE = own("ADVICE", "What to do")
+PICTURES = own("PICTURES", "Pictures of this answer")
+SEGMENTS = own("SEGMENTS", "Segments of this answer")
+STRENGTHS = own("STRENGTHS", "Parametric map of this answer")
 REASON_CODES: Mapping[str, Code] = {
     # A code value has at most 16 characters (PS3.5 SH); reasons of failures are longer and never reported.
     reason.code: own(reason.code, reason.meaning)

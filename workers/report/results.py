@@ -93,15 +93,25 @@ def report(
     if not _is_reported(film.header, reading):
         return []
     answer = Answer(film, reading, heat_maps, card, made_at)
-    made = list(_pictures(answer, kinds, long_side)) if answer.graded else []
+    pictures = list(_pictures(answer, kinds, long_side)) if answer.graded else []
+    over = list(_over_the_film(answer, kinds)) if answer.graded else []
+    said: list[MadeObject] = []
     if "SR" in kinds:
-        shape = film.pixels.shape
-        made += refusal(film.header, reading, card, sr_class=sr_class, made_at=made_at, shape=shape, replaces=replaces)
+        told = structured_report(
+            film.header,
+            film.pixels.shape,
+            reading,
+            card,
+            sr_class=sr_class,
+            made_at=made_at,
+            replaces=replaces,
+            beside=[each.dataset for each in (*pictures, *over)],
+        )
+        carry(told, reading, card)
+        said.append(MadeObject("SR", told))
     if "KO" in kinds and is_red(reading):
-        made.append(MadeObject("KO", key_object(answer)))
-    if answer.graded:
-        made += _over_the_film(answer, kinds)
-    return made
+        said.append(MadeObject("KO", key_object(answer)))
+    return [*pictures, *said, *over]
 
 
 def _pictures(answer: Answer, kinds: Collection[ObjectKind], long_side: int) -> Iterator[MadeObject]:
@@ -137,20 +147,17 @@ def refusal(
     *,
     sr_class: str,
     made_at: datetime,
-    shape: tuple[int, ...] | None = None,
     replaces: Predecessor | None = None,
 ) -> list[MadeObject]:
     """
-    The report alone; it needs no more than the header, so a film that cannot be read has one too.
+    The report alone; it needs no more than the header, for a film that cannot be read.
 
-    `shape` (rows, columns) is the header's unless given. Nothing is reported of failures, which a person
-    will mend, and of objects that Genu itself has made.
+    Nothing is reported of failures, which a person will mend, and of objects that Genu itself has made.
     """
     if not _is_reported(header, reading):
         return []
-    rows, columns = (shape or (_count(header, "Rows"), _count(header, "Columns")))[:2]
-    told = header, (rows, columns), reading, card
-    made = structured_report(*told, sr_class=sr_class, made_at=made_at, replaces=replaces)
+    shape = _count(header, "Rows"), _count(header, "Columns")
+    made = structured_report(header, shape, reading, card, sr_class=sr_class, made_at=made_at, replaces=replaces)
     carry(made, reading, card)
     return [MadeObject("SR", made)]
 

@@ -15,7 +15,7 @@ MAYBE_LOSSY = (JPEG2000,)
 
 
 def reference(header: Dataset) -> Dataset:
-    """The film by its SOP class and instance (PS3.3 table 10-11)."""
+    """The film, or an object of Genu's own, by its SOP class and instance (PS3.3 table 10-11)."""
     item = Dataset()
     item.ReferencedSOPClassUID = UID(text_of(header, "SOPClassUID"))
     item.ReferencedSOPInstanceUID = UID(text_of(header, "SOPInstanceUID"))
@@ -37,12 +37,22 @@ def in_study(header: Dataset) -> Dataset:
 
 def below(study_uid: str, series_uid: str, referenced: Dataset) -> Dataset:
     """An item of the Hierarchical SOP Instance Reference Macro (PS3.3 C.17.2.1) for one instance."""
-    study, series = Dataset(), Dataset()
+    study = Dataset()
+    study.StudyInstanceUID = UID(study_uid)
+    study.ReferencedSeriesSequence = [_in_series(series_uid, referenced)]
+    return study
+
+
+def series_of(made: Dataset) -> Dataset:
+    """An object below its series, for a study's Referenced Series Sequence."""
+    return _in_series(text_of(made, "SeriesInstanceUID"), reference(made))
+
+
+def _in_series(series_uid: str, referenced: Dataset) -> Dataset:
+    series = Dataset()
     series.SeriesInstanceUID = UID(series_uid)
     series.ReferencedSOPSequence = [referenced]
-    study.StudyInstanceUID = UID(study_uid)
-    study.ReferencedSeriesSequence = [series]
-    return study
+    return series
 
 
 def spacing_shown(header: Dataset) -> list[float] | None:

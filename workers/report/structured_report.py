@@ -11,31 +11,43 @@ sources that break a rule (a sex of 'U', no Study ID) and stamps the time of day
 - every container is SEPARATE: with CONTINUOUS ones, dsr2html (Horos) and Weasis leave out all labels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import highdicom as hd
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
-from pydicom.uid import UID, Comprehensive3DSRStorage, ComprehensiveSRStorage
+from pydicom.uid import (
+    UID,
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+    ParametricMapStorage,
+    SegmentationStorage,
+)
 
 from node.finding import Finding, Laterality, ModelIdentity, Reading
 from node.grounds import Certainty, KLGrade
 from node.reasons import Reason
-from node.uids import derived_uid
 from workers.report import codes, knees
 from workers.report.identity import text_of
 from workers.report.image_library import image_library
 from workers.report.knees import number
 from workers.report.predecessor import Predecessor, named_as_replaced
 from workers.report.signature import MANUFACTURER, MODEL_NAME, ascii_only, device_uid, object_uid, result
-from workers.report.source import in_study
+from workers.report.source import in_study, reference, series_of
+from workers.report.tracking import film_tracking, tracking
 
 SR_CLASSES = {"comprehensive": ComprehensiveSRStorage, "comprehensive-3d": Comprehensive3DSRStorage}
 SERIES_NUMBER = 9010
 SIDE_LETTERS = {Laterality.RIGHT: "R", Laterality.LEFT: "L", Laterality.UNKNOWN: "knee of unknown side"}
-SIDE_WORDS = {Laterality.RIGHT: "right knee", Laterality.LEFT: "left knee", Laterality.UNKNOWN: "knee, side unknown"}
+BESIDE: Mapping[str, Code] = {
+    MultiFrameTrueColorSecondaryCaptureImageStorage: codes.PICTURES,
+    SegmentationStorage: codes.SEGMENTS,
+    ParametricMapStorage: codes.STRENGTHS,
+}
+"""Objects of the same answer that the report refers to, and as what."""
 
 Edges = tuple[float, float, float, float]
 
@@ -49,8 +61,14 @@ def structured_report(
     sr_class: str,
     made_at: datetime,
     replaces: Predecessor | None = None,
+    beside: Sequence[Dataset] = (),
 ) -> Dataset:
-    """The report on a film of `shape` (rows, columns), graded or refused: not verified, preliminary."""
+    """
+    The report on a film of `shape` (rows, columns), graded or refused: not verified, preliminary.
+
+    `beside` are the other objects of the same answer; those of BESIDE are referred to from each graded knee.
+    """
+    beside = [each for each in beside if each.SOPClassUID in BESIDE]
     before = (replaces.sop_instance_uid,) if replaces else ()
     made = result(
         header,
@@ -67,21 +85,26 @@ def structured_report(
     made.PerformedProcedureCodeSequence = []
     made.CompletionFlag, made.VerificationFlag, made.PreliminaryFlag = "COMPLETE", "UNVERIFIED", "PRELIMINARY"
     made.CurrentRequestedProcedureEvidenceSequence = [in_study(header)]
+    made.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence.extend(map(series_of, beside))
     if replaces:
         made.PredecessorDocumentsSequence = [named_as_replaced(replaces, text_of(header, "StudyInstanceUID"))]
     made.CodingSchemeIdentificationSequence = [_scheme()]
-    for element in _content(header, shape, reading, card):
+    for element in _content(header, shape, reading, card, beside):
         made.add(element)
     return made
 
 
-def _content(header: Dataset, shape: tuple[int, int], reading: Reading, card: ModelIdentity) -> Dataset:
+def _content(
+    header: Dataset, shape: tuple[int, int], reading: Reading, card: ModelIdentity, beside: Sequence[Dataset]
+) -> Dataset:
     device = hd.sr.DeviceObserverIdentifyingAttributes(
         uid=device_uid(card), name=MODEL_NAME, manufacturer_name=MANUFACTURER, model_name=MODEL_NAME
     )
     observer = hd.sr.ObserverContext(hd.sr.CodedConcept("121007", "DCM", "Device"), device)
     image = _Image(header, shape, card, reading.notes)
     groups = [image.knee(number, knee) for number, knee in enumerate(reading.knees, start=1)]
+    for group, knee in zip(groups, reading.knees, strict=True):
+        group[0].ContentSequence.extend(_pointer(each) for each in beside if knee.grade is not None)
     if not groups and reading.reason is not None:
         groups = [image.refusal(reading.reason)]
     root: Dataset = hd.sr.MeasurementReport(
@@ -98,6 +121,7 @@ class _Image:
     """The film that a report speaks of; its methods write measurement groups (TID 1501) on it."""
 
     def __init__(self, header: Dataset, shape: tuple[int, int], card: ModelIdentity, notes: Sequence[str]) -> None:
+        self.header = header
         self.sop_class, self.sop_instance = text_of(header, "SOPClassUID"), text_of(header, "SOPInstanceUID")
         self.rows, self.columns = shape
         self.card = card
@@ -120,17 +144,16 @@ class _Image:
             numbers += [*_extent(knee.certainty), number(codes.GRADES_GIVEN, 1, codes.COUNT, "{}")]
         numbers += knees.width(knee)
         evaluations += knees.evaluations(knee)
-        # The side may be put right later; the number of a knee on its film does not change.
-        tracking = (f"Genu KL {SIDE_WORDS[knee.laterality]}", f"knee {place}")
+        followed = tracking(self.header, knee, place)
         texts = [(codes.SIDE_SOURCE, knee.laterality_source), *knees.texts(knee), *self._advice(knee.reason)]
-        return self._group(tracking, sites=[site], numbers=numbers, evaluations=evaluations, comment=said, texts=texts)
+        return self._group(followed, sites=[site], numbers=numbers, evaluations=evaluations, comment=said, texts=texts)
 
     def refusal(self, reason: Reason) -> hd.sr.MeasurementsAndQualitativeEvaluations:
         """The group of a film on which there is no knee to speak of."""
         said, evaluations = _refused("", reason)
         numbers = [self._not_graded(codes.FILMS, (0, 0, self.columns, self.rows))]
         return self._group(
-            ("Genu KL film", "film"),
+            film_tracking(self.header),
             sites=[],
             numbers=numbers,
             evaluations=evaluations,
@@ -140,7 +163,7 @@ class _Image:
 
     def _group(
         self,
-        tracking: tuple[str, str],
+        followed: tuple[str, UID],
         *,
         sites: list[hd.sr.FindingSite],
         numbers: list[hd.sr.Measurement],
@@ -156,9 +179,7 @@ class _Image:
             parameters=[f"weights sha256: {self.card.sha256}"],
         )
         group = hd.sr.MeasurementsAndQualitativeEvaluations(
-            tracking_identifier=hd.sr.TrackingIdentifier(
-                uid=derived_uid("tracking", self.sop_instance, tracking[1]), identifier=tracking[0]
-            ),
+            tracking_identifier=hd.sr.TrackingIdentifier(identifier=followed[0], uid=followed[1]),
             finding_type=codes.ASSESSMENT,
             algorithm_id=algorithm,
             finding_sites=sites,
@@ -239,6 +260,17 @@ def _refused(side: str, reason: Reason) -> tuple[str, list[tuple[Code, Code]]]:
     if quality is not None:
         evaluations.append((codes.QUALITY, quality))
     return f"AI{' ' if side else ''}{side}: NOT GRADABLE - {reason.meaning}", evaluations
+
+
+def _pointer(made: Dataset) -> hd.sr.ImageContentItem:
+    """Another object of the answer, named as a whole: viewers that show single frames or segments find them there."""
+    named = reference(made)
+    return hd.sr.ImageContentItem(
+        BESIDE[made.SOPClassUID],
+        named.ReferencedSOPClassUID,
+        named.ReferencedSOPInstanceUID,
+        relationship_type=hd.sr.RelationshipTypeValues.CONTAINS,
+    )
 
 
 def _separate(item: Dataset) -> None:

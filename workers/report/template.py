@@ -26,11 +26,25 @@ def _report_faults(made: Dataset) -> Iterator[str]:
     items = list(content_of(made))
     if any(item.ValueType == "CONTAINER" and item.ContinuityOfContent != "SEPARATE" for item in (made, *items)):
         yield "a container is not SEPARATE"
+    evidence = {named.ReferencedSOPInstanceUID for named in _evidence(made)}
+    if any(item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID not in evidence for item in items if _is_image(item)):
+        yield "an object that the report refers to is not listed as its evidence"
     groups = list(groups_of(made))
     if not groups:
         yield "the report has no measurement group"
     for number, group in enumerate(groups, start=1):
         yield from (f"measurement group {number} {fault}" for fault in _group_faults(group))
+
+
+def _evidence(report: Dataset) -> Iterator[Dataset]:
+    """All that is named in Current Requested Procedure Evidence Sequence (PS3.3 C.17.2: all references of the tree)."""
+    for study in report.get("CurrentRequestedProcedureEvidenceSequence") or ():
+        for series in study.ReferencedSeriesSequence:
+            yield from series.ReferencedSOPSequence
+
+
+def _is_image(item: Dataset) -> bool:
+    return bool(item.ValueType in ("IMAGE", "COMPOSITE"))
 
 
 def _group_faults(group: Dataset) -> Iterator[str]:

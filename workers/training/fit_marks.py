@@ -39,7 +39,7 @@ def fit_marks(
 ) -> MarkFinder:
     """Train on `train` and return the network."""
     torch.manual_seed(recipe.seed)
-    network = MarkFinder().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = MarkFinder().to(memory_format=torch.channels_last)
     knees = [cv2.resize(knee.read(), (2 * size, 2 * size), interpolation=cv2.INTER_AREA) for knee in train]
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, recipe.steps)
