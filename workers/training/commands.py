@@ -28,6 +28,7 @@ data_option = click.option(
 @click.option("--stress", is_flag=True, help="Also judge on the same knees shifted, turned, inverted and so on.")
 @click.option("--films", is_flag=True, help="Judge on whole films, composed of the knees, instead.")
 @click.option("--count", default=500, show_default=True, type=click.IntRange(1), help="With --films: how many.")
+@click.option("--gate", is_flag=True, help="Judge what is refused, which side is told, and the polarity, instead.")
 @click.option(
     "--report", type=click.Path(dir_okay=False, path_type=Path), help="Also write the model's page, one HTML file."
 )
@@ -42,6 +43,7 @@ def evaluate(
     stress: bool,
     films: bool,
     count: int,
+    gate: bool,
     report: Path | None,
     as_json: bool,
 ) -> None:
@@ -57,18 +59,23 @@ def evaluate(
     --films composes whole films of the knees, by a fixed seed: one knee or both, standing legs, collimated, turned,
     marked; and tells how many joints are found, how well they are framed, and how often the grade is that of the crop.
 
+    --gate gives the node each knee as it is, without a word in its header: how many are refused and as what, how often
+    the image tells the right side, and which negatives are turned. --split "" takes all splits together.
+
     \b
     Example: genu evaluate --data knees --stress --report model.html
     """
     from workers.standing import wanted_of
     from workers.training.served import grader_of
 
-    if report and not films:  # what the page needs is there now, or there is no page in the end
+    if report and not (films or gate):  # what the page needs is there now, or there is no page in the end
         from workers.training import page
 
         page.refuse_absent_folder(report)
     grader = grader_of(model or wanted_of(settings).card, settings, engine=engine)
-    if films:
+    if gate:
+        figures, words = _at_the_gate(grader, data, split, settings)
+    elif films:
         figures, words = _on_films(grader, data, split, settings, count)
     else:
         figures, words = _on_crops(grader, data, split, settings, stress=stress, report=report)
@@ -81,6 +88,14 @@ def _on_films(grader: "Model", data: Path, split: str, settings: Settings, count
 
     figures = whole_films.judge_films(grader, data, split, settings, count)
     return figures, whole_films.say(figures)
+
+
+def _at_the_gate(grader: "Model", data: Path, split: str, settings: Settings) -> tuple[dict[str, Any], str]:
+    """What the node refuses of labelled knees, and how it hangs them; and the same in words."""
+    from workers.training import gate
+
+    figures = gate.judge_gate(grader, data, split, settings)
+    return figures, gate.say(figures)
 
 
 def _on_crops(
