@@ -48,7 +48,6 @@ def _named(made: Dataset, pages: Dataset, number: int, label: str) -> None:
     made.SOPInstanceUID = made.file_meta.MediaStorageSOPInstanceUID = derived_uid("frame", uid, str(number))
     made.SeriesInstanceUID, made.SeriesNumber, made.InstanceNumber = derived_uid("frames", uid), SERIES_NUMBER, number
     made.ImageComments = f"{label}. {pages.get('ImageComments', '')}"
-    if label[:1] in SIDES:
-        made.Laterality = label[:1]
-        if "ImageLaterality" in made:
-            del made.ImageLaterality
+    if label[:1] in SIDES:  # of the image: the series, whose Laterality would be, may show both knees
+        made.ImageLaterality = label[:1]
+        made.pop("Laterality", None)

@@ -3,6 +3,7 @@
 import io
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from node.finding import Finding, Laterality, ModelIdentity, Outcome, Reading
 from node.grounds import Attention, Certainty, KLGrade
 from node.reasons import reason
 from node.settings import ObjectKind
+from tests.peers import have
 from workers.explain import HeatMap
 from workers.read import Film, Spacing, SpacingKind
 from workers.report import MadeObject, report
@@ -240,14 +242,15 @@ def all_made(
 
 def dciodvfy(made: MadeObject, folder: Path) -> list[str]:
     """
-    What dciodvfy says against the object, but for what it cannot know.
+    What dciodvfy says against the object, Debian's edition and this year's, but for what they cannot know.
 
-    It does not know the private scheme, nor that Contributing Equipment may have a Device UID (PS3.3 C.12.1
-    has it; the tool's tables are older). What a DICOMDIR would need and the source lacks, we must not invent.
+    They do not know the private scheme, nor that Contributing Equipment may have a Device UID (PS3.3 C.12.1
+    has it; their tables are older). What a DICOMDIR would need and the source lacks, we must not invent.
     """
     path = folder / f"{made.kind}.dcm"
     path.write_bytes(made.encode())
-    told = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, timeout=60)
-    lines = [line for line in told.stderr.splitlines() if re.match("Error|Warning", line)]
+    editions = (have("dciodvfy"), str(Path(sys.executable).with_name("dciodvfy")))
+    told = [subprocess.run([str(each), str(path)], capture_output=True, text=True, timeout=60) for each in editions]
+    lines = [line for each in told for line in each.stderr.splitlines() if re.match("Error|Warning", line)]
     unknown = (f"<{SCHEME}>", f"<{SCHEME_UID}>", "UI Device UID", "this is a Standard Extended SOP Class", "DICOMDIR")
     return [line for line in lines if line.startswith("Error") or not any(known in line for known in unknown)]

@@ -74,7 +74,7 @@ def test_the_page_opens_from_disk_and_its_filters_work(audited: Path, tmp_path: 
             "const done = arguments[0]; Promise.all([...document.images].map(each => each.decode()))"
             ".then(() => done(document.images[0].naturalWidth), () => done(0))"
         )
-        assert loaded == 780
+        assert loaded == 960
         given = cards[0].get_attribute("data-given")
         Select(browser.find_element(By.NAME, "given")).select_by_value(given)
         shown = [each for each in cards if each.is_displayed()]

@@ -199,3 +199,29 @@ def test_flags_and_millimetres_reach_the_reading(eyes: Eyes, grader: Model) -> N
 def test_a_header_s_body_part_is_a_hint(part: str, noted: int) -> None:
     """It is noted where it says another part, and never refuses."""
     assert len(hints(header(BodyPartExamined=part))) == noted
+
+
+@pytest.mark.parametrize(
+    ("part", "code"), [("CHEST", "OTHER_PART"), ("KNEE", "NOT_A_KNEE"), ("", "NOT_A_KNEE"), ("T-12", "NOT_A_KNEE")]
+)
+def test_a_film_without_a_joint_whose_header_agrees_is_of_another_part(
+    part: str, code: str, eyes: Eyes, grader: Model
+) -> None:
+    """Two witnesses say more than one: somebody has routed another part."""
+    film = replace(as_film(PICTURE), header=header(BodyPartExamined=part))
+    told = analyse("1.2.3", film, eyes=eyes, grader=grader).reading
+    assert told.reason == reason(code)
+
+
+def test_a_joint_unlike_all_that_the_grader_knows_is_not_graded(grader: Model) -> None:
+    """Noise in a box beside a knee in another: the knee keeps its grade, and the noise has no map."""
+    rendered_knee = render([KneeShape(R)], rows=800, columns=800)
+    knee = rendered_knee.pixels.astype(np.float32) / np.float32(4095)
+    film = as_film(np.hstack([knee, np.random.default_rng(2).random((800, 800)).astype(np.float32)]))
+    found = [replace(KNEE, box=rendered_knee.boxes[0]), replace(KNEE, box=Box(900, 200, 1300, 600), laterality=L)]
+    told = say("1.2.3", film, found, grader)
+    right, left = told.reading.knees
+    assert (told.reading.outcome, right.reason, left.reason) == (Outcome.GRADED, None, reason("NOT_LIKE_TRAINED"))
+    assert (left.grade, left.attention, told.heat_maps[1]) == (None, None, None)
+    assert told.heat_maps[0] is not None
+    assert [knee.reason for knee in told.found] == [None, None]  # another model may know it

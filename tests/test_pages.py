@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ from node.reasons import REASONS, Flag
 from tests.sources import CARD, CUT_OFF, EMPTY, LEFT, MADE_AT, RIGHT, SHARES, UNDECIDED, UNKNOWN, film, header, heat
 from workers.prepare import Box
 from workers.report.canvas import Canvas, font
-from workers.report.colours import TABLE, Bytes, heat_alpha, heat_colour
+from workers.report.colours import AGAINST, FOR, TABLE, Bytes, heat_alpha, heat_colour
 from workers.report.frame import RED, Layout
 from workers.report.pages import Page, pages, pixel_aspect
 from workers.report.said import SIDE_SOURCES, SIDES, WARNING, Row
@@ -153,6 +154,33 @@ def test_on_a_grey_monitor_stronger_is_lighter_and_opacity_only_rises() -> None:
     assert alpha[0] == 0
     assert alpha[-1] < 0.7
     assert np.array_equal(heat_colour(np.array([1.5], np.float32)), TABLE[-1:])
+
+
+AS_SEEN = {
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+"""What is left of linear RGB to those who lack one kind of cone (Machado et al. 2009, severity 1)."""
+
+
+def lab(colours: Any, eye: str) -> Any:
+    """CIELab (n, 3) of sRGB colours, as that eye sees them."""
+    srgb = np.asarray(colours, np.float32).reshape(1, -1, 3) / 255
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.array(AS_SEEN[eye], np.float32).T, 0, 1).astype(np.float32)
+    return cv2.cvtColor(seen, cv2.COLOR_LRGB2Lab)[0]
+
+
+@pytest.mark.parametrize("eye", AS_SEEN)
+def test_colour_blind_readers_see_the_same_order_and_both_signs(eye: str) -> None:
+    """The heat map's colours grow lighter evenly; what speaks for and what against stay far apart."""
+    light = lab(TABLE, eye)[:, 0]
+    assert (np.diff(light) > -0.3).all()
+    steps = np.diff(light[[0, 64, 128, 192, 255]])
+    assert steps.min() > 0.5 * steps.mean()
+    one, other = lab([FOR, AGAINST], eye)
+    assert np.linalg.norm(one - other) > 40
 
 
 class Ink:

@@ -81,7 +81,7 @@ def test_single_frames_are_the_same_pages_in_one_series() -> None:
     assert len({str(each.SOPInstanceUID) for each in singles}) == 14
     assert len({str(each.SeriesInstanceUID) for each in singles} | {str(multi.dataset.SeriesInstanceUID)}) == 2
     assert [each.InstanceNumber for each in singles] == list(range(1, 15))
-    assert [each.Laterality for each in singles] == ["R"] * 7 + ["L"] * 7
+    assert [each.ImageLaterality for each in singles] == ["R"] * 7 + ["L"] * 7
     frames = multi.dataset.PixelData
     size = len(frames) // 14
     for number, each in enumerate(singles):

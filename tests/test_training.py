@@ -13,10 +13,12 @@ from node.settings import Settings, Storage
 from tests.labelled import HEADER, call, folder_of
 from workers.engines import OpenVinoEngine, TorchEngine
 from workers.networks import GRADERS, Ensemble, build, trunk_of
+from workers.networks.familiar import Familiar
 from workers.prepare import prepare
 from workers.training import commands
 from workers.training.augment import augment
 from workers.training.export import export, export_graph
+from workers.training.familiarity import whitening
 from workers.training.films import Crop, compose, tight, without_joint
 from workers.training.fit import Progress, Recipe, fit
 from workers.training.knees import LabelledKnee, LabelsError, grade_counts, read_labels, upright
@@ -246,6 +248,38 @@ def test_an_ensemble_is_the_mean_of_its_members_from_both_sides(tmp_path: Path) 
         np.testing.assert_allclose(engine(mirrored)[1], maps[..., ::-1], atol=1e-3 * max(1, np.abs(maps).max()))
         bias = np.mean([member.head.bias.detach().numpy() for member in network.members], 0)
         np.testing.assert_allclose(maps.mean((2, 3)) + bias, logits, atol=1e-3)
+
+
+def test_a_network_tells_how_familiar_a_knee_is(tmp_path: Path) -> None:
+    """The same from both sides and by both engines, far for what it was not shown; its answers stay as they were."""
+    torch.manual_seed(4)
+    plain, telling = "efficientnet_lite0 from both sides", "efficientnet_lite0 from both sides and how familiar"
+    network, alone = build(telling).eval(), build(plain).eval()
+    assert isinstance(network, Ensemble)
+    assert isinstance(network.familiar, Familiar)
+    alone.load_state_dict({key: held for key, held in network.state_dict().items() if "familiar" not in key})
+    shown = torch.rand(12, 3, 64, 64)
+    for at, features in enumerate(network.depths_of(shown)):
+        mean, white = whitening(features.detach().double().numpy())
+        network.familiar.get_buffer(f"mean_{at}").copy_(torch.from_numpy(mean))
+        network.familiar.get_buffer(f"white_{at}").copy_(torch.from_numpy(white))
+    save_file(network.state_dict(), tmp_path / "model.safetensors")
+    weights = {tmp_path / "model.safetensors": ""}
+    export_graph(network, torch.zeros(2, 3, 64, 64), weights, tmp_path / "model.onnx")
+    strange = torch.zeros(1, 3, 64, 64)
+    for engine in (OpenVinoEngine(tmp_path / "model.onnx"), TorchEngine(telling, weights)):
+        logits, _, _, far = engine(torch.cat([shown, strange]).numpy())
+        assert 0.8 < np.median(far[:12]) < 1.2
+        assert far[12] > 3 * far[:12].max()
+        np.testing.assert_allclose(engine(shown.flip(3).numpy())[3], far[:12], rtol=1e-3)
+        with torch.no_grad():
+            np.testing.assert_allclose(logits[:12], alone(shown)[0].numpy(), atol=1e-4)
+
+
+def test_a_network_whose_depths_nobody_names_tells_no_distance() -> None:
+    """DenseNet-121 has none: the card is wrong, and building it says so."""
+    with pytest.raises(ValueError, match="how familiar"):
+        build("densenet121 from both sides and how familiar")
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite2"])

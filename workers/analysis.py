@@ -10,7 +10,7 @@ from node.reasons import flag, reason
 from workers.attention import attended
 from workers.explain import HeatMap, explain
 from workers.eyes import Eyes, see
-from workers.gate import Rules, flags_of, hints, judge
+from workers.gate import Rules, flags_of, hints, judge, other_part
 from workers.grade import Graded, grade
 from workers.knees import Knee
 from workers.read import Film
@@ -38,7 +38,7 @@ def analyse(sop_instance_uid: str, film: Film, *, eyes: Eyes, grader: Model, rul
     try:
         film, knees = see(film, eyes)
     except Ungradable as refusal:
-        return replace(refused(sop_instance_uid, refusal, film.notes), film=film)
+        return replace(refused(sop_instance_uid, other_part(refusal, film.header), film.notes), film=film)
     film = replace(film, notes=(*film.notes, *hints(film.header)))
     flags = flags_of(film, turned=TURNED in film.notes)
     knees = [replace(knee, flags=(*knee.flags, *flags)) for knee in knees]
@@ -55,10 +55,12 @@ def say(sop_instance_uid: str, film: Film, knees: Sequence[Knee], grader: Model,
     """
     What `grader` says of the knees that were found on a film; those with a reason are not graded.
 
-    A grade that hangs on something beside the joint is flagged, and with `withhold` not told. The outcome is GRADED
-    if one knee is. If none is, it is NOT_ANALYSED, for the reason of the first knee; each knee has its own.
+    A joint that is unlike all that `grader` knows is not graded either. A grade that hangs on something beside the
+    joint is flagged, and with `withhold` not told. The outcome is GRADED if one knee is. If none is, it is
+    NOT_ANALYSED, for the reason of the first knee; each knee has its own.
     """
-    graded = grade(film.pixels, [knee for knee in knees if knee.reason is None], grader)
+    found = tuple(knees)
+    graded, knees = _known(grade(film.pixels, [knee for knee in knees if knee.reason is None], grader), knees)
     explained = iter(list(zip(graded, attended(film.pixels, graded, grader), strict=True)))
     findings, heat_maps = [], []
     for knee in knees:
@@ -80,7 +82,15 @@ def say(sop_instance_uid: str, film: Film, knees: Sequence[Knee], grader: Model,
         detail=", ".join(reasons) if refused_all and len(reasons) > 1 else "",
         notes=tuple(film.notes),
     )
-    return Analysis(reading, tuple(heat_maps), film, tuple(knees))
+    return Analysis(reading, tuple(heat_maps), film, found)
+
+
+def _known(graded: Sequence[Graded], knees: Sequence[Knee]) -> tuple[list[Graded], list[Knee]]:
+    """The answers that mean something; and all knees, with a reason those that the grader knows nothing like."""
+    strange = [each.knee for each in graded if each.strange]
+    unlike = reason("NOT_LIKE_TRAINED")
+    judged_again = [replace(knee, reason=unlike) if any(knee is each for each in strange) else knee for knee in knees]
+    return [each for each in graded if not each.strange], judged_again
 
 
 def withheld(finding: Finding) -> Finding:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from node.errors import Ungradable
-from node.reasons import Reason, reason
+from node.reasons import Reason, flag, reason
 from workers.knees import Found, Knee, find_knees
 from workers.look import KINDS, KNEE, LATERAL, OTHER, SKYLINE, Look, look, whole_film
-from workers.marks import Labels, find_marks
+from workers.marks import HARDWARE, Labels, find_marks
 from workers.prepare import crop
 from workers.read import Film
 from workers.regions import believed, region_map
@@ -66,8 +66,13 @@ def see(film: Film, eyes: Eyes) -> tuple[Film, list[Knee]]:
 
 
 def with_marks(knees: Sequence[Knee], film: Film, marker: Model) -> list[Knee]:
-    """The knees with what lies beside their bones; those that are refused are not looked at."""
-    return [knee if knee.reason else replace(knee, marks=_marks(knee, film, marker)) for knee in knees]
+    """The knees with what lies beside their bones, and a remark on metal; those that are refused are not looked at."""
+    return [knee if knee.reason else _marked(knee, _marks(knee, film, marker)) for knee in knees]
+
+
+def _marked(knee: Knee, marks: Labels) -> Knee:
+    remarks = (flag("HARDWARE_NEAR"),) if (marks == HARDWARE).any() else ()
+    return replace(knee, marks=marks, flags=(*knee.flags, *remarks))
 
 
 def _marks(knee: Knee, film: Film, marker: Model) -> Labels:

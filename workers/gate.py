@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from pydicom import Dataset
 
+from node.errors import Ungradable
 from node.grounds import Agreement
 from node.reasons import Flag, Reason, flag, reason
 from node.settings import Work
@@ -146,10 +147,20 @@ def flags_of(film: "Film", *, turned: bool) -> tuple[Flag, ...]:
 
 def hints(header: Dataset) -> Sequence[str]:
     """Notes on what the header says otherwise: it is wrong in one of seven films, so it refuses nothing."""
+    part = _part_beside_knees(header)
+    return (f"The header calls the body part {part}; what the image shows was believed.",) if part else ()
+
+
+def other_part(refusal: Ungradable, header: Dataset) -> Ungradable:
+    """OTHER_PART in place of NOT_A_KNEE where header and image agree; any other refusal as it is."""
+    agreed = refusal.reason.code == "NOT_A_KNEE" and _part_beside_knees(header)
+    return Ungradable(reason("OTHER_PART"), refusal.detail) if agreed else refusal
+
+
+def _part_beside_knees(header: Dataset) -> str:
+    """What the header calls the body part if it is none that a knee may have; "" if it is, or is no word."""
     part = text(header, "BodyPartExamined").upper()
-    if part in KNEE_PARTS or not re.fullmatch(r"[A-Z ]{1,16}", part):
-        return ()
-    return (f"The header calls the body part {part}; what the image shows was believed.",)
+    return "" if part in KNEE_PARTS or not re.fullmatch(r"[A-Z ]{1,16}", part) else part
 
 
 def _date(written: str) -> date | None:

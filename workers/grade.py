@@ -1,7 +1,7 @@
 """From the joints on a film to their grades and maps: one forward pass for all of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,8 @@ class Graded:
     grade: KLGrade
     certainty: Certainty
     maps: Array
+    strange: bool = False
+    """Whether the model knows nothing like it: its answer would mean nothing."""
 
 
 VIEWS = {Laterality.RIGHT: (False,), Laterality.LEFT: (True,), Laterality.UNKNOWN: (False, True)}
@@ -53,13 +55,15 @@ def grade_crops(crops: Sequence[Grey], knees: Sequence[Knee], model: Model) -> l
         return []
     size, sides = model.card.input_size, (False,) if model.card.sees_both_sides else None
     shown = [(at, mirrored) for at, knee in enumerate(knees) for mirrored in sides or VIEWS[knee.laterality]]
-    logits, maps, *views = model.run(np.stack([prepare(_turned(crops[at], mirrored), size) for at, mirrored in shown]))
+    logits, maps, *more = model.run(np.stack([prepare(_turned(crops[at], mirrored), size) for at, mirrored in shown]))
     answers = []
     for at, knee in enumerate(knees):
         mine = [number for number, (owner, _) in enumerate(shown) if owner == at]
         upright = np.stack([_turned(maps[number], shown[number][1]) for number in mine])
-        seen = views[0][mine].reshape(-1, 5) if views else logits[mine]
-        answers.append(_answer(knee, logits[mine].mean(0), upright.mean(0, np.float32), seen, model.card.calibration))
+        seen = more[0][mine].reshape(-1, 5) if more else logits[mine]
+        answer = _answer(knee, logits[mine].mean(0), upright.mean(0, np.float32), seen, model.card.calibration)
+        far = float(more[1][mine].mean()) if len(more) > 1 else 0.0
+        answers.append(replace(answer, strange=far > model.card.unlike))
     return answers
 
 

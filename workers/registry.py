@@ -7,6 +7,7 @@ not exactly what its card says is not loaded.
 """
 
 import hashlib
+import math
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -79,7 +80,12 @@ class Card:
     @property
     def sees_both_sides(self) -> bool:
         """Whether the model looks at each knee and at its mirror image by itself, whatever its side is said to be."""
-        return self.architecture.endswith(" from both sides")
+        return " from both sides" in self.architecture
+
+    @property
+    def unlike(self) -> float:
+        """From which distance to the knees of its training on a joint is not graded; infinite if it tells none."""
+        return self.thresholds.get("unlike", math.inf)
 
     @property
     def weights_sha256(self) -> str:

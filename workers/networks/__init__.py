@@ -28,8 +28,11 @@ OTHERS: Mapping[str, Callable[[], nn.Module]] = {
     "upright_teller": UprightTeller,
 }
 
-FINE, BOTH = " fine", " from both sides"
-"""Behind a grader's name: its map has cells of 16 pixels, not 32. Behind all: each sees every knee mirrored too."""
+FINE, BOTH, FAMILIAR = " fine", " from both sides", " and how familiar"
+"""
+Behind a grader's name: its map has cells of 16 pixels, not 32. Behind all: each sees every knee mirrored too; and
+behind that: it tells how far a knee lies from those that it was trained on.
+"""
 
 
 def build(architecture: str) -> nn.Module:
@@ -41,14 +44,16 @@ def build(architecture: str) -> nn.Module:
     """
     if architecture in OTHERS:
         return OTHERS[architecture]()
-    if not architecture.endswith(BOTH):
+    sided = architecture.removesuffix(FAMILIAR)
+    if not sided.endswith(BOTH):
         return _member(architecture)
-    return Ensemble([_member(name) for name in architecture.removesuffix(BOTH).split(" + ")])
+    members = [_member(name) for name in sided.removesuffix(BOTH).split(" + ")]
+    return Ensemble(members, familiar=sided != architecture)
 
 
 def trunk_of(architecture: str) -> str:
     """The grader that is trained for an architecture of one member: how it is asked does not change its weights."""
-    return architecture.removesuffix(BOTH).removesuffix(FINE)
+    return architecture.removesuffix(FAMILIAR).removesuffix(BOTH).removesuffix(FINE)
 
 
 def _member(name: str) -> Grader:

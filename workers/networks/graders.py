@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from workers.networks.familiar import Familiar
 from workers.networks.layers import InvertedResidual, convolution
 
 GRADES = 5
@@ -23,9 +24,11 @@ GRADES = 5
 class Grader(nn.Module):
     """A trunk ending in a rectified map, and one weight for each of its channels and each grade."""
 
-    def __init__(self, trunk: nn.Module, channels: int, dropout: float = 0.2) -> None:
+    def __init__(self, trunk: nn.Module, channels: int, dropout: float = 0.2, widths: Sequence[int] = ()) -> None:
+        """`widths` are the channels of the trunk's layers before its last, of those that tell what is familiar."""
         super().__init__()
         self.trunk = trunk
+        self.widths = tuple(widths)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(channels, GRADES)
 
@@ -36,7 +39,19 @@ class Grader(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(n, 3, size, size) to logits (n, 5) and signed maps (n, 5, rows, columns)."""
-        features = self.features(images)
+        return self._answer(self.features(images))
+
+    def with_depths(self, images: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """As `forward`, and the mean features (n, width) of the layers before the last, one for each of `widths`."""
+        assert isinstance(self.trunk, nn.Sequential)
+        first, depths = len(self.trunk) - 1 - len(self.widths), []
+        for at, layer in enumerate(self.trunk):
+            images = layer(images)
+            if first <= at < len(self.trunk) - 1:
+                depths.append(images.mean((2, 3)))
+        return *self._answer(images), depths
+
+    def _answer(self, features: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.head(self.dropout(features.mean((2, 3))))
         return logits, functional.conv2d(features, self.head.weight[:, :, None, None])
 
@@ -68,16 +83,17 @@ def efficientnet_lite(width: float = 1.0, depth: float = 1.0) -> Grader:
     original it lies half a cell (10 mm) beside them.
     """
     blocks: list[nn.Module] = [convolution(3, 32, 3, 2, trailing=True)]
-    inside = 32
+    inside, before = 32, 0
     for stage, (expand, channels, repeats, stride, kernel) in enumerate(LITE_STAGES):
-        outside = _in_eights(channels * width)
+        before, outside = inside, _in_eights(channels * width)
         deep = repeats if stage in (0, len(LITE_STAGES) - 1) else math.ceil(repeats * depth)
         for repeat in range(deep):
             step = stride if repeat == 0 else 1
             blocks.append(InvertedResidual(inside, outside, expand, kernel, step, step == 2 and stage < LAST_HALVING))
             inside = outside
     blocks.append(convolution(inside, 1280, 1))
-    return Grader(nn.Sequential(*blocks), 1280)
+    # The last stage is one block: the two layers before the map are the ends of the last two stages.
+    return Grader(nn.Sequential(*blocks), 1280, widths=(before, inside))
 
 
 def _in_eights(channels: float) -> int:
@@ -100,20 +116,48 @@ class Ensemble(nn.Module):
     Each sees the knee and its mirror image, so that the answer does not hang on which side the knee is
     said to be. Means are linear: the mean of an ensemble's map and the mean of its members' biases is its
     logit, as with one network. All maps must have the same number of cells.
+
+    With `familiar` it also tells how far a knee lies from those that it was trained on, by its first member's
+    features. Raises ValueError if that is a network whose features nobody tells apart by depth.
     """
 
-    def __init__(self, members: Sequence[Grader]) -> None:
+    def __init__(self, members: Sequence[Grader], *, familiar: bool = False) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
+        if familiar and not members[0].widths:
+            raise ValueError("this network does not tell how familiar a knee is")
+        self.familiar = Familiar(members[0].widths) if familiar else None
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(n, 3, size, size) to logits (n, 5), signed maps (n, 5, rows, columns) and logits by view (n, views, 5)."""
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """
+        (n, 3, size, size) to logits (n, 5), signed maps (n, 5, rows, columns) and logits by view (n, views, 5).
+
+        With `familiar` also to distances (n,).
+        """
         n = images.shape[0]
         both = torch.cat([images, images.flip(3)])
-        logits, maps = zip(*(member(both) for member in self.members), strict=True)
+        *answer, depths = self._first.with_depths(both)
+        logits, maps = zip(answer, *(member(both) for member in self.members[1:]), strict=True)
         views = torch.stack([each for pair in logits for each in (pair[:n], pair[n:])], 1)
         whole = torch.stack(maps).mean(0)
-        return views.mean(1), (whole[:n] + whole[n:].flip(3)) / 2, views
+        told = views.mean(1), (whole[:n] + whole[n:].flip(3)) / 2, views
+        return told if self.familiar is None else (*told, self.familiar([_halves(each, n) for each in depths]))
+
+    def depths_of(self, images: Tensor) -> list[Tensor]:
+        """What `familiar` is asked about: mean features (n, width) of each knee and its mirror image together."""
+        both = torch.cat([images, images.flip(3)])
+        return [_halves(each, images.shape[0]) for each in self._first.with_depths(both)[2]]
+
+    @property
+    def _first(self) -> Grader:
+        first = self.members[0]
+        assert isinstance(first, Grader)
+        return first
+
+
+def _halves(features: Tensor, n: int) -> Tensor:
+    """The mean of the first n rows and of the next n."""
+    return (features[:n] + features[n:]) / 2
 
 
 def refine(network: Grader) -> Grader:

@@ -23,6 +23,7 @@ from workers.training.audit.knees import ask
 from workers.training.calibrate import calibrated, cross_fitted, heat_scale, limits
 from workers.training.evaluate import answers
 from workers.training.export import export, export_graph, named, save
+from workers.training.familiarity import Sample, fit_familiar
 from workers.training.figures import known, with_intervals
 from workers.training.fit import Progress as Standing
 from workers.training.fit import Recipe, fit
@@ -48,7 +49,7 @@ def train(card: str, data: Path, out: Path) -> None:
         for member in told["training"]["members"]:
             if not (out / f"{member}.toml").is_file():
                 train(member, data, out)
-        _join(card, told, list(told["training"]["members"]), val_part, out)
+        _join(card, told, list(told["training"]["members"]), train_part, val_part, out)
     else:
         _grader(card, told, train_part, val_part, out)
     _dump(told, out / f"{card}.toml")
@@ -72,7 +73,7 @@ def _grader(name: str, told: Any, train: list[LabelledKnee], val: list[LabelledK
             network = fit(recipe, train, val, folder, start=start, watch=watch, device=device)
             training_log(folder)
         start = partial(_copy, network)
-    finish(name, told, network, val, out)
+    finish(name, told, network, train, val, out)
 
 
 def recipes(name: str, told: dict[str, Any], out: Path) -> list[tuple[Path, Recipe]]:
@@ -113,25 +114,45 @@ def imagenet(package: str) -> Path:
     return next(folder.rglob("*.pth"))
 
 
-def finish(name: str, told: Any, network: Grader, val: list[LabelledKnee], out: Path) -> None:
+def finish(
+    name: str, told: Any, network: Grader, train: list[LabelledKnee], val: list[LabelledKnee], out: Path
+) -> None:
     """Save a trained grader's weights, and make a model of it as its card says that it is asked."""
     save(network, out / f"{name}.safetensors")
-    _join(name, told, [name], val, out)
+    _join(name, told, [name], train, val, out)
 
 
-def _join(name: str, told: Any, members: list[str], val: list[LabelledKnee], out: Path) -> None:
+def _join(
+    name: str, told: Any, members: list[str], train: list[LabelledKnee], val: list[LabelledKnee], out: Path
+) -> None:
     """One graph of the trained members, whose weights lie in `out`; calibrated, and with its figures in the card."""
     network = build(str(told["architecture"]))
     prefixes = [f"members.{at}." for at in range(len(members))] if isinstance(network, Ensemble) else [""]
     weights = {out / f"{member}.safetensors": prefix for member, prefix in zip(members, prefixes, strict=True)}
+    size = int(told["input_size"])
+    if isinstance(network, Ensemble) and network.familiar is not None:
+        weights[out / f"{name}-familiar.safetensors"] = "familiar."
+        _learn_what_is_familiar(network, told, weights, train, val)
     network.load_state_dict(
         {prefix + key: held for file, prefix in weights.items() for key, held in load_file(file).items()}
     )
-    size = int(told["input_size"])
     # Two examples: of one, the exporter concludes that there is never more than one.
     told["graph"] = export_graph(network, torch.zeros(2, 3, size, size), weights, out / f"{name}.onnx")
     told["weights"] = [{**named(file), "prefix": prefix} for file, prefix in weights.items()]
     _judge(name, told, val, out)
+
+
+def _learn_what_is_familiar(
+    network: Ensemble, told: Any, weights: dict[Path, str], train: list[LabelledKnee], val: list[LabelledKnee]
+) -> None:
+    """Write what the network knows into the last of its files, and from where on a joint is strange into its card."""
+    *members, (file, _) = weights.items()
+    for (trained, _), member in zip(members, network.members, strict=True):
+        member.load_state_dict(load_file(trained))
+    limit = fit_familiar(network.eval(), train, val, int(told["input_size"]), Sample())
+    assert network.familiar is not None
+    save(network.familiar, file)
+    told.setdefault("thresholds", {})["unlike"] = limit
 
 
 def _judge(name: str, told: Any, val: list[LabelledKnee], out: Path) -> None:

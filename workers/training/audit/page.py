@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from workers.grade import contrast_map
+from workers.grade import contrast_map, expected_map
+from workers.prepare import Grey
 from workers.regions import JOINT
 from workers.registry import Model
 from workers.report.colours import Bytes, signed_colour
@@ -17,7 +18,7 @@ from workers.report.view import cut, mixed, spread
 from workers.training.audit.knees import Asked
 from workers.training.served import as_film
 
-SIDE, OPACITY = 260, 0.5
+SIDE, OPACITY = 240, 0.5
 SHOWN = 5
 """Regions of a knee that are listed, the loudest first."""
 
@@ -42,7 +43,7 @@ class Shown:
 
 
 def write(asked: Sequence[Asked], figures: dict[str, Any], model: Model, out: Path) -> None:
-    """Write index.html and a picture of each wrong knee: film, map and contrast map side by side."""
+    """Write index.html and a picture of each wrong knee: film and maps side by side."""
     wrong = sorted((each for each in asked if each.away), key=_how_wrong, reverse=True)
     pictures = out / "knees"
     pictures.mkdir(exist_ok=True)
@@ -85,12 +86,15 @@ def row(number: int, asked: Asked) -> Shown:
 
 
 def picture(asked: Asked, model: Model) -> Bytes:
-    """Film, heat map and contrast map of a knee, side by side (SIDE, 3 SIDE, 3)."""
-    film, scale = as_film(asked.labelled), model.card.heat_scale
-    grey = cut(film, asked.graded.knee.box, SIDE, SIDE)
+    """Film, heat map, contrast map and map of the expected grade of a knee, side by side (SIDE, 4 SIDE, 3)."""
+    film, graded = as_film(asked.labelled), asked.graded
+    grey = cut(film, graded.knee.box, SIDE, SIDE)
     strength = (spread(asked.heat_map, SIDE, SIDE) * 255).round().astype(np.uint8)
-    fine = cv2.resize(contrast_map(asked.graded) / scale, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
     plain = np.repeat(grey[..., None], 3, axis=2)
-    return np.hstack(
-        [plain, mixed(grey, strength, OPACITY), signed_colour(grey, np.asarray(fine, np.float32), OPACITY)]
-    )
+    signed = [_signed(grey, each / model.card.heat_scale) for each in (contrast_map(graded), expected_map(graded))]
+    return np.hstack([plain, mixed(grey, strength, OPACITY), *signed])
+
+
+def _signed(grey: Bytes, cells: Grey) -> Bytes:
+    fine = cv2.resize(cells, grey.shape[::-1], interpolation=cv2.INTER_CUBIC)
+    return signed_colour(grey, np.asarray(fine, np.float32), OPACITY)
