@@ -125,7 +125,7 @@ def test_the_teller_learns_from_crops(tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / f"{number}.png"), image)
         knees.append(LabelledKnee(tmp_path / f"{number}.png", f"p{number}", "R", 0, "train", inverted=False))
     losses: list[float] = []
-    recipe = UprightRecipe(steps=40, batch=16)
+    recipe = UprightRecipe(steps=90, batch=16)
     network = fit_upright(recipe, knees, 48, watch=lambda step, loss: losses.append(loss))
     assert isinstance(network, UprightTeller)
     assert np.mean(losses[-5:]) < 0.5 * losses[0]

@@ -13,10 +13,9 @@ from node.errors import Ungradable
 from node.reasons import Reason, flag, reason
 from workers.knees import Found, Knee, find_knees
 from workers.look import KINDS, KNEE, LATERAL, OTHER, SKYLINE, Look, look, whole_film
-from workers.marks import HARDWARE, Labels, find_marks
+from workers.marks import HARDWARE, find_marks
 from workers.prepare import crop
 from workers.read import Film
-from workers.regions import believed, region_map
 from workers.registry import FINDER, LOOKER, MARKER, SHIPPED, TELLER, Model, load
 from workers.upright import with_bright_bones, with_sides
 
@@ -67,20 +66,13 @@ def see(film: Film, eyes: Eyes) -> tuple[Film, list[Knee]]:
 
 def with_marks(knees: Sequence[Knee], film: Film, marker: Model) -> list[Knee]:
     """The knees with what lies beside their bones, and a remark on metal; those that are refused are not looked at."""
-    return [knee if knee.reason else _marked(knee, _marks(knee, film, marker)) for knee in knees]
+    return [knee if knee.reason else _marked(knee, film, marker) for knee in knees]
 
 
-def _marked(knee: Knee, marks: Labels) -> Knee:
+def _marked(knee: Knee, film: Film, marker: Model) -> Knee:
+    marks = find_marks(crop(film.pixels, knee.box, marker.card.input_size), marker)
     remarks = (flag("HARDWARE_NEAR"),) if (marks == HARDWARE).any() else ()
     return replace(knee, marks=marks, flags=(*knee.flags, *remarks))
-
-
-def _marks(knee: Knee, film: Film, marker: Model) -> Labels:
-    joint = crop(film.pixels, knee.box, marker.card.input_size)
-    found = find_marks(joint, marker)
-    if not found.any():
-        return found
-    return believed(found, region_map(joint, knee.box, knee.points, knee.laterality, 0 * found, found.shape[0]))
 
 
 def _joints(film: Film, found: Found, eyes: Eyes, limit: float) -> Found:

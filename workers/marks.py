@@ -32,21 +32,28 @@ def find_marks(joint: Grey, marker: "Model") -> Labels:
     Raises nothing; a joint without marks is NOTHING throughout.
     """
     (logits,) = marker.run(view_of(joint, marker.card.input_size)[None])
-    return labels(logits[0], marker.card.thresholds["mark"])
+    return labels(logits[0], marker.card.thresholds["mark"], marker.card.thresholds["sure"])
 
 
-def labels(logits: npt.NDArray[np.float32], limit: float) -> Labels:
-    """The likeliest mark (5, rows, columns) of each pixel where one has at least that chance; specks are left out."""
+def labels(logits: npt.NDArray[np.float32], limit: float, sure: float) -> Labels:
+    """
+    The likeliest mark of each pixel, of logits (5, rows, columns), where there is one with a chance of `limit`.
+
+    What hangs together is left out if it is a speck, or nowhere as certain as `sure`: a narrow joint space and its
+    dense rims look a little like lead.
+    """
     chances = np.exp(logits - logits.max(0))
     chances /= chances.sum(0)
-    named = np.where(chances[1:].sum(0) >= limit, chances[1:].argmax(0) + 1, NOTHING).astype(np.uint8)
+    mark = chances[1:].sum(0)
+    named = np.where(mark >= limit, chances[1:].argmax(0) + 1, NOTHING).astype(np.uint8)
     count, parts, told, _ = cv2.connectedComponentsWithStats((named > NOTHING).astype(np.uint8), connectivity=8)
-    small = [part for part in range(1, count) if told[part, cv2.CC_STAT_AREA] < LEAST]
-    return np.where(np.isin(parts, small), NOTHING, named).astype(np.uint8)
+    least = LEAST * named.size
+    kept = [at for at in range(1, count) if told[at, cv2.CC_STAT_AREA] >= least and mark[parts == at].max() >= sure]
+    return np.where(np.isin(parts, kept), named, NOTHING).astype(np.uint8)
 
 
-LEAST = 6
-"""Cells of the answer that a mark covers at least: a letter of 4 % of the box's height does."""
+LEAST = 3 / 64**2
+"""Part of the answer that a mark covers at least: a letter of 3 % of the box's height does."""
 
 
 def view_of(joint: Grey, size: int) -> npt.NDArray[np.float32]:

@@ -30,8 +30,6 @@ JOINT = REGIONS[:4]
 ABOVE, BELOW, BESIDE, SPACE = 0.42, 0.30, 0.14, 0.06
 """How far the joint reaches above the condyles' line, below the plateau's and beyond their ends, and how far the space
 between them into either bone, in widths of the plateau (8 cm)."""
-SMALL = 80
-"""Cells of the marks' grid (64 by 64) below which a mark between the bones is not believed."""
 AIR = 0.06
 """Grey level, of the 99th percentile's, below which a pixel at the box's edge shows no body."""
 
@@ -62,20 +60,6 @@ def region_map(joint: Grey, box: Box, points: Points | None, side: Laterality, m
     told[space & (across >= (left + right) / 2)] = second
     named = cv2.resize(marks, (size, size), interpolation=cv2.INTER_NEAREST)
     return np.where(named > 0, len(REGIONS) - len(NAMES) + named, told).astype(np.uint8)
-
-
-def believed(marks: Labels, regions: RegionMap) -> Labels:
-    """
-    The marks without small ones between the bones, where a narrow space and its dense rims look like lead.
-
-    `regions` is the region map of the same size without marks.
-    """
-    count, parts, told, _ = cv2.connectedComponentsWithStats((marks > 0).astype(np.uint8), connectivity=8)
-    space = np.isin(regions, (0, 1))
-    doubted = [
-        part for part in range(1, count) if told[part, cv2.CC_STAT_AREA] < SMALL and space[parts == part].mean() > 0.3
-    ]
-    return np.where(np.isin(parts, doubted), 0, marks).astype(np.uint8)
 
 
 def names_for(side: Laterality) -> Sequence[str]:

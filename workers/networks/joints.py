@@ -119,7 +119,10 @@ class UprightTeller(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         widths = (1, 24, 48, 96, 128)
-        self.trunk = nn.Sequential(*(convolution(inside, outside, 3, 2) for inside, outside in pairwise(widths)))
+        layers = [convolution(widths[0], widths[1], 3, 2)]
+        for inside, outside in pairwise(widths[1:]):
+            layers += [convolution(inside, outside, 3, 2), convolution(outside, outside, 3)]
+        self.trunk = nn.Sequential(*layers)
         self.head = nn.Linear(widths[-1], 2)
 
     def forward(self, knees: Tensor) -> tuple[Tensor]:

@@ -12,7 +12,8 @@ from torch.nn import functional
 from workers.networks import UprightTeller
 from workers.prepare import Grey
 from workers.training.augment import vary
-from workers.training.knees import LabelledKnee
+from workers.training.film_joints import joints_on_films
+from workers.training.knees import LabelledKnee, upright
 from workers.upright import small
 
 WIDE = 128
@@ -26,6 +27,8 @@ class UprightRecipe:
     steps: int = 1200
     batch: int = 64
     learning_rate: float = 3e-3
+    films: int = 0
+    """Knees beside the crops that are cut out of composed films."""
     seed: int = 1
 
 
@@ -34,7 +37,8 @@ def fit_upright(
 ) -> UprightTeller:
     """Train on `train` and return the network."""
     torch.manual_seed(recipe.seed)
-    network, knees = UprightTeller(), shrunk(train)
+    network = UprightTeller().to(memory_format=torch.channels_last)
+    knees = [*shrunk(train), *_on_films(train, recipe)]
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, recipe.steps)
     network.train()
@@ -42,7 +46,8 @@ def fit_upright(
         random = np.random.default_rng((recipe.seed, step))
         chosen = [knees[int(at)] for at in random.integers(len(knees), size=recipe.batch)]
         views, truth = hung(chosen, random, size)
-        loss = functional.binary_cross_entropy_with_logits(network(torch.from_numpy(views))[0], torch.from_numpy(truth))
+        shown = torch.from_numpy(views).to(memory_format=torch.channels_last)
+        loss = functional.binary_cross_entropy_with_logits(network(shown)[0], torch.from_numpy(truth))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -66,6 +71,13 @@ def part_right(network: UprightTeller, knees: Sequence[LabelledKnee], size: int)
 def shrunk(knees: Sequence[LabelledKnee]) -> list[Grey]:
     """Each knee as a right one with bright bones, (WIDE, WIDE)."""
     return [small(knee.read(), WIDE)[0] * np.float32(0.25) + np.float32(0.5) for knee in knees]
+
+
+def _on_films(knees: Sequence[LabelledKnee], recipe: UprightRecipe) -> list[Grey]:
+    """Some of them off composed films, as right ones with bright bones, (WIDE, WIDE)."""
+    random = np.random.default_rng((recipe.seed, 0))
+    cut = joints_on_films(knees, recipe.films, random, size=WIDE, joint=(110, 200))
+    return [upright(seen, inverted=False, left=knee.side == "L") for knee, seen in cut]
 
 
 def hung(

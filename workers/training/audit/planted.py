@@ -1,6 +1,6 @@
 """Planted shortcuts: markers, text, metal and borders laid on the same knees, and whether the red flag catches them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,10 +45,11 @@ def planting(seed: int = SEED) -> Change:
     return change
 
 
-def planted(clean: Sequence[Asked], model: Model, eyes: Eyes) -> list[Planted]:
-    """Every knee again, with a plant on it."""
+def planted(clean: Sequence[Asked], model: Model, eyes: Eyes) -> Iterator[Planted]:
+    """Every knee again, with a plant of its own on it."""
     again = ask([each.labelled for each in clean], model, eyes, planting())
-    return [Planted(kind_of(at), one, other) for at, (one, other) in enumerate(zip(again, clean, strict=True))]
+    for at, (one, other) in enumerate(zip(again, clean, strict=True)):
+        yield Planted(kind_of(at), one, other)
 
 
 def caught(found: Sequence[Planted]) -> dict[str, Any]:

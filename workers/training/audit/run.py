@@ -123,9 +123,9 @@ def _faithfulness(asked: Sequence[Asked], model: Model, settings: Settings, bar:
 
 def _planted(asked: Sequence[Asked], model: Model, eyes: Eyes, bar: Progress) -> dict[str, Any]:
     task, found = bar.add_task("Planting", total=len(asked)), list[Planted]()
-    for at in range(0, len(asked), 64):
-        found += planted(asked[at : at + 64], model, eyes)
-        bar.update(task, completed=len(found))
+    for each in planted(asked, model, eyes):
+        found.append(each)
+        bar.advance(task)
     return caught(found)
 
 
