@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from bench import burst, forward, machine, objects, receiving, turnaround
+from bench import burst, forward, machine, objects, receiving, stages, turnaround
 from bench.films import Films
 from bench.tables import Table, as_json, show
 
-KINDS = ("receiving", "turnaround", "burst", "forward", "objects")
+KINDS = ("receiving", "turnaround", "burst", "forward", "stages", "objects")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -51,6 +51,7 @@ def main(
             "turnaround": lambda: [turnaround.measure(room / "turnaround", shown, count=films)],
             "burst": lambda: burst.measure(room / "burst", shown, count=2 * films, rounds=bursts),
             "forward": lambda: [forward.measure(rounds=rounds)],
+            "stages": lambda: [stages.measure(rounds=rounds)],
             "objects": lambda: [objects.measure(shown, rounds=rounds)],
         }
         tables = [machine.describe(room)]

@@ -126,6 +126,15 @@ def test_a_receiver_that_loses_an_object_has_no_figure(tmp_path: Path) -> None:
             receiving._objects_a_second(peer, load, 3)
 
 
+def test_the_steps_of_a_film_are_measured_one_by_one(tmp_path: Path) -> None:
+    """Finding, grading and explaining, and what explaining costs in plain forwards."""
+    done = bench("--only", "stages", "--rounds", "2", "--json", str(tmp_path / "f.json"), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    stages = json.loads((tmp_path / "f.json").read_text())["stages"]
+    assert [row["n"] for row in stages["rows"]] == [2, 2, 2]
+    assert "times a plain forward" in " ".join(stages["notes"])
+
+
 def test_only_what_is_asked_for_is_measured(tmp_path: Path) -> None:
     """`--only` picks; `--help` tells of every option."""
     done = bench("--only", "forward", "--rounds", "1", "--json", str(tmp_path / "f.json"), folder=tmp_path)

@@ -79,6 +79,19 @@ def test_an_implant_on_one_side_does_not_silence_the_other(eyes: Eyes) -> None:
     assert told(film, eyes) == ["", "TOTAL_REPLACED"]
 
 
+@needs_knees
+def test_metal_beside_the_joint_is_remarked_upon(eyes: Eyes) -> None:
+    """A screw or a staple in a shaft refuses nothing, and most are seen; a knee without one has no such remark."""
+    seen_on, seen_off = [], []
+    for at, row in enumerate(some_knees("val", 12)):
+        knee = pixels(row).astype(np.float32) / 255
+        laid, _ = place_remote(knee, points_of(Crop(knee)), np.random.default_rng(at))
+        for film, remarks in ((as_film(laid), seen_on), (as_film(knee), seen_off)):
+            (found,) = seen(film, eyes)
+            remarks.append("HARDWARE_NEAR" in {flag.code for flag in found.flags} or found.reason is not None)
+    assert (sum(seen_on) >= 10, sum(seen_off)) == (True, 0), (seen_on, seen_off)
+
+
 @pytest.mark.parametrize("part", parts.PARTS)
 def test_other_parts_are_drawn_at_every_size_and_refused(eyes: Eyes, part: str) -> None:
     """The same seed gives the same picture, in range and not blank; no knee is graded on it."""
