@@ -165,9 +165,21 @@ def filled(joint: Grey, gone: npt.NDArray[np.bool_]) -> Grey:
         return joint
     out, known = joint * left, left.copy()
     for sigma in (2, 5, 12, 30, 80):
-        weight = cv2.GaussianBlur(left, (0, 0), sigma * joint.shape[0] / 256)
-        mean = cv2.GaussianBlur(joint * left, (0, 0), sigma * joint.shape[0] / 256) / np.maximum(weight, 1e-6)
+        near = _blurred(np.dstack([left, joint * left]), sigma * joint.shape[0] / 256)
+        weight, sum_near = near[..., 0], near[..., 1]
         sure = np.clip(weight * 4, 0, 1) * (1 - known)
-        out += mean * sure
+        out += sum_near / np.maximum(weight, 1e-6) * sure
         known += sure
     return np.asarray(np.where(gone, out / np.maximum(known, 1e-6), joint), np.float32)
+
+
+def _blurred(image: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[np.float32]:
+    """A Gaussian blur; a wide one on a coarser grid, where it looks the same and costs a tenth."""
+    step = max(1, int(sigma / 4))
+    rows, columns = image.shape[:2]
+    coarse = image
+    if step > 1:
+        size = max(1, columns // step), max(1, rows // step)
+        coarse = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
+    blurred = cv2.GaussianBlur(coarse, (0, 0), sigma / step)
+    return np.asarray(cv2.resize(blurred, (columns, rows), interpolation=cv2.INTER_LINEAR), np.float32)
