@@ -9,6 +9,7 @@ import io
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from pydicom.dataset import Dataset
 
@@ -97,18 +98,9 @@ def report(
     over = list(_over_the_film(answer, kinds)) if answer.graded else []
     said: list[MadeObject] = []
     if "SR" in kinds:
-        told = structured_report(
-            film.header,
-            film.pixels.shape,
-            reading,
-            card,
-            sr_class=sr_class,
-            made_at=made_at,
-            replaces=replaces,
-            beside=[each.dataset for each in (*pictures, *over)],
-        )
-        carry(told, reading, card)
-        said.append(MadeObject("SR", told))
+        beside = [each.dataset for each in (*pictures, *over)]
+        asked = {"sr_class": sr_class, "made_at": made_at, "replaces": replaces, "beside": beside}
+        said.append(_told(film.header, film.pixels.shape, reading, card, **asked))
     if "KO" in kinds and is_red(reading):
         said.append(MadeObject("KO", key_object(answer)))
     return [*pictures, *said, *over]
@@ -157,9 +149,14 @@ def refusal(
     if not _is_reported(header, reading):
         return []
     shape = _count(header, "Rows"), _count(header, "Columns")
-    made = structured_report(header, shape, reading, card, sr_class=sr_class, made_at=made_at, replaces=replaces)
+    return [_told(header, shape, reading, card, sr_class=sr_class, made_at=made_at, replaces=replaces)]
+
+
+def _told(header: Dataset, shape: tuple[int, int], reading: Reading, card: ModelIdentity, **asked: Any) -> MadeObject:
+    """The report, with the answer in its private attribute."""
+    made = structured_report(header, shape, reading, card, **asked)
     carry(made, reading, card)
-    return [MadeObject("SR", made)]
+    return MadeObject("SR", made)
 
 
 def _is_reported(header: Dataset, reading: Reading) -> bool:

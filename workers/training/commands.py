@@ -50,17 +50,14 @@ def evaluate(
     """
     Judge a model on labelled knees: a folder with labels.csv (path, patient, side, kl, split[, inverted]).
 
-    Every figure comes with a 95 % interval from 1,000 draws of whole patients. --stress grades the knees
-    eleven more times, each time changed as another film of them may differ, and says what that does to
-    accuracy (at most 2 points should be lost) and how far the grades move. --report writes a page for people:
-    what the model is for, its data, its figures as plots, and knees that it got wrong. The page holds
-    pictures of the knees but neither file names nor patients.
+    Every figure comes with a 95 % interval from 1,000 draws of whole patients. --stress grades the knees eleven more
+    times, each time changed as another film of them may differ, and says what that does to accuracy (at most 2 points
+    should be lost) and how far the grades move. --report writes a page for people: what the model is for, its data,
+    its figures as plots, and knees that it got wrong, without file names or patients.
 
-    --films composes whole films of the knees, by a fixed seed: one knee or both, standing legs, collimated, turned,
-    marked; and tells how many joints are found, how well they are framed, and how often the grade is that of the crop.
-
-    --gate gives the node each knee as it is, without a word in its header: how many are refused and as what, how often
-    the image tells the right side, and which negatives are turned. --split "" takes all splits together.
+    --films composes whole films of the knees, by a fixed seed, and tells how many joints are found, how well they are
+    framed, and how often the grade is that of the crop. --gate gives the node each knee without a word in its header:
+    how many are refused and as what, whether the image tells the side, which negatives are turned (--split "": all).
 
     \b
     Example: genu evaluate --data knees --stress --report model.html
@@ -68,10 +65,7 @@ def evaluate(
     from workers.standing import wanted_of
     from workers.training.served import grader_of
 
-    if report and not (films or gate):  # what the page needs is there now, or there is no page in the end
-        from workers.training import page
-
-        page.refuse_absent_folder(report)
+    _refuse_absent_folder(None if films or gate else report)
     grader = grader_of(model or wanted_of(settings).card, settings, engine=engine)
     if gate:
         figures, words = _at_the_gate(grader, data, split, settings)
@@ -80,6 +74,14 @@ def evaluate(
     else:
         figures, words = _on_crops(grader, data, split, settings, stress=stress, report=report)
     click.echo(json.dumps(figures) if as_json else words)
+
+
+def _refuse_absent_folder(report: Path | None) -> None:
+    """Before the work, not after it: what the page needs is there now, or there is no page in the end."""
+    if report:
+        from workers.training import page
+
+        page.refuse_absent_folder(report)
 
 
 def _on_films(grader: "Model", data: Path, split: str, settings: Settings, count: int) -> tuple[dict[str, Any], str]:
