@@ -51,7 +51,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict, list[str]
 def test_the_whole_bench_prints_every_table_and_leaves_nothing(told) -> None:  # type: ignore[no-untyped-def]
     """One run tells of the machine, receiving, turnaround, burst, memory and network, and cleans up after itself."""
     text, figures, left = told
-    assert list(figures) == ["machine", "receiving", "turnaround", "burst", "memory", "forward", "objects"]
+    assert list(figures) == ["machine", "receiving", "turnaround", "burst", "memory", "forward", "stages", "objects"]
     for table in figures.values():
         assert table["title"].split(":")[0] in text
     assert left == []

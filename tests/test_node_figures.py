@@ -66,3 +66,11 @@ def test_films_are_the_same_at_every_run(knees: Path) -> None:
     assert told["found"] >= 0.7
     promised = {"found", "false_joints", "centre_error", "size_error", "grade_equal", "grade_within_one", "side_right"}
     assert promised <= set(told)
+
+
+@pytest.mark.parametrize("words", [["--gate", "--films"], ["--gate", "--stress"], ["--films", "--report", "page.html"]])
+def test_options_that_exclude_each_other_are_refused(words: list[str], tmp_path: Path) -> None:
+    """None is dropped in silence."""
+    answer = CliRunner().invoke(genu, ["evaluate", "--data", str(tmp_path), *words])
+    assert answer.exit_code == 2
+    assert "give one of them" in answer.output

@@ -232,6 +232,15 @@ def test_a_graded_knee_refers_to_pictures_segments_and_map() -> None:
     assert listed == {SOURCE_UID: header().SeriesInstanceUID, **others}
 
 
+def test_a_report_that_refers_to_other_objects_is_another_object() -> None:
+    """A PACS keeps the first of two with one UID: pages of another height, or a map beside them, are new references."""
+    uids = set()
+    for more in ({}, {"long_side": 640}, {"kinds": ("SC", "SR", "SEG", "PM")}):
+        made = all_made(header(), READINGS["graded"], **{"kinds": ("SC", "SR", "SEG"), **more})
+        uids |= {each.sop_instance_uid for each in made if each.kind == "SR"}
+    assert len(uids) == 3
+
+
 def test_a_report_refers_to_nothing_that_was_not_made() -> None:
     """Where the settings want the report alone."""
     [report] = all_made(header(), READINGS["graded"], kinds=("SR",))

@@ -2,7 +2,8 @@
 What computes a network's forward pass: OpenVINO on a CPU, torch on a GPU or as the reference.
 
 An engine takes prepared knees, (n, 3, size, size) float32, and gives logits (n, 5) and signed maps
-(n, 5, rows, columns), both float32, so that mean(map) + bias = logit.
+(n, 5, rows, columns), both float32, so that mean(map) + bias = logit; of an ensemble also logits by view
+(n, views, 5), and of one that tells how familiar a knee is the distances (n,).
 """
 
 from collections.abc import Mapping

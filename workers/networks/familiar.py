@@ -16,7 +16,6 @@ class Familiar(nn.Module):
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
-        self.depths = len(widths)
         for at, width in enumerate(widths):
             self.register_buffer(f"mean_{at}", torch.zeros(width))
             self.register_buffer(f"white_{at}", torch.eye(width))

@@ -141,12 +141,12 @@ class Ensemble(nn.Module):
         views = torch.stack([each for pair in logits for each in (pair[:n], pair[n:])], 1)
         whole = torch.stack(maps).mean(0)
         told = views.mean(1), (whole[:n] + whole[n:].flip(3)) / 2, views
-        return told if self.familiar is None else (*told, self.familiar([_halves(each, n) for each in depths]))
+        return told if self.familiar is None else (*told, self.familiar([_mean_of_halves(each, n) for each in depths]))
 
     def depths_of(self, images: Tensor) -> list[Tensor]:
         """What `familiar` is asked about: mean features (n, width) of each knee and its mirror image together."""
         both = torch.cat([images, images.flip(3)])
-        return [_halves(each, images.shape[0]) for each in self._first.with_depths(both)[2]]
+        return [_mean_of_halves(each, images.shape[0]) for each in self._first.with_depths(both)[2]]
 
     @property
     def _first(self) -> Grader:
@@ -155,7 +155,7 @@ class Ensemble(nn.Module):
         return first
 
 
-def _halves(features: Tensor, n: int) -> Tensor:
+def _mean_of_halves(features: Tensor, n: int) -> Tensor:
     """The mean of the first n rows and of the next n."""
     return (features[:n] + features[n:]) / 2
 

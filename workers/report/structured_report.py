@@ -74,7 +74,7 @@ def structured_report(
         header,
         card,
         sop_class=SR_CLASSES[sr_class],
-        sop_instance_uid=object_uid("SR", reading, card, sr_class, *before),
+        sop_instance_uid=object_uid("SR", reading, card, sr_class, *before, *(each.SOPInstanceUID for each in beside)),
         made_at=made_at,
         utf8=True,
     )

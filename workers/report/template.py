@@ -26,8 +26,8 @@ def _report_faults(made: Dataset) -> Iterator[str]:
     items = list(content_of(made))
     if any(item.ValueType == "CONTAINER" and item.ContinuityOfContent != "SEPARATE" for item in (made, *items)):
         yield "a container is not SEPARATE"
-    evidence = {named.ReferencedSOPInstanceUID for named in _evidence(made)}
-    if any(item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID not in evidence for item in items if _is_image(item)):
+    evidence = {named.get("ReferencedSOPInstanceUID") for named in _evidence(made)}
+    if any(named not in evidence for item in items if _refers(item) for named in _named(item)):
         yield "an object that the report refers to is not listed as its evidence"
     groups = list(groups_of(made))
     if not groups:
@@ -39,12 +39,17 @@ def _report_faults(made: Dataset) -> Iterator[str]:
 def _evidence(report: Dataset) -> Iterator[Dataset]:
     """All that is named in Current Requested Procedure Evidence Sequence (PS3.3 C.17.2: all references of the tree)."""
     for study in report.get("CurrentRequestedProcedureEvidenceSequence") or ():
-        for series in study.ReferencedSeriesSequence:
-            yield from series.ReferencedSOPSequence
+        for series in study.get("ReferencedSeriesSequence") or ():
+            yield from series.get("ReferencedSOPSequence") or ()
 
 
-def _is_image(item: Dataset) -> bool:
+def _refers(item: Dataset) -> bool:
     return bool(item.ValueType in ("IMAGE", "COMPOSITE"))
+
+
+def _named(item: Dataset) -> list[str]:
+    """The SOP Instance UIDs that an item refers to; one that is nowhere where it names none."""
+    return [each.get("ReferencedSOPInstanceUID", "") for each in item.get("ReferencedSOPSequence") or (Dataset(),)]
 
 
 def _group_faults(group: Dataset) -> Iterator[str]:

@@ -65,7 +65,7 @@ def evaluate(
     from workers.standing import wanted_of
     from workers.training.served import grader_of
 
-    _refuse_absent_folder(None if films or gate else report)
+    _refuse_what_cannot_be(node=films + gate, crops=stress or report is not None, report=report)
     grader = grader_of(model or wanted_of(settings).card, settings, engine=engine)
     if gate:
         figures, words = _at_the_gate(grader, data, split, settings)
@@ -76,8 +76,10 @@ def evaluate(
     click.echo(json.dumps(figures) if as_json else words)
 
 
-def _refuse_absent_folder(report: Path | None) -> None:
-    """Before the work, not after it: what the page needs is there now, or there is no page in the end."""
+def _refuse_what_cannot_be(*, node: int, crops: bool, report: Path | None) -> None:
+    """Before the work, not after it: options that exclude each other, and a page that could not be written."""
+    if node > 1 or (node and crops):
+        raise click.UsageError("--films and --gate judge the node: give one of them, without --stress and --report")
     if report:
         from workers.training import page
 
@@ -143,7 +145,7 @@ def audit(
     """
     Show where a model's grades came from: a page of every knee that it graded wrong, and figures.
 
-    OUT/index.html opens from disk: film, heat map and contrast map of each wrong knee, what each region added to the
+    OUT/index.html opens from disk: film and maps of each wrong knee, what each region added to the
     decision, red flags, filters. OUT/summary.json has how many errors lie between neighbours or have their attention
     outside the joint, how faithful the maps are (deletion and insertion against a map that only knows the centre and
     against chance), and with --planted how many grades that hang on a planted marker, text, border or metal are

@@ -13,10 +13,11 @@ def joints_on_films(
     knees: Sequence[LabelledKnee], count: int, random: np.random.Generator, *, size: int, joint: tuple[float, float]
 ) -> Iterator[tuple[LabelledKnee, Grey]]:
     """`count` knees as hung with bright bones, (size, size), off films on which a joint is `joint` pixels wide."""
-    pairs, made = both_knees(knees), 0
+    pairs: Sequence[Sequence[LabelledKnee]] = both_knees(knees) or [(knee,) for knee in knees]
+    made = 0
     while made < count:
         both = pairs[int(random.integers(len(pairs)))]
-        chosen = both if random.random() < 0.6 else (both[int(random.integers(2))],)
+        chosen = both if random.random() < 0.6 else (both[int(random.integers(len(both)))],)
         crops = [Crop(knee.as_hung()) for knee in chosen]
         film = compose(crops, random, joint=joint, longest=1600, grain=random.uniform(0.3, 1))
         for knee, box in zip(chosen, film.boxes, strict=True):

@@ -22,13 +22,14 @@ from rich.progress import track
 
 from node.errors import Permanent, SettingsError, Ungradable
 from node.finding import Laterality
+from node.reasons import reason
 from node.settings import Settings
 from workers.analysis import judged
 from workers.eyes import open_eyes, see
 from workers.gate import Rules
 from workers.grade import grade
 from workers.knees import Knee
-from workers.read import Reader
+from workers.read import Film, Reader
 from workers.registry import Card, Model, folders, names, read_card
 from workers.training.calibrate import FOLDS, Logits, calibrated, cross_fitted, too_few
 from workers.training.evaluate import graded_by, with_range
@@ -168,12 +169,14 @@ def _on_films(
                 continue
             for knee in knees:
                 joint = the_one(knee, knees, [each for each in knees_found if each.reason is None])
-                yield (
-                    knee,
-                    grade(film.pixels, [joint], grader)[0].logits if joint else "this knee is not on the film",
-                )
+                yield knee, _said_of(film, joint, grader) if joint else "this knee is not on the film"
     finally:
         reader.close()
+
+
+def _said_of(film: Film, joint: Knee, grader: Model) -> Logits | str:
+    (graded,) = grade(film.pixels, [joint], grader)
+    return str(Ungradable(reason("NOT_LIKE_TRAINED"))) if graded.strange else graded.logits
 
 
 def the_one(knee: LabelledKnee, labelled: Sequence[LabelledKnee], found: Sequence[Knee]) -> Knee | None:

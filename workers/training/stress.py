@@ -155,7 +155,8 @@ def _graded(
         film = positive(film, [whole(film).box], teller)
         joints.append((film, with_sides([whole(film)], film, teller)[0]))
     graded = iter(grade_joints([joint for joint in joints if joint is not None], model))
-    return [None if joint is None else next(graded) for joint in joints]
+    told = (None if joint is None else next(graded) for joint in joints)
+    return [None if each is None or each.strange else each for each in told]
 
 
 def compared(

@@ -35,7 +35,7 @@ console = Console(stderr=True)
 
 
 def train(card: str, data: Path, out: Path) -> None:
-    """Run the recipe of `card`; afterwards `out` holds NAME.safetensors, NAME.onnx and NAME.toml."""
+    """Run the recipe of `card`; afterwards `out` holds NAME.toml and the weights and graph that it names."""
     told = parse((CARDS / f"{card}.toml").read_text(encoding="utf-8"))
     train_part, val_part = read_labels(data, "train"), read_labels(data, "val")
     console.print(f"train: {len(train_part)} knees, KL 0 to 4: {grade_counts(train_part)}; val: {len(val_part)}")
@@ -53,7 +53,7 @@ def train(card: str, data: Path, out: Path) -> None:
     else:
         _grader(card, told, train_part, val_part, out)
     _dump(told, out / f"{card}.toml")
-    console.print(f"{out / card}.toml, .safetensors and .onnx are ready: see the runbook, Changing the model")
+    console.print(f"{out / card}.toml and the files that it names are ready: see the runbook, Changing the model")
 
 
 def _grader(name: str, told: Any, train: list[LabelledKnee], val: list[LabelledKnee], out: Path) -> None:

@@ -102,6 +102,9 @@ def _one(
             continue
         crop = as_film(knee)
         on_film, on_crop = grade_joints([(film, found), (crop, whole(crop))], grader)
+        if on_film.strange:
+            tally.refused += 1
+            continue
         tally.apart.append(abs(int(on_film.grade) - int(on_crop.grade)))
     tally.false += len(knees) - len(taken)
 
