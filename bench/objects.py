@@ -1,14 +1,14 @@
 """The result objects of a film of both knees: how long each kind takes to make, and how large it is."""
 
-import time
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 
 from bench.films import Films
-from bench.progress import bar
+from bench.progress import taking_turns
 from bench.tables import Row, Spread, Table
 from node.finding import Finding, Laterality, ModelIdentity, Outcome, Reading
 from node.grounds import Certainty, KLGrade
@@ -17,7 +17,6 @@ from workers.explain import HeatMap
 from workers.read import Film, Reader
 from workers.report import report
 
-WARM_UP = 2
 SHARES = (0.05, 0.25, 0.5, 0.15, 0.05)
 BOXES = ((280, 760, 1080, 1560), (1720, 760, 2520, 1560))
 MODEL = ModelIdentity("kl-bench", "1.0.0", "0" * 64)
@@ -34,17 +33,14 @@ def measure(films: Films, *, rounds: int) -> Table:
         Path(path).unlink()
     wanted: dict[str, tuple[ObjectKind, ...]] = {"default: " + " ".join(DEFAULT_OBJECTS): DEFAULT_OBJECTS}
     wanted |= {kind: (kind,) for kind in get_args(ObjectKind)}
-    found: dict[str, list[float]] = {name: [] for name in wanted}
     sizes: dict[str, int] = {}
-    with bar() as progress:
-        step = progress.add_task("result objects", total=(rounds + WARM_UP) * len(wanted))
-        for turn in range(rounds + WARM_UP):
-            for name, kinds in wanted.items():
-                begun = time.perf_counter()
-                sizes[name] = _make(film, uid, kinds)
-                if turn >= WARM_UP:
-                    found[name].append((time.perf_counter() - begun) * 1000)
-                progress.advance(step)
+
+    def made(name: str, kinds: tuple[ObjectKind, ...]) -> None:
+        sizes[name] = _make(film, uid, kinds)
+
+    found = taking_turns(
+        "result objects", {name: partial(made, name, kinds) for name, kinds in wanted.items()}, rounds=rounds
+    )
     rows: tuple[Row, ...] = tuple(
         {"objects": name, "ms": Spread.of(values), "MB": sizes[name] / 1e6, "n": len(values)}
         for name, values in found.items()

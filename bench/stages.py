@@ -1,11 +1,10 @@
 """What a worker does with a film once it is read, step by step: finding and gating, grading, explaining."""
 
-import time
 from collections.abc import Callable
 
 import numpy as np
 
-from bench.progress import bar
+from bench.progress import taking_turns
 from bench.tables import Row, Spread, Table
 from node.finding import Laterality
 from workers.attention import attended
@@ -16,7 +15,6 @@ from workers.phantom import KneeShape, render
 from workers.registry import DEFAULT, load
 from workers.training.served import film_of
 
-WARM_UP = 2
 ROWS, COLUMNS = 2048, 2500
 
 
@@ -38,16 +36,7 @@ def measure(*, rounds: int) -> Table:
         "grade": lambda: grade(film.pixels, knees, grader),
         "maps, shares, second forward": explained,
     }
-    found: dict[str, list[float]] = {name: [] for name in steps}
-    with bar() as progress:
-        task = progress.add_task("stages", total=(rounds + WARM_UP) * len(steps))
-        for turn in range(rounds + WARM_UP):
-            for name, step in steps.items():
-                begun = time.perf_counter()
-                step()
-                if turn >= WARM_UP:
-                    found[name].append((time.perf_counter() - begun) * 1000)
-                progress.advance(task)
+    found = taking_turns("stages", steps, rounds=rounds)
     rows: tuple[Row, ...] = tuple(
         {"step": name, "ms a film": Spread.of(values), "n": len(values)} for name, values in found.items()
     )
