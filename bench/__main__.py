@@ -7,15 +7,19 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from bench import burst, forward, machine, objects, receiving, stages, turnaround
+from bench import burst, endurance, forward, machine, objects, receiving, stages, turnaround
 from bench.films import Films
 from bench.tables import Table, as_json, show
 
 KINDS = ("receiving", "turnaround", "burst", "forward", "stages", "objects")
+ASKED_FOR = ("endurance",)
+"""Takes long, so it is measured only where it is named."""
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.option("--only", multiple=True, type=click.Choice(KINDS), help="Only this; may be given more than once.")
+@click.option(
+    "--only", multiple=True, type=click.Choice(KINDS + ASKED_FOR), help="Only this; may be given more than once."
+)
 @click.option(
     "--seconds", default=2.0, type=click.FloatRange(0.01), help="About how long a receiver is sent to, a round."
 )
@@ -28,6 +32,7 @@ KINDS = ("receiving", "turnaround", "burst", "forward", "stages", "objects")
 @click.option(
     "--bursts", default=3, type=click.IntRange(1), help="How often a burst is sent, for each number of workers."
 )
+@click.option("--knees", default=10_000, type=click.IntRange(10), help="Knees that endurance grades and explains.")
 @click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here too.")
 @click.option(
     "--folder",
@@ -35,12 +40,20 @@ KINDS = ("receiving", "turnaround", "burst", "forward", "stages", "objects")
     help="The disk to measure on: a folder is made there and removed. Otherwise the system's temporary folder.",
 )
 def main(
-    only: Sequence[str], seconds: float, rounds: int, films: int, bursts: int, file: Path | None, folder: Path | None
+    only: Sequence[str],
+    seconds: float,
+    rounds: int,
+    films: int,
+    bursts: int,
+    knees: int,
+    file: Path | None,
+    folder: Path | None,
 ) -> None:
     """
     Measure Genu on this machine, side by side with DCMTK's storescp and Orthanc where they are installed.
 
-    Keep the machine quiet meanwhile. Burst also tells the peak memory of each part.
+    Keep the machine quiet meanwhile. Burst also tells the peak memory of each part. Only where it is asked for,
+    endurance tells whether a worker's memory grows over thousands of knees.
     """
     console = Console()
     with tempfile.TemporaryDirectory(prefix="genu-bench-", dir=folder) as made:
@@ -53,6 +66,7 @@ def main(
             "forward": lambda: [forward.measure(rounds=rounds)],
             "stages": lambda: [stages.measure(rounds=rounds)],
             "objects": lambda: [objects.measure(shown, rounds=rounds)],
+            "endurance": lambda: [endurance.measure(knees=knees)],
         }
         tables = [machine.describe(room)]
         show(tables[0], console)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench import contestants, machine, memory, receiving
+from bench import contestants, endurance, machine, memory, receiving
 from bench.tables import Spread, Table, as_json, short, show
 from tests.peers import needs
 
@@ -95,6 +95,19 @@ def test_the_memory_of_every_part_is_told(told) -> None:  # type: ignore[no-unty
     assert peaks.keys() >= expected | {f"decoder of {each}" for each in workers}
     assert all(peak > 0 for peak in peaks.values())
     assert peaks["work (worker-1)"] > peaks["broker's keeper"]
+
+
+def test_memory_is_read_after_every_tenth_of_the_knees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that kept every knee would be told by how much it grows."""
+    monkeypatch.setattr(endurance, "FILMS", 2)
+    kept: list[bytes] = []
+    explain = endurance.explain
+    monkeypatch.setattr(endurance, "explain", lambda *a: kept.append(os.urandom(10_000_000)) or explain(*a))
+    table = endurance.measure(knees=20)
+    assert [row["knees"] for row in table.rows] == list(range(2, 21, 2))
+    held = [float(str(row["MB held"])) for row in table.rows]
+    assert held[-1] - held[0] > 120
+    assert f"{held[-1] - held[0]:+.1f} MB" in table.notes[1]
 
 
 def test_the_shipped_engine_is_measured(told) -> None:  # type: ignore[no-untyped-def]
