@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from workers.networks import GRADERS, Grader
 from workers.prepare import Grey, prepare
 from workers.training.augment import augment
+from workers.training.checkpoint import Kept, keep, resume
 from workers.training.knees import LabelledKnee
 from workers.training.steps import average, blend, in_bf16, soft_labels, spare_slow_kernels, step_once
 
@@ -89,7 +90,7 @@ def fit(
     """
     folder.mkdir(parents=True, exist_ok=True)
     training = _begin(recipe, start, device)
-    done = _resume(folder / "checkpoint.pt", training)
+    done = resume(folder / "checkpoint.pt", recipe, training.parts)
     pictures, held = [knee.read() for knee in train], [knee.read() for knee in val]
     grades = np.array([knee.kl for knee in train])
     steps = len(train) // recipe.batch
@@ -100,7 +101,7 @@ def fit(
         rate = recipe.learning_rate * _schedule((epoch + 1) / recipe.epochs, recipe.warm_up)
         run = {"size": recipe.size(epoch), "learning_rate": rate, "seconds": time.monotonic() - began}
         _log(folder / "log.jsonl", epoch=epoch, loss=loss, **run, **figures)
-        _save(folder / "checkpoint.pt", training, epoch + 1)
+        keep(folder / "checkpoint.pt", recipe, training.parts, epoch + 1)
     return training.averaged
 
 
@@ -113,6 +114,10 @@ class _Training:
     averaged: Grader
     optimizer: torch.optim.Optimizer
     device: str
+
+    @property
+    def parts(self) -> dict[str, Kept]:
+        return {"network": self.network, "averaged": self.averaged, "optimizer": self.optimizer}
 
 
 def _begin(recipe: Recipe, start: Callable[[Grader], None], device: str) -> _Training:
@@ -207,31 +212,6 @@ def _judge(
         "qwk": quadratic_weighted_kappa(truth, found),
         "mae": mean_absolute_error(truth, found),
     }
-
-
-def _resume(path: Path, training: _Training) -> int:
-    """Carry the training on from the checkpoint, if there is one; the epochs that are done."""
-    if not path.exists():
-        return 0
-    kept = torch.load(path, map_location="cpu", weights_only=True)
-    if kept["recipe"] != json.dumps(asdict(training.recipe)):
-        raise ValueError(f"{path} belongs to another recipe; choose another folder or remove it")
-    training.network.load_state_dict(kept["network"])
-    training.averaged.load_state_dict(kept["averaged"])
-    training.optimizer.load_state_dict(kept["optimizer"])
-    return int(kept["epoch"])
-
-
-def _save(path: Path, training: _Training, epoch: int) -> None:
-    kept = {
-        "recipe": json.dumps(asdict(training.recipe)),
-        "epoch": epoch,
-        "network": training.network.state_dict(),
-        "averaged": training.averaged.state_dict(),
-        "optimizer": training.optimizer.state_dict(),
-    }
-    torch.save(kept, path.with_suffix(".tmp"))
-    path.with_suffix(".tmp").replace(path)
 
 
 def _log(path: Path, **figures: float) -> None:

@@ -30,6 +30,7 @@ from workers.training.fit import Recipe, fit
 from workers.training.joint_films import read_landmarks
 from workers.training.knees import LabelledKnee, grade_counts, read_labels, truth_of
 from workers.training.plots import training_log
+from workers.training.steady import SteadyRecipe, make_steady
 
 console = Console(stderr=True)
 
@@ -73,7 +74,20 @@ def _grader(name: str, told: Any, train: list[LabelledKnee], val: list[LabelledK
             network = fit(recipe, train, val, folder, start=start, watch=watch, device=device)
             training_log(folder)
         start = partial(_copy, network)
+    if "steady" in told["training"]:
+        network = _steady(told["training"]["steady"].unwrap(), network, train, out / f"{name}-steady", device)
     finish(name, told, network, train, val, out)
+
+
+def _steady(given: dict[str, Any], network: Grader, train: list[LabelledKnee], folder: Path, device: str) -> Grader:
+    recipe = SteadyRecipe(**{**given, "sizes": tuple(tuple(each) for each in given["sizes"])})
+    with _bar() as bar:
+        task = bar.add_task("made steady", total=recipe.steps)
+
+        def watch(step: int, loss: float) -> None:
+            bar.update(task, completed=step, description=f"made steady: step {step}/{recipe.steps} loss {loss:.3f}")
+
+        return make_steady(recipe, network, train, folder, watch=watch, device=device)
 
 
 def recipes(name: str, told: dict[str, Any], out: Path) -> list[tuple[Path, Recipe]]:
@@ -82,7 +96,8 @@ def recipes(name: str, told: dict[str, Any], out: Path) -> list[tuple[Path, Reci
 
     A second one, [training.then], goes on from the weights of the first, and by its recipe where it says nothing.
     """
-    given = {key: value for key, value in told["training"].items() if key not in ("command", "note", "start", "then")}
+    beside = ("command", "note", "start", "then", "steady")
+    given = {key: value for key, value in told["training"].items() if key not in beside}
     stages = [(out / name, given)]
     if "then" in told["training"]:
         stages.append((out / f"{name}-then", {**given, **told["training"]["then"]}))

@@ -1,0 +1,109 @@
+"""A grader is made steady by its own answers: what it learns from, what it keeps, and that it goes on where it was."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.labelled import folder_of
+from workers.networks import GRADERS, Grader
+from workers.phantom import random_film
+from workers.prepare import crop
+from workers.training.knees import LabelledKnee, read_labels
+from workers.training.steady import Pairs, SteadyRecipe, make_steady
+from workers.training.steps import fold_statistics
+
+RECIPE = SteadyRecipe(sizes=((2, 64), (2, 96)), batch=8, learning_rate=1e-3, joint=(70, 110), seed=2)
+
+
+@pytest.fixture(scope="module")
+def knees(tmp_path_factory: pytest.TempPathFactory) -> list[LabelledKnee]:
+    """Rendered ones, as right knees."""
+    rows = [f"{number}.png,p{number},R,{number % 5},train,0" for number in range(6)]
+    folder, random = folder_of(tmp_path_factory.mktemp("knees"), *rows), np.random.default_rng(4)
+    for number in range(6):
+        film = random_film(random)
+        seen = crop(film.pixels.astype(np.float32) / 4095, film.boxes[0], 299)
+        cv2.imwrite(str(folder / f"{number}.png"), (255 * seen).clip(0, 255).astype(np.uint8))
+    return read_labels(folder)
+
+
+def untaught() -> Grader:
+    """A network whose batch statistics are not those that it begins with."""
+    torch.manual_seed(5)
+    network = GRADERS["efficientnet_lite0"]()
+    network.train()
+    with torch.no_grad():
+        network(torch.randn(8, 3, 64, 64))
+    return network.eval()
+
+
+def test_statistics_that_are_folded_change_no_answer() -> None:
+    """And every weight and every norm learns as it would have."""
+    network, folded = untaught(), untaught()
+    fold_statistics(folded)
+    assert list(folded.state_dict()) == list(network.state_dict())
+    images = torch.randn(4, 3, 64, 64)
+    for each in (network, folded):
+        each(images)[0].square().sum().backward()
+    torch.testing.assert_close(folded(images)[0], network(images)[0], atol=1e-4, rtol=1e-3)
+    for ours, theirs in zip(folded.parameters(), network.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-3, rtol=1e-2)
+
+
+def test_teacher_and_pupil_see_the_same_knees(knees: list[LabelledKnee]) -> None:
+    """Four at a time, of the size that the step has, the same ones again, and the pupil never as the teacher does."""
+    pairs = Pairs(knees, RECIPE)
+    assert len(pairs) == 4 * 8 // 4
+    assert [pairs[at][0].shape[-1] for at in (0, 3, 4, 7)] == [64, 64, 96, 96]
+    clean, worn = pairs[1]
+    assert clean.shape == worn.shape == (4, 3, 64, 64)
+    for ours, again in zip(pairs[1], (clean, worn), strict=True):
+        np.testing.assert_array_equal(ours, again)
+    for one, other in zip(clean, worn, strict=True):
+        # Nearer to its own knee, as it hangs or mirrored, than to noise; and not the same picture.
+        assert 0.05 < min(np.abs(one - other).mean(), np.abs(one - other[:, :, ::-1]).mean()) < 1.5
+
+
+def test_a_cut_off_teaching_goes_on_where_it_was(
+    tmp_path: Path, knees: list[LabelledKnee], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does the steps that were left and ends with the same weights; another recipe's checkpoint is refused."""
+    monkeypatch.setattr("workers.training.steady.EVERY", 2)
+    start = untaught()
+    before = {key: value.clone() for key, value in start.state_dict().items()}
+    losses: dict[int, float] = {}
+    whole = make_steady(RECIPE, start, knees, tmp_path / "whole", watch=losses.__setitem__)
+    assert list(losses) == [1, 2, 3, 4]
+
+    def stop(step: int, loss: float) -> None:
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_steady(RECIPE, start, knees, tmp_path / "torn", watch=stop)
+    seen: list[int] = []
+    resumed = make_steady(RECIPE, start, knees, tmp_path / "torn", watch=lambda step, loss: seen.append(step))
+    assert seen == [3, 4]
+    for ours, theirs in zip(resumed.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-2)
+    with pytest.raises(ValueError, match="another recipe"):
+        make_steady(SteadyRecipe(seed=3), start, knees, tmp_path / "torn")
+    for key, value in start.state_dict().items():
+        torch.testing.assert_close(value, before[key])  # the one that is taught is a copy
+    changed = [key for key, value in whole.state_dict().items() if not torch.equal(value, before[key])]
+    assert changed
+    assert not [key for key in changed if "running" in key]
+
+
+def test_the_pupil_comes_nearer_to_its_teacher(tmp_path: Path, knees: list[LabelledKnee]) -> None:
+    """Of one size and few knees, the last losses are smaller than the first."""
+    network = untaught()
+    nn.init.normal_(network.head.weight, std=0.5)  # or its answers hardly differ from each other
+    losses: list[float] = []
+    recipe = SteadyRecipe(sizes=((24, 64),), batch=8, learning_rate=1e-3, joint=(70, 110))
+    make_steady(recipe, network, knees, tmp_path, watch=lambda step, loss: losses.append(loss))
+    assert np.mean(losses[-6:]) < 0.8 * np.mean(losses[:6])
