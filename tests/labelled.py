@@ -9,6 +9,8 @@ import numpy as np
 from click.testing import CliRunner, Result
 
 from node.settings import Settings
+from workers.phantom import random_film
+from workers.prepare import crop
 from workers.registry import Model, read_card
 
 HEADER = "path,patient,side,kl,split,inverted"
@@ -38,6 +40,17 @@ def spots(tmp_path: Path, patients: int, *, split: str = "val") -> Path:
         picture = np.tile(np.linspace(90, 160, 64, dtype=np.uint8), (64, 1))
         cv2.circle(picture, (32, 32), 12, 240 if kl == "4" else 20, -1)
         cv2.imwrite(str(folder / name), picture)
+    return folder
+
+
+def rendered_knees(tmp_path: Path, count: int) -> Path:
+    """A folder of rendered knees of all grades, each of another patient and hung as a right one."""
+    rows = [f"{number}.png,p{number},R,{number % 5},train,0" for number in range(count)]
+    folder, random = folder_of(tmp_path, *rows), np.random.default_rng(4)
+    for number in range(count):
+        film = random_film(random)
+        seen = crop(film.pixels.astype(np.float32) / 4095, film.boxes[0], 299)
+        cv2.imwrite(str(folder / f"{number}.png"), (255 * seen).clip(0, 255).astype(np.uint8))
     return folder
 
 

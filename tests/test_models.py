@@ -99,6 +99,8 @@ def test_every_card_is_listed_with_what_it_does_and_was_good_for(settings: Setti
         "finder": "finds",
         "look": "looks",
         "upright": "tells",
+        "letters": "reads",
+        "marks": "names",
         SHIPPED: "answers",
         "kl-next": "shadow",
         "kl-spoilt": "unusable",

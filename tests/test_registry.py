@@ -18,7 +18,7 @@ from workers.networks import build
 from workers.registry import CARDS, WEIGHTS, Card, load, names, read_card
 from workers.training.export import export_graph, named
 
-SHIPPED = ["finder", "kl-lite0", "kl-lite2", "look", "marks", "upright"]
+SHIPPED = ["finder", "kl-lite0", "kl-lite2", "letters", "look", "marks", "upright"]
 
 
 @pytest.fixture

@@ -370,7 +370,8 @@ def test_check_says_who_answers_and_who_shadows(settings: Settings) -> None:
     shipped = f"{SHIPPED} {read_card(SHIPPED).version} on openvino"
     assert check(settings) == (
         "finder 2.0.0 on openvino finds, look 1.0.0 on openvino looks at each, "
-        f"upright 2.0.0 on openvino tells how they hang, {shipped} answers (shipped)"
+        "upright 2.0.0 on openvino tells how they hang, letters 1.0.0 on openvino reads lead letters, "
+        f"marks 1.1.0 on openvino names what lies beside the bones, {shipped} answers (shipped)"
     )
     add_card(settings, "kl-next", "2.0.0")
     assert check(with_work(settings, shadow="kl-next")).endswith(", kl-next 2.0.0 on openvino runs in shadow")

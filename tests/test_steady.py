@@ -2,16 +2,13 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from tests.labelled import folder_of
+from tests.labelled import rendered_knees
 from workers.networks import GRADERS, Grader
-from workers.phantom import random_film
-from workers.prepare import crop
 from workers.training.knees import LabelledKnee, read_labels
 from workers.training.steady import Pairs, SteadyRecipe, make_steady
 from workers.training.steps import fold_statistics
@@ -21,14 +18,7 @@ RECIPE = SteadyRecipe(sizes=((2, 64), (2, 96)), batch=8, learning_rate=1e-3, joi
 
 @pytest.fixture(scope="module")
 def knees(tmp_path_factory: pytest.TempPathFactory) -> list[LabelledKnee]:
-    """Rendered ones, as right knees."""
-    rows = [f"{number}.png,p{number},R,{number % 5},train,0" for number in range(6)]
-    folder, random = folder_of(tmp_path_factory.mktemp("knees"), *rows), np.random.default_rng(4)
-    for number in range(6):
-        film = random_film(random)
-        seen = crop(film.pixels.astype(np.float32) / 4095, film.boxes[0], 299)
-        cv2.imwrite(str(folder / f"{number}.png"), (255 * seen).clip(0, 255).astype(np.uint8))
-    return read_labels(folder)
+    return read_labels(rendered_knees(tmp_path_factory.mktemp("knees"), 6))
 
 
 def untaught() -> Grader:

@@ -1,8 +1,8 @@
 """
 What there is to grade on a film: the small networks before the grader, asked one after the other.
 
-The finder says where joints are, the look what each of them is, the teller how they hang, the marker what lies
-beside the bones. A film may be graded for one knee and refused for the other.
+The finder says where joints are, the look what each of them is, the teller how they hang, the reader what lead letters
+say, the marker what lies beside the bones. A film may be graded for one knee and refused for the other.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,12 @@ from pathlib import Path
 from node.errors import Ungradable
 from node.reasons import Reason, flag, reason
 from workers.knees import Found, Knee, find_knees
+from workers.letters import read_markers
 from workers.look import KINDS, KNEE, LATERAL, OTHER, SKYLINE, Look, look, whole_film
 from workers.marks import HARDWARE, find_marks
 from workers.prepare import crop
 from workers.read import Film
-from workers.registry import FINDER, LOOKER, MARKER, SHIPPED, TELLER, Model, load
+from workers.registry import FINDER, LOOKER, MARKER, READER, SHIPPED, TELLER, Model, load
 from workers.upright import with_bright_bones, with_sides
 
 NO_JOINT = (LATERAL, SKYLINE, OTHER)
@@ -35,12 +36,13 @@ class Eyes:
     finder: Model
     looker: Model
     teller: Model
+    reader: Model
     marker: Model
 
 
 def open_eyes(*, engine: str = "", threads: int = 0, within: Sequence[Path] = SHIPPED) -> Eyes:
-    """The four networks, checked and loaded; raises SettingsError as `load` does."""
-    cards = (FINDER, LOOKER, TELLER, MARKER)
+    """The five networks, checked and loaded; raises SettingsError as `load` does."""
+    cards = (FINDER, LOOKER, TELLER, READER, MARKER)
     return Eyes(*(load(name, engine=engine, threads=threads, within=within) for name in cards))
 
 
@@ -61,7 +63,8 @@ def see(film: Film, eyes: Eyes) -> tuple[Film, list[Knee]]:
         replace(knee, tilt=each.tilt, points=each.points, reason=_why(each, limit))
         for knee, each in zip(knees, looks, strict=True)
     ]
-    return film, with_marks(with_sides(knees, film, eyes.teller), film, eyes.marker)
+    letters = read_markers(film.pixels, [knee.box for knee in knees], eyes.reader)
+    return film, with_marks(with_sides(knees, film, eyes.teller, letters), film, eyes.marker)
 
 
 def with_marks(knees: Sequence[Knee], film: Film, marker: Model) -> list[Knee]:

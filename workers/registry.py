@@ -35,6 +35,8 @@ TELLER = "upright"
 """The card of the network that tells how a joint hangs."""
 MARKER = "marks"
 """The card of the network that names what lies beside the bones."""
+READER = "letters"
+"""The card of the network that reads lead letters."""
 
 DEFAULT = "kl-lite2"
 """The card of the model that answers until another is promoted."""

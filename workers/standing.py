@@ -119,6 +119,7 @@ def check(settings: Settings) -> str:
     eyes = open_eyes(engine=work.engine, threads=work.threads, within=folders(settings))
     answering = take(asked, settings)
     told = f"{_on(eyes.finder)} finds, {_on(eyes.looker)} looks at each, {_on(eyes.teller)} tells how they hang, "
+    told += f"{_on(eyes.reader)} reads lead letters, {_on(eyes.marker)} names what lies beside the bones, "
     told += f"{_on(answering)} answers ({asked.source})"
     if not work.shadow:
         return told

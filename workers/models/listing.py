@@ -10,7 +10,7 @@ from typing import Any
 from node.errors import SettingsError
 from node.ledger import Ledger, ModelUse
 from node.settings import Settings
-from workers.registry import FINDER, LOOKER, TELLER, Card, folders, names, read_card, verified
+from workers.registry import FINDER, LOOKER, MARKER, READER, TELLER, Card, folders, names, read_card, verified
 from workers.standing import changed, existing_ledger, wanted
 
 Figure = Mapping[str, float]
@@ -48,7 +48,8 @@ def listed(settings: Settings) -> list[Listed]:
     with existing_ledger(settings) as ledger:
         asked = wanted(settings, ledger)
         answers, shadows = (ledger.models(), ledger.shadow_models()) if ledger else ([], [])
-    roles = {FINDER: "finds", LOOKER: "looks", TELLER: "tells", settings.work.shadow: "shadow", asked.card: "answers"}
+    roles = {FINDER: "finds", LOOKER: "looks", TELLER: "tells", MARKER: "names", READER: "reads"}
+    roles |= {settings.work.shadow: "shadow", asked.card: "answers"}
     told = []
     for stem in names(folders(settings)):
         role = roles.get(stem, "available")

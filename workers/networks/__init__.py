@@ -6,6 +6,7 @@ from torch import nn
 
 from workers.networks.graders import GRADERS, Ensemble, Grader, refine, start_from_imagenet
 from workers.networks.joints import JointFinder, JointLook, UprightTeller
+from workers.networks.letters import LetterReader
 from workers.networks.marks import MarkFinder
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Grader",
     "JointFinder",
     "JointLook",
+    "LetterReader",
     "MarkFinder",
     "UprightTeller",
     "build",
@@ -24,6 +26,7 @@ __all__ = [
 OTHERS: Mapping[str, Callable[[], nn.Module]] = {
     "joint_finder": JointFinder,
     "joint_look": JointLook,
+    "letter_reader": LetterReader,
     "mark_finder": MarkFinder,
     "upright_teller": UprightTeller,
 }

@@ -108,7 +108,7 @@ def on_a_film(pair: Sequence[Grey], random: np.random.Generator, size: int, join
     """Two right knees as a composed film of a right and a left one shows them, (size, size), both as right ones."""
     right, left = pair[0], np.ascontiguousarray(pair[1][:, ::-1])
     grain = random.uniform(0.2, 0.8)
-    film = compose([Crop(right), Crop(left)], random, joint=joint, longest=round(3 * joint[1]), grain=grain)
+    film = compose([Crop(right), Crop(left)], random, joint=joint, longest=1200, grain=grain)
     first, second = (crop(film.pixels, missed(box, random), size) for box in film.boxes)
     return [first, second[:, ::-1]]
 

@@ -2,7 +2,9 @@
 
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from safetensors.torch import load_file
 from tomlkit import dump, parse
+from torch.nn import Module
 
 from node.errors import SettingsError
 from workers.eyes import open_eyes
 from workers.networks import Ensemble, Grader, build, start_from_imagenet, trunk_of
 from workers.prepare import PREPARATION
 from workers.registry import CARDS, load
-from workers.training import fit_joints, fit_marks, fit_upright
+from workers.training import fit_joints, fit_letters, fit_marks, fit_upright
 from workers.training.audit.knees import ask
 from workers.training.calibrate import calibrated, cross_fitted, heat_scale, limits
 from workers.training.evaluate import answers
@@ -46,6 +49,8 @@ def train(card: str, data: Path, out: Path) -> None:
         _upright(card, told, train_part, val_part, out)
     elif told["kind"] == "marks":
         _marks(card, told, train_part, out)
+    elif told["kind"] == "letters":
+        _letters(card, told, train_part, val_part, out)
     elif "members" in told["training"]:
         for member in told["training"]["members"]:
             if not (out / f"{member}.toml").is_file():
@@ -81,12 +86,7 @@ def _grader(name: str, told: Any, train: list[LabelledKnee], val: list[LabelledK
 
 def _steady(given: dict[str, Any], network: Grader, train: list[LabelledKnee], folder: Path, device: str) -> Grader:
     recipe = SteadyRecipe(**{**given, "sizes": tuple(tuple(each) for each in given["sizes"])})
-    with _bar() as bar:
-        task = bar.add_task("made steady", total=recipe.steps)
-
-        def watch(step: int, loss: float) -> None:
-            bar.update(task, completed=step, description=f"made steady: step {step}/{recipe.steps} loss {loss:.3f}")
-
+    with _steps(recipe.steps) as watch:
         return make_steady(recipe, network, train, folder, watch=watch, device=device)
 
 
@@ -210,43 +210,54 @@ def _joints(
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         pair = fit_joints.fit_joints(recipe, train, val, landmarks, out, watch=watch, device=device)
-    network, size = pair.finder if name == "finder" else pair.look, int(told["input_size"])
-    written = export(network, torch.zeros(1, 1, size, size), out, name)
-    told["weights"], told["graph"] = written["weights"], written["graph"]
-    told["preparation"] = PREPARATION
+    _write(name, told, pair.finder if name == "finder" else pair.look, out)
 
 
 def _upright(name: str, told: Any, train: list[LabelledKnee], val: list[LabelledKnee], out: Path) -> None:
-    recipe = fit_upright.UprightRecipe(**{key: value for key, value in told["training"].items() if key != "command"})
-    size = int(told["input_size"])
-    with _bar() as bar:
-        task = bar.add_task("training", total=recipe.steps)
-
-        def watch(step: int, loss: float) -> None:
-            bar.update(task, completed=step, description=f"step {step}/{recipe.steps} loss {loss:.3f}")
-
+    recipe, size = fit_upright.UprightRecipe(**_recipe_of(told)), int(told["input_size"])
+    with _steps(recipe.steps) as watch:
         network = fit_upright.fit_upright(recipe, train, size, watch=watch)
-    written = export(network, torch.zeros(1, 1, size, size), out, name)
-    told["weights"], told["graph"] = written["weights"], written["graph"]
-    told["preparation"] = PREPARATION
+    _write(name, told, network, out)
     right = fit_upright.part_right(network, val, size)
     told["metrics"] = {"val": {"n": len(val), "dark": round(right[0], 4), "side": round(right[1], 4)}}
     console.print(f"on val {100 * right[0]:.2f} % of polarities and {100 * right[1]:.2f} % of sides are told right")
 
 
 def _marks(name: str, told: Any, train: list[LabelledKnee], out: Path) -> None:
-    recipe = fit_marks.MarksRecipe(**{key: value for key, value in told["training"].items() if key != "command"})
+    recipe = fit_marks.MarksRecipe(**_recipe_of(told))
+    with _steps(recipe.steps) as watch:
+        network = fit_marks.fit_marks(recipe, train, int(told["input_size"]), watch=watch)
+    _write(name, told, network, out)
+
+
+def _letters(name: str, told: Any, train: list[LabelledKnee], val: list[LabelledKnee], out: Path) -> None:
+    recipe, size = fit_letters.LettersRecipe(**_recipe_of(told)), int(told["input_size"])
+    with _steps(recipe.steps) as watch:
+        network = fit_letters.fit_letters(recipe, train, size, watch=watch)
+    _write(name, told, network, out)
+    reading = fit_letters.judge(network, val, size, float(told["thresholds"]["letter"]))
+    told["metrics"] = {"val": {key: round(value, 4) for key, value in asdict(reading).items()}}
+    console.print(f"on films of val: {told['metrics']['val']}")
+
+
+def _recipe_of(told: Any) -> dict[str, Any]:
+    return {key: value for key, value in told["training"].items() if key != "command"}
+
+
+def _write(name: str, told: Any, network: Module, out: Path) -> None:
+    """A small network's weights and graph, and what its card says of them."""
     size = int(told["input_size"])
-    with _bar() as bar:
-        task = bar.add_task("training", total=recipe.steps)
-
-        def watch(step: int, loss: float) -> None:
-            bar.update(task, completed=step, description=f"step {step}/{recipe.steps} loss {loss:.3f}")
-
-        network = fit_marks.fit_marks(recipe, train, size, watch=watch)
     written = export(network, torch.zeros(1, 1, size, size), out, name)
     told["weights"], told["graph"] = written["weights"], written["graph"]
     told["preparation"] = PREPARATION
+
+
+@contextmanager
+def _steps(number: int) -> Iterator[Callable[[int, float], None]]:
+    """A bar over the steps of a training; what is given is called after each with its number and loss."""
+    with _bar() as bar:
+        task = bar.add_task("training", total=number)
+        yield lambda step, loss: bar.update(task, completed=step, description=f"step {step}/{number} loss {loss:.3f}")
 
 
 def _dump(told: Any, path: Path) -> None:

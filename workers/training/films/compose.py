@@ -43,12 +43,14 @@ def compose(
     longest: int = 640,
     metal: float = 0.0,
     grain: float = 1.0,
+    marked: bool = True,
 ) -> LabelledFilm:
     """
     A film of one knee, or of two as hung (the patient's right knee first, on the image's left).
 
     `joint` is how many pixels wide a joint's box may be, `longest` the film's long side at most, `metal` the share of
-    joints that are replaced, plated or in a cast, and `grain` how coarse noise and blur are.
+    joints that are replaced, plated or in a cast, and `grain` how coarse noise and blur are. Without `marked` there is
+    neither lead nor text on it.
     """
     layout = _layout(len(crops), random, joint, longest)
     film = background(layout.rows, layout.columns, random)
@@ -60,7 +62,7 @@ def compose(
         leg = _leg(crop, layout, middle, size, beside * random.uniform(0.9, 1.1), random)
         turn = float(np.clip(random.normal(0, 5), -15, 15))
         joints.append(replace(lay(film, leg, middle, turn), kind=kind))
-    return LabelledFilm(dress(film, joints, random, grain=grain), tuple(joints), KNEE)
+    return LabelledFilm(dress(film, joints, random, grain=grain, marked=marked), tuple(joints), KNEE)
 
 
 def with_metal(crop: Crop, random: np.random.Generator) -> tuple[Crop, int]:

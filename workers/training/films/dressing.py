@@ -25,10 +25,20 @@ def background(rows: int, columns: int, random: np.random.Generator) -> Grey:
 
 
 def dress(
-    film: Grey, joints: Sequence[Joint], random: np.random.Generator, *, drawn: bool = False, grain: float = 1.0
+    film: Grey,
+    joints: Sequence[Joint],
+    random: np.random.Generator,
+    *,
+    drawn: bool = False,
+    grain: float = 1.0,
+    marked: bool = True,
 ) -> Grey:
-    """The film as a detector and a console give it; `drawn` films bring marks and noise of their own."""
-    for _ in range(int(random.choice([0, 0, 0, 1, 1, 2])) if not drawn else int(random.integers(0, 2))):
+    """
+    The film as a detector and a console give it.
+
+    `drawn` films bring marks and noise of their own; on those that are not `marked` lie neither lead nor text.
+    """
+    for _ in range(_leads(random, drawn=drawn) if marked else 0):
         _lead(film, joints, random)
     film = np.clip(film, 0, 1) ** float(np.exp(random.normal(0, 0.35)))
     low, high = random.uniform(0, 0.25), random.uniform(0.7, 1)
@@ -41,9 +51,14 @@ def dress(
         _collimate(film, joints, random)
     if random.random() < 0.1:
         _frame(film, random)
-    for _ in range(int(random.choice([0, 0, 1, 2]))):
+    for _ in range(int(random.choice([0, 0, 1, 2])) if marked else 0):
         _text(film, random)
     return np.clip(film, 0, 1).astype(np.float32)
+
+
+def _leads(random: np.random.Generator, *, drawn: bool) -> int:
+    """How many pieces of lead lie on a film."""
+    return int(random.integers(0, 2)) if drawn else int(random.choice([0, 0, 0, 1, 1, 2]))
 
 
 def _lead(film: Grey, joints: Sequence[Joint], random: np.random.Generator) -> None:
