@@ -31,7 +31,7 @@ WIDE = (0.3, 1.5)
 """A letter's width, in heights."""
 FILLED = (0.12, 0.85)
 """Part of its box that a letter covers."""
-BRIGHTER = (0.1, 0.25)
+BRIGHTER = (0.17, 0.32)
 """How much brighter than its surroundings a letter is, in the film's grey levels: what a faint one needs would melt a
 bright one into the bone behind it."""
 MOST = 40

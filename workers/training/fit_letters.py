@@ -23,10 +23,10 @@ Examples = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 class LettersRecipe:
     """How the network is trained."""
 
-    films: int = 600
-    copies: int = 6
+    films: int = 350
+    copies: int = 8
     """Each film is lettered anew so many times."""
-    steps: int = 3000
+    steps: int = 2500
     batch: int = 256
     learning_rate: float = 3e-3
     seed: int = 1
@@ -84,7 +84,7 @@ class Reading:
 
 
 @torch.no_grad()
-def judge(network: LetterReader, knees: Sequence[LabelledKnee], size: int, limit: float, films: int = 1000) -> Reading:
+def judge(network: LetterReader, knees: Sequence[LabelledKnee], size: int, limit: float, films: int = 400) -> Reading:
     """How the network reads at a limit: each film with two letters and four other things, and with these alone."""
     letters = right = wrong = false = 0
     for at in track(range(films), "Judged", transient=True, console=Console(stderr=True)):

@@ -143,6 +143,18 @@ def _other(random: np.random.Generator) -> Ink:
     return sheet, sheet
 
 
+def _shut(film: Grey, letter: tuple[float, float], height: float, random: np.random.Generator) -> None:
+    """The edge of a shutter, white, black or grey, on one side of a letter at (x, y)."""
+    x, y = letter
+    reach, apart = 2 * height, height * random.uniform(0.5, 1.2)
+    left = int(x + apart if random.random() < 0.5 else x - apart - reach)
+    outside = np.zeros(film.shape, np.float32)
+    outside[max(0, int(y - reach)) : int(y + reach), max(0, left) : max(0, int(left + reach))] = 1
+    cover = cv2.GaussianBlur(outside, (0, 0), 0.4 + height * random.uniform(0, 0.15))
+    film *= 1 - cover
+    film += cover * np.float32(random.choice((1.0, 1.0, 0.0, random.random())))
+
+
 def _lay(film: Grey, ink: Ink, height: float, random: np.random.Generator) -> Box:
     """Lay ink on a film somewhere, the letter of it that tall; where that then lies."""
     letter, sheet = ink
@@ -165,6 +177,8 @@ def _lay(film: Grey, ink: Ink, height: float, random: np.random.Generator) -> Bo
     bright = np.float32(np.clip(film.max() * random.uniform(0.85, 1.1), 0, 1))
     film *= 1 - cover
     film += cover * bright
+    if random.random() < 0.25:
+        _shut(film, (x, y), height, random)
     down, across = np.flatnonzero(lone.max(1) > 0.4), np.flatnonzero(lone.max(0) > 0.4)
     if not len(down):
         return Box.about((x, y), height)
