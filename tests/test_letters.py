@@ -20,7 +20,7 @@ from workers.phantom import KneeShape, render
 from workers.phantom.sample_films import samples
 from workers.prepare import Box, Grey
 from workers.read import Reader
-from workers.sides import MARKER
+from workers.sides import MARKERS
 from workers.training.films import Crop, compose
 from workers.training.fit_letters import LettersRecipe, fit_letters, judge
 from workers.training.knees import LabelledKnee, read_labels
@@ -126,7 +126,7 @@ def test_the_marker_is_a_witness_of_each_knees_side(eyes: Eyes, mirrored: bool) 
     knees = see(shown, eyes)[1]
     said = [{each.witness: each for each in knee.evidence} for knee in knees]
     assert [each["marker"].says for each in said] == (["L", "R"] if mirrored else ["R", "L"])
-    assert all(0.9 * MARKER < each["marker"].weight <= MARKER for each in said)
+    assert all(0.9 * MARKERS < each["marker"].weight <= MARKERS for each in said)
     assert [knee.laterality for knee in knees] == ([L, R] if mirrored else [R, L])
 
 

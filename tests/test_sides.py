@@ -12,7 +12,7 @@ from node.finding import Laterality
 from node.grounds import Agreement, Evidence
 from workers.prepare import Box
 from workers.side_words import side_in
-from workers.sides import CLEAREST, MARKER, WEIGHTS, Marker, Side, decide, tell_sides
+from workers.sides import CLEAREST, MARKER, MARKERS, WEIGHTS, Marker, Side, decide, tell_sides
 
 R, L, U = Laterality.RIGHT, Laterality.LEFT, Laterality.UNKNOWN
 AGREED, SINGLE, CONFLICT, NONE = Agreement.AGREED, Agreement.SINGLE, Agreement.CONFLICT, Agreement.NONE
@@ -138,7 +138,8 @@ TWO_KNEES: list[
     ("a header that names one", {"ImageLaterality": "R"}, (-CLEAR, CLEAR), (), "RL", (AGREED, AGREED)),
     ("both markers", {}, (0, 0), (marker("R", 2), marker("L", 25)), "RL", (AGREED, AGREED)),
     ("one marker", {}, (0, 0), (marker("R", 2),), "RL", (AGREED, AGREED)),
-    ("one marker says mirrored", {}, (-CLEAR, CLEAR), (marker("R", 25),), "LR", (CONFLICT, CONFLICT)),
+    ("one marker says mirrored", {}, (-CLEAR, CLEAR), (marker("R", 25),), "RL", (CONFLICT, CONFLICT)),
+    ("two markers say mirrored", {}, (-9, 9), (marker("L", 2), marker("R", 25)), "LR", (CONFLICT, CONFLICT)),
     ("an unsure marker", {}, (-CLEAR, CLEAR), (marker("R", 25, 0.5),), "RL", (CONFLICT, CONFLICT)),
 ]
 
@@ -185,7 +186,14 @@ def test_no_side_is_silent_and_none_is_favoured(evidence: list[Evidence]) -> Non
 
 def test_the_weights_are_in_the_order_that_is_argued_for() -> None:
     """Marker, clear fibula, attribute, words; a marker with an attribute outweighs the fibula."""
-    assert MARKER > CLEAREST > WEIGHTS["ImageLaterality"] > WEIGHTS["SeriesDescription"] > WEIGHTS["StudyDescription"]
+    assert (
+        MARKERS
+        > CLEAREST
+        > MARKER
+        > WEIGHTS["ImageLaterality"]
+        > WEIGHTS["SeriesDescription"]
+        > WEIGHTS["StudyDescription"]
+    )
 
 
 WORDS = {
