@@ -185,7 +185,7 @@ def test_no_side_is_silent_and_none_is_favoured(evidence: list[Evidence]) -> Non
 
 
 def test_the_weights_are_in_the_order_that_is_argued_for() -> None:
-    """Marker, clear fibula, attribute, words; a marker with an attribute outweighs the fibula."""
+    """Two markers, clear fibula, marker, attribute, words; a marker with an attribute outweighs the fibula."""
     assert (
         MARKERS
         > CLEAREST
