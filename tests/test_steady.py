@@ -13,7 +13,7 @@ from workers.training.knees import LabelledKnee, read_labels
 from workers.training.steady import Pairs, SteadyRecipe, make_steady
 from workers.training.steps import fold_statistics
 
-RECIPE = SteadyRecipe(sizes=((2, 64), (2, 96)), batch=8, learning_rate=1e-3, joint=(70, 110), seed=2)
+RECIPE = SteadyRecipe(sizes=((2, 64), (2, 96)), batch=8, learning_rate=1e-3, joint=(70, 110), seed=2, processes=0)
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +94,6 @@ def test_the_pupil_comes_nearer_to_its_teacher(tmp_path: Path, knees: list[Label
     network = untaught()
     nn.init.normal_(network.head.weight, std=0.5)  # or its answers hardly differ from each other
     losses: list[float] = []
-    recipe = SteadyRecipe(sizes=((24, 64),), batch=8, learning_rate=1e-3, joint=(70, 110))
+    recipe = SteadyRecipe(sizes=((24, 64),), batch=8, learning_rate=1e-3, joint=(70, 110), processes=0)
     make_steady(recipe, network, knees, tmp_path, watch=lambda step, loss: losses.append(loss))
     assert np.mean(losses[-6:]) < 0.8 * np.mean(losses[:6])

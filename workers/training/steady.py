@@ -57,6 +57,8 @@ class SteadyRecipe:
     joint: tuple[float, float] = (220, 420)
     """How many pixels wide a joint is on a film."""
     seed: int = 1
+    processes: int = 1
+    """That make knees while the networks work; 0: this one does."""
 
     @property
     def steps(self) -> int:
@@ -169,12 +171,13 @@ def _apart(pupil: Tensor, teacher: Tensor) -> Tensor:
 def _batches(recipe: SteadyRecipe, train: Sequence[LabelledKnee], done: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches after the first `done`, made by another process while the networks work."""
     fours, pairs = recipe.batch // FOUR, Pairs(train, recipe)
-    cv2.setNumThreads(1)  # a process that is forked off a parent with OpenCV's own threads waits for them for ever
+    if recipe.processes:
+        cv2.setNumThreads(1)  # a process that is forked off a parent with OpenCV's own threads waits for them for ever
     loader: DataLoader[Views] = DataLoader(
         pairs,
         fours,
         sampler=range(done * fours, len(pairs)),
-        num_workers=1,
+        num_workers=recipe.processes,
         collate_fn=_together,
         worker_init_fn=quiet_workers,
     )
