@@ -1,12 +1,11 @@
 """Whether a worker's memory grows: thousands of knees graded and explained in one process."""
 
 import os
-import re
 from itertools import cycle
-from pathlib import Path
 
 import numpy as np
 
+from bench.memory import held_mb
 from bench.progress import bar
 from bench.tables import Row, Table
 from node.finding import Laterality
@@ -39,7 +38,7 @@ def measure(*, knees: int) -> Table:
             done += len(graded)
             progress.update(task, completed=min(done, knees))
             while marks and done >= marks[0]:
-                rows.append({"knees": marks.pop(0), "MB held": held_mb()})
+                rows.append({"knees": marks.pop(0), "MB held": held_mb(os.getpid()) or 0.0})
             if not marks:
                 break
     growth = float(rows[-1]["MB held"]) - float(rows[0]["MB held"])  # type: ignore[arg-type]
@@ -48,10 +47,3 @@ def measure(*, knees: int) -> Table:
         f"From the first tenth to the last it grew by {growth:+.1f} MB.",
     )
     return Table("endurance", "Memory of a worker's process, knee after knee", tuple(rows), notes)
-
-
-def held_mb() -> float:
-    """The resident memory of this process (VmRSS of proc_pid_status(5))."""
-    told = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{os.getpid()}/status").read_text())
-    assert told is not None
-    return int(told[1]) * 1024 / 1e6

@@ -1,4 +1,4 @@
-"""The most memory that each part of a running node has ever held (VmHWM of proc_pid_status(5))."""
+"""What memory a process holds and the most that it ever held (proc_pid_status(5)), of each part of a running node."""
 
 import re
 from pathlib import Path
@@ -43,8 +43,17 @@ def processes(supervisor: int) -> dict[int, str]:
 
 def peak_mb(pid: int) -> float | None:
     """The most that the process ever held; None if it is gone."""
+    return _status_mb(pid, "VmHWM")
+
+
+def held_mb(pid: int) -> float | None:
+    """What the process holds now; None if it is gone."""
+    return _status_mb(pid, "VmRSS")
+
+
+def _status_mb(pid: int, name: str) -> float | None:
     try:
-        told = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+        told = re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     except OSError:
         return None
     return int(told[1]) * 1024 / 1e6 if told else None

@@ -142,7 +142,7 @@ def locate(pixels: Grey, finder: "Model") -> Found:
     view, scale = overview(pixels, size)
     answer = finder.run(view[None, None])[0][0]
     limit = finder.card.thresholds["centre"]
-    found = [(_scaled(box, 1 / scale), sure) for box, sure in peaks(answer, limit)]
+    found = [(box.scaled(1 / scale), sure) for box, sure in peaks(answer, limit)]
     return _without_repeats(found)
 
 
@@ -181,14 +181,7 @@ def _without_repeats(found: Found) -> Found:
 
 
 def _overlap(one: Box, other: Box) -> float:
-    width = min(one.x1, other.x1) - max(one.x0, other.x0)
-    height = min(one.y1, other.y1) - max(one.y0, other.y0)
-    shared = max(0.0, width) * max(0.0, height)
-    return shared / min(one.width * one.height, other.width * other.height)
-
-
-def _scaled(box: Box, by: float) -> Box:
-    return Box(box.x0 * by, box.y0 * by, box.x1 * by, box.y1 * by)
+    return one.shared(other) / min(one.width * one.height, other.width * other.height)
 
 
 def _visible(box: Box, shape: tuple[int, ...]) -> float:

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from workers.certainty import softmax
 from workers.prepare import Box, Grey, crop
 from workers.sides import Marker
 
@@ -48,11 +49,15 @@ def read_markers(pixels: Grey, boxes: Sequence[Box], reader: "Model") -> list[Ma
     if not found:
         return []
     (logits,) = reader.run(patches)
-    chances = np.exp(logits - logits.max(1, keepdims=True))
-    chances /= chances.sum(1, keepdims=True)
-    limit = reader.card.thresholds["letter"]
-    told = zip(found, chances.argmax(1), chances.max(1), strict=True)
-    return [(box, NAMES[name], float(sure)) for box, name, sure in told if name != NOTHING and sure >= limit]
+    told = zip(found, *said(logits, reader.card.thresholds["letter"]), strict=True)
+    return [(box, NAMES[name], float(sure)) for box, name, sure in told if name != NOTHING]
+
+
+def said(logits: npt.NDArray[np.float32], limit: float) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Of logits (n, 3) what each is (n,), NOTHING where that is less sure than `limit`, and how sure it is (n,)."""
+    chances = softmax(logits)
+    sure = chances.max(1)
+    return np.where(sure >= limit, chances.argmax(1), NOTHING), sure
 
 
 def look_for_letters(pixels: Grey, side: float, size: int) -> tuple[list[Box], npt.NDArray[np.float32]]:
@@ -69,7 +74,7 @@ def look_for_letters(pixels: Grey, side: float, size: int) -> tuple[list[Box], n
                 found.append((float(part.max()), box))
     boxes = [box for _, box in sorted(found, key=lambda each: -each[0])[:MOST]]
     patches = [_patch(small, box, size) for box in boxes]
-    whole = [Box(box.x0 / factor, box.y0 / factor, box.x1 / factor, box.y1 / factor) for box in boxes]
+    whole = [box.scaled(1 / factor) for box in boxes]
     return whole, np.stack(patches) if patches else np.zeros((0, 1, size, size), np.float32)
 
 
@@ -99,9 +104,7 @@ def _surroundings(small: Grey) -> Grey:
 
 def _overlap(one: Box, other: Box) -> float:
     """The part that two boxes share, of what they cover together."""
-    wide = min(one.x1, other.x1) - max(one.x0, other.x0)
-    high = min(one.y1, other.y1) - max(one.y0, other.y0)
-    shared = max(wide, 0.0) * max(high, 0.0)
+    shared = one.shared(other)
     return shared / (one.width * one.height + other.width * other.height - shared)
 
 

@@ -39,6 +39,16 @@ class Box:
     def middle(self) -> tuple[float, float]:
         return (self.x0 + self.x1) / 2, (self.y0 + self.y1) / 2
 
+    def scaled(self, by: float) -> "Box":
+        """The same rectangle on the image when that is `by` times as large."""
+        return Box(self.x0 * by, self.y0 * by, self.x1 * by, self.y1 * by)
+
+    def shared(self, other: "Box") -> float:
+        """The area that both cover."""
+        width = min(self.x1, other.x1) - max(self.x0, other.x0)
+        height = min(self.y1, other.y1) - max(self.y0, other.y0)
+        return max(0.0, width) * max(0.0, height)
+
     @classmethod
     def about(cls, middle: tuple[float, float], side: float) -> "Box":
         """The square box of that side about a middle."""
@@ -54,7 +64,7 @@ def crop(image: Grey, box: Box, size: int) -> Grey:
     if shrink < 0.5:
         factor = 1 / np.floor(1 / shrink)
         image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA).astype(np.float32)
-        box = Box(box.x0 * factor, box.y0 * factor, box.x1 * factor, box.y1 * factor)
+        box = box.scaled(float(factor))
         scale_x, scale_y = size / box.width, size / box.height
     move = np.array(
         [[scale_x, 0, -box.x0 * scale_x + scale_x / 2 - 0.5], [0, scale_y, -box.y0 * scale_y + scale_y / 2 - 0.5]]

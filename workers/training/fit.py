@@ -18,7 +18,7 @@ from workers.prepare import Grey, prepare
 from workers.training.augment import augment
 from workers.training.checkpoint import Kept, keep, resume
 from workers.training.knees import LabelledKnee
-from workers.training.steps import average, blend, in_bf16, soft_labels, spare_slow_kernels, step_once
+from workers.training.steps import at_size, average, blend, in_bf16, soft_labels, spare_slow_kernels, step_once
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,7 @@ class Recipe:
 
     def size(self, epoch: int) -> int:
         """Pixels of the input's side in `epoch`, counted from 0."""
-        for epochs, pixels in self.sizes:
-            if epoch < epochs:
-                return pixels
-            epoch -= epochs
-        return self.sizes[-1][1]
+        return at_size(self.sizes, epoch)
 
     def part_done(self, epoch: int, part: float = 0.0) -> float:
         """How much of the work is done, 0 to 1, after `part` of `epoch`: a step costs what it has pixels."""

@@ -1,6 +1,6 @@
 """Fit the network that reads lead letters, on what the node finds on composed films with letters and with none."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.progress import track
 from torch.nn import functional
 
-from workers.letters import LEFT, NOTHING, RIGHT
+from workers.letters import LEFT, NOTHING, RIGHT, said
 from workers.networks import LetterReader
 from workers.training.knees import LabelledKnee
 from workers.training.letters import film_without_letters, patches_of, with_letters
+from workers.training.steps import descend
 
 Examples = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 """(n, 1, size, size), and what each is."""
@@ -40,21 +41,16 @@ def fit_letters(
     shown, truth = examples(train, recipe, size)
     ordered = [np.flatnonzero(truth == name) for name in (NOTHING, RIGHT, LEFT)]
     network = LetterReader()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, recipe.steps)
-    network.train()
-    for step in range(1, recipe.steps + 1):
-        random = np.random.default_rng((recipe.seed, step))
-        # Half of them are none: what resembles a letter is more varied than letters are.
-        chosen = np.concatenate(
-            [random.choice(each, recipe.batch // n) for each, n in zip(ordered, (2, 4, 4), strict=True)]
-        )
-        loss = functional.cross_entropy(network(torch.from_numpy(shown[chosen]))[0], torch.from_numpy(truth[chosen]))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
-        watch(step, float(loss.detach()))
+
+    def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for step in range(1, recipe.steps + 1):
+            random = np.random.default_rng((recipe.seed, step))
+            # Half of them are none: what resembles a letter is more varied than letters are.
+            parts = [random.choice(each, recipe.batch // n) for each, n in zip(ordered, (2, 4, 4), strict=True)]
+            chosen = np.concatenate(parts)
+            yield torch.from_numpy(shown[chosen]), torch.from_numpy(truth[chosen])
+
+    descend(network, recipe, batches(), functional.cross_entropy, weight_decay=0.02, watch=watch)
     return network.eval()
 
 
@@ -93,16 +89,9 @@ def judge(network: LetterReader, knees: Sequence[LabelledKnee], size: int, limit
         for count in (2, 0):
             film = with_letters(pixels, side, random, count, 4)
             patches, truth = patches_of(film, size)
-            said = _said(network, patches, limit)
+            told, _ = said(network(torch.from_numpy(patches))[0].numpy(), limit)
             letters += len(film.letters)
-            right += int(((said == truth) & (said != NOTHING)).sum())
-            wrong += int(((said != truth) & (said != NOTHING) & (truth != NOTHING)).sum())
-            false += bool(not count and (said != NOTHING).any())
+            right += int(((told == truth) & (told != NOTHING)).sum())
+            wrong += int(((told != truth) & (told != NOTHING) & (truth != NOTHING)).sum())
+            false += bool(not count and (told != NOTHING).any())
     return Reading(letters, right / letters, wrong / letters, films, false / films)
-
-
-def _said(network: LetterReader, patches: npt.NDArray[np.float32], limit: float) -> npt.NDArray[np.int64]:
-    if not len(patches):
-        return np.zeros(0, np.int64)
-    sure, name = network(torch.from_numpy(patches))[0].softmax(1).max(1)
-    return np.where(sure.numpy() >= limit, name.numpy(), NOTHING).astype(np.int64)

@@ -1,8 +1,9 @@
 """Fit the network that names markers, text, metal and borders: real knees, half of them with something planted."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from workers.prepare import Grey
 from workers.training.augment import augment
 from workers.training.knees import LabelledKnee
 from workers.training.plants import plant
+from workers.training.steps import descend
 
 COVERED = 0.3
 """Part of a cell of the answer that a mark covers to be named."""
@@ -41,10 +43,7 @@ def fit_marks(
     torch.manual_seed(recipe.seed)
     network = MarkFinder().to(memory_format=torch.channels_last)
     knees = [cv2.resize(knee.read(), (2 * size, 2 * size), interpolation=cv2.INTER_AREA) for knee in train]
-    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, recipe.steps)
     weights = torch.tensor(WEIGHTS)
-    network.train()
 
     def batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
         random = np.random.default_rng((recipe.seed, step))
@@ -56,16 +55,14 @@ def fit_marks(
         shown = torch.from_numpy(np.stack(views)).to(memory_format=torch.channels_last)
         return shown, torch.from_numpy(np.stack(truth))
 
-    with ThreadPoolExecutor(1) as ahead:
-        waiting = ahead.submit(batch, 1)
-        for step in range(1, recipe.steps + 1):
-            (views, truth), waiting = waiting.result(), ahead.submit(batch, step + 1)
-            loss = functional.cross_entropy(network(views)[0], truth, weights)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-            watch(step, float(loss.detach()))
+    def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        with ThreadPoolExecutor(1) as ahead:
+            waiting = ahead.submit(batch, 1)
+            for step in range(1, recipe.steps + 1):
+                ready, waiting = waiting.result(), ahead.submit(batch, step + 1)
+                yield ready
+
+    descend(network, recipe, batches(), partial(functional.cross_entropy, weight=weights), watch=watch)
     return network.eval()
 
 

@@ -1,6 +1,6 @@
 """Fit the network that tells how a joint hangs: crops of known side and polarity, mirrored and inverted at will."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -14,6 +14,7 @@ from workers.prepare import Grey
 from workers.training.augment import vary
 from workers.training.film_joints import joints_on_films
 from workers.training.knees import LabelledKnee, upright
+from workers.training.steps import descend
 from workers.upright import small
 
 WIDE = 128
@@ -39,20 +40,15 @@ def fit_upright(
     torch.manual_seed(recipe.seed)
     network = UprightTeller().to(memory_format=torch.channels_last)
     knees = [*shrunk(train), *_on_films(train, recipe)]
-    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, recipe.steps)
-    network.train()
-    for step in range(1, recipe.steps + 1):
-        random = np.random.default_rng((recipe.seed, step))
-        chosen = [knees[int(at)] for at in random.integers(len(knees), size=recipe.batch)]
-        views, truth = hung(chosen, random, size)
-        shown = torch.from_numpy(views).to(memory_format=torch.channels_last)
-        loss = functional.binary_cross_entropy_with_logits(network(shown)[0], torch.from_numpy(truth))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
-        watch(step, float(loss.detach()))
+
+    def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for step in range(1, recipe.steps + 1):
+            random = np.random.default_rng((recipe.seed, step))
+            chosen = [knees[int(at)] for at in random.integers(len(knees), size=recipe.batch)]
+            views, truth = hung(chosen, random, size)
+            yield torch.from_numpy(views).to(memory_format=torch.channels_last), torch.from_numpy(truth)
+
+    descend(network, recipe, batches(), functional.binary_cross_entropy_with_logits, watch=watch)
     return network.eval()
 
 

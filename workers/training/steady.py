@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from workers.networks import Grader
+from workers.networks import Ensemble, Grader
 from workers.prepare import Grey, crop, prepare
 from workers.training.augment import vary
 from workers.training.checkpoint import Kept, keep, resume
@@ -29,7 +29,7 @@ from workers.training.film_joints import missed
 from workers.training.films import Crop, compose
 from workers.training.joint_films import quiet_workers
 from workers.training.knees import LabelledKnee
-from workers.training.steps import average, fold_statistics
+from workers.training.steps import at_size, average, fold_statistics
 
 Views = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 """Of n knees what the teacher and what the pupil sees, each (n, 3, size, size)."""
@@ -66,11 +66,7 @@ class SteadyRecipe:
 
     def size(self, step: int) -> int:
         """Pixels of the input's side in `step`, counted from 0."""
-        for steps, pixels in self.sizes:
-            if step < steps:
-                return pixels
-            step -= steps
-        return self.sizes[-1][1]
+        return at_size(self.sizes, step)
 
 
 class Pairs(Dataset[Views]):
@@ -135,6 +131,7 @@ def make_steady(
     pupil, averaged = copy.deepcopy(teacher), copy.deepcopy(teacher)
     for each in (teacher, pupil):
         fold_statistics(each)
+    both = Ensemble([teacher]).requires_grad_(False)  # a knee and its mirror image together, as the node asks
     optimizer = torch.optim.AdamW(pupil.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.learning_rate, recipe.steps, pct_start=recipe.warm_up
@@ -142,7 +139,7 @@ def make_steady(
     learning: dict[str, Kept] = {"pupil": pupil, "averaged": averaged, "optimizer": optimizer, "schedule": schedule}
     done = resume(folder / "checkpoint.pt", recipe, learning)
     for step, (clean, worn) in enumerate(_batches(recipe, train, done), start=done + 1):
-        loss = _apart(pupil(worn.to(device))[0], _said(teacher, clean.to(device)))
+        loss = _apart(pupil(worn.to(device))[0], both(clean.to(device))[0])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(pupil.parameters(), 5.0)
@@ -153,14 +150,6 @@ def make_steady(
             keep(folder / "checkpoint.pt", recipe, learning, step)
         watch(step, float(loss.detach()))
     return averaged
-
-
-@torch.no_grad()
-def _said(teacher: Grader, clean: Tensor) -> Tensor:
-    """The teacher's logits (n, 5): the mean of each knee and its mirror image."""
-    n = clean.shape[0]
-    logits: Tensor = teacher(torch.cat([clean, clean.flip(3)]))[0]
-    return (logits[:n] + logits[n:]) / 2
 
 
 def _apart(pupil: Tensor, teacher: Tensor) -> Tensor:

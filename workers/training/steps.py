@@ -1,7 +1,9 @@
 """One step of a training: knees blended, the loss, the weights moved, and their running mean."""
 
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -90,6 +92,47 @@ def step_once(
     torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
     optimizer.step()
     return float(loss.detach())
+
+
+class Small(Protocol):
+    """What the recipes of the small networks have in common."""
+
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def learning_rate(self) -> float: ...
+
+
+def descend(
+    network: nn.Module,
+    recipe: Small,
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    *,
+    watch: Callable[[int, float], None],
+    weight_decay: float = 0.01,
+) -> None:
+    """Train a small network, whose one answer `loss_of` compares with the truth, by one cycle of AdamW's rate."""
+    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, recipe.steps)
+    network.train()
+    for step, (views, truth) in enumerate(batches, start=1):
+        loss = loss_of(network(views)[0], truth)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+        watch(step, float(loss.detach()))
+
+
+def at_size(sizes: Sequence[tuple[int, int]], at: int) -> int:
+    """The pixels of epoch or step `at`, counted from 0, where `sizes` are (how many, pixels) in turn."""
+    for many, pixels in sizes:
+        if at < many:
+            return pixels
+        at -= many
+    return sizes[-1][1]
 
 
 @torch.no_grad()

@@ -198,13 +198,11 @@ def _joints(
     out: Path,
 ) -> None:
     """Finder and look are trained together; the one that was asked for is exported."""
-    given = {key: value for key, value in told["training"].items() if key != "command"}
-    recipe = fit_joints.JointRecipe(**given, processes=max(1, (os.cpu_count() or 2) - 1))
-    with _bar() as bar:
-        task = bar.add_task("training", total=recipe.steps)
+    recipe = fit_joints.JointRecipe(**_recipe_of(told), processes=max(1, (os.cpu_count() or 2) - 1))
+    with _steps(recipe.steps) as tell:
 
         def watch(step: int, loss: float, figures: dict[str, float]) -> None:
-            bar.update(task, completed=step, description=f"step {step}/{recipe.steps} loss {loss:.3f}")
+            tell(step, loss)
             if figures:
                 console.print(f"step {step}: {figures}")
 
