@@ -1,12 +1,13 @@
 """What a network sees of a knee: the same in training and service, whatever the exposure."""
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from workers.prepare import Box, crop, prepare, stretch
+from workers.prepare import Box, crop, prepare, resized, stretch
 
 
 def ramp(rows: int = 64, columns: int = 64) -> np.ndarray:
@@ -35,6 +36,37 @@ def test_beyond_the_film_its_last_pixels_continue() -> None:
     """A box that reaches beyond the film holds no black bar, which a network could take for a sign."""
     cut = crop(np.full((50, 50), 0.7, np.float32), Box(-20, -20, 70, 70), 32)
     np.testing.assert_allclose(cut, 0.7, atol=1e-6)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    rows=st.integers(40, 400),
+    columns=st.integers(40, 400),
+    middle=st.tuples(st.floats(-0.4, 1.4), st.floats(-0.4, 1.4)),
+    side=st.floats(20, 500),
+    high=st.floats(0.6, 1),
+)
+def test_a_part_is_averaged_as_the_whole_film_is(
+    rows: int, columns: int, middle: tuple[float, float], side: float, high: float
+) -> None:
+    """Only what a box needs is averaged before it is shrunk; the crop is that of the whole film wherever it lies."""
+    image = np.random.default_rng(rows * columns).random((rows, columns), np.float32)
+    x, y = middle[0] * columns, middle[1] * rows
+    box, size = Box(x - side / 2, y - side * high / 2, x + side / 2, y + side * high / 2), 8
+    cell = int(max(box.width, box.height) / size)
+    small = cv2.resize(image, None, fx=1 / cell, fy=1 / cell, interpolation=cv2.INTER_AREA) if cell > 1 else image
+    np.testing.assert_allclose(crop(image, box, size), crop(small, box.scaled(1 / cell), size), atol=1e-4)
+
+
+@pytest.mark.parametrize("by", [0.07, 0.128, 0.33, 0.5, 0.74, 1.0, 1.6])
+def test_a_resized_film_keeps_its_places_and_its_greys(by: float) -> None:
+    """Averaging by whole cells first moves nothing: each pixel has the mean grey of what it stands for."""
+    image = ramp(250, 205)
+    small = resized(image, by)
+    assert small.shape == (max(1, round(250 * by)), max(1, round(205 * by)))
+    rows, columns = ((np.arange(length) + 0.5) / by - 0.5 for length in small.shape)
+    wanted = (columns[None, :] + 0.3 * rows[:, None]) / (205 + 0.3 * 250)
+    np.testing.assert_allclose(small[1:-1, 1:-1], wanted[1:-1, 1:-1], atol=0.02)
 
 
 @pytest.mark.parametrize(("gain", "offset"), [(0.25, 0.0), (0.5, 0.4), (0.9, 0.05)])

@@ -17,7 +17,7 @@ from node.errors import Ungradable
 from node.finding import Laterality
 from node.grounds import Agreement, Evidence
 from node.reasons import Flag, Reason, flag, reason
-from workers.prepare import Box, Grey, stretch
+from workers.prepare import Box, Grey, resized, stretch
 from workers.sides import Side, tell_sides
 
 if TYPE_CHECKING:
@@ -148,13 +148,10 @@ def locate(pixels: Grey, finder: "Model") -> Found:
 
 def overview(pixels: Grey, size: int) -> tuple[Grey, float]:
     """The whole film in a square of `size`, at the top left, stretched in contrast; and view pixels per film pixel."""
-    rows, columns = pixels.shape
-    scale = size / max(rows, columns)
-    small = cv2.resize(
-        pixels, (max(1, round(columns * scale)), max(1, round(rows * scale))), interpolation=cv2.INTER_AREA
-    )
+    scale = size / max(pixels.shape)
+    small = resized(pixels, scale)
     view = np.zeros((size, size), np.float32)
-    view[: small.shape[0], : small.shape[1]] = stretch(small.astype(np.float32))
+    view[: small.shape[0], : small.shape[1]] = stretch(small)
     return (view - 0.5) / 0.25, scale
 
 

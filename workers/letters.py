@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from workers.certainty import softmax
-from workers.prepare import Box, Grey, crop
+from workers.prepare import Box, Grey, crop, resized
 from workers.sides import Marker
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def said(logits: npt.NDArray[np.float32], limit: float) -> tuple[npt.NDArray[np.
 def look_for_letters(pixels: Grey, side: float, size: int) -> tuple[list[Box], npt.NDArray[np.float32]]:
     """What may be a letter on a film whose joints are `side` pixels wide: boxes, and patches (n, 1, size, size)."""
     factor = min(1.0, JOINT / side)
-    small = np.asarray(cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), np.float32)
+    small = resized(pixels, factor)
     low, high = np.percentile(small[::4, ::4], (1, 99.5))
     contrast = (small - _surroundings(small)) / max(float(high - low), 1e-3)
     found: list[tuple[float, Box]] = []
