@@ -10,7 +10,7 @@ run: $(VENV)/.run ## Start every part, send sample knees to itself, say where th
 	$(BIN)/genu demo
 
 test: $(VENV)/.test ## Pass all tests; those whose real peer is not installed are skipped by name
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.test ## Style and types
 	$(BIN)/ruff check .

@@ -101,9 +101,11 @@ def test_a_real_knee_as_dicom_is_graded_as_its_jpeg(tmp_path: Path) -> None:
     for number, row in enumerate(rows):
         wrapped(row, uid=f"2.25.77{number}").save_as(tmp_path / f"{number}.dcm", enforce_file_format=True)
     as_dicom = graded(str(tmp_path))
-    for row, dicom in zip(rows, as_dicom, strict=True):
-        (jpeg,) = graded(str(KNEES / row["path"]), "--side", row["side"])
-        assert dicom["knees"][0]["grade"] == jpeg["knees"][0]["grade"]
+    for side in sorted({row["side"] for row in rows}):
+        mine = [at for at, row in enumerate(rows) if row["side"] == side]
+        as_jpeg = graded(*(str(KNEES / rows[at]["path"]) for at in mine), "--side", side)
+        for at, jpeg in zip(mine, as_jpeg, strict=True):
+            assert as_dicom[at]["knees"][0]["grade"] == jpeg["knees"][0]["grade"]
 
 
 @needs_knees
