@@ -23,7 +23,7 @@ from node.reasons import reason
 from node.settings import Settings
 from node.vault import Vault
 
-MARKUP = "<img src=x onerror=alert(1)>'\"&{{7*7}}"
+MARKUP = "<img src=x onerror=alert(1)>'\"&{{7777*7777}}"
 HTML = {"accept": "text/html"}
 PASSWORD = "korrekt-Pferd-Batterie"
 PATIENT = {
