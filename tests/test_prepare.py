@@ -53,14 +53,14 @@ def test_a_part_is_averaged_as_the_whole_film_is(
     image = np.random.default_rng(rows * columns).random((rows, columns), np.float32)
     x, y = middle[0] * columns, middle[1] * rows
     box, size = Box(x - side / 2, y - side * high / 2, x + side / 2, y + side * high / 2), 8
-    cell = int(max(box.width, box.height) / size)
+    cell = int(1 / min(size / box.width, size / box.height))
     small = cv2.resize(image, None, fx=1 / cell, fy=1 / cell, interpolation=cv2.INTER_AREA) if cell > 1 else image
     np.testing.assert_allclose(crop(image, box, size), crop(small, box.scaled(1 / cell), size), atol=1e-4)
 
 
 @pytest.mark.parametrize("by", [0.07, 0.128, 0.33, 0.5, 0.74, 1.0, 1.6])
 def test_a_resized_film_keeps_its_places_and_its_greys(by: float) -> None:
-    """Averaging by whole cells first moves nothing: each pixel has the mean grey of what it stands for."""
+    """Halving first moves nothing: each pixel has the mean grey of what it stands for."""
     image = ramp(250, 205)
     small = resized(image, by)
     assert small.shape == (max(1, round(250 * by)), max(1, round(205 * by)))
