@@ -58,6 +58,14 @@ def test_a_part_is_averaged_as_the_whole_film_is(
     np.testing.assert_allclose(crop(image, box, size), crop(small, box.scaled(1 / cell), size), atol=1e-4)
 
 
+@pytest.mark.parametrize("shape", [(1, 900), (4, 4000), (700, 2)])
+def test_a_strip_is_seen_too(shape: tuple[int, int]) -> None:
+    """A film thinner than what is averaged to one pixel is no fault: it is seen, and can be refused."""
+    strip = np.full(shape, 0.4, np.float32)
+    np.testing.assert_allclose(crop(strip, Box(0, 0, max(shape), max(shape)), 8), 0.4, atol=1e-6)
+    np.testing.assert_allclose(resized(strip, 8 / max(shape)), 0.4, atol=1e-6)
+
+
 @pytest.mark.parametrize("by", [0.07, 0.128, 0.33, 0.5, 0.74, 1.0, 1.6])
 def test_a_resized_film_keeps_its_places_and_its_greys(by: float) -> None:
     """Halving first moves nothing: each pixel has the mean grey of what it stands for."""

@@ -62,7 +62,7 @@ def crop(image: Grey, box: Box, size: int) -> Grey:
     # Averaging before shrinking keeps fine trabeculae from turning into moiré.
     shrink = min(scale_x, scale_y)
     if shrink < 0.5:
-        image, box = _averaged(image, box, int(1 / shrink))
+        image, box = _averaged(image, box, min(int(1 / shrink), *image.shape))
         scale_x, scale_y = size / box.width, size / box.height
     move = np.array(
         [[scale_x, 0, -box.x0 * scale_x + scale_x / 2 - 0.5], [0, scale_y, -box.y0 * scale_y + scale_y / 2 - 0.5]]
@@ -74,7 +74,7 @@ def crop(image: Grey, box: Box, size: int) -> Grey:
 def resized(image: Grey, by: float) -> Grey:
     """The whole image `by` times as large; what shrinks much is halved first, which averages ten times as fast."""
     columns, rows = (max(1, round(length * by)) for length in image.shape[::-1])
-    if by <= 0.5:
+    if by <= 0.5 and min(image.shape) > 1:
         image = np.asarray(cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.float32)
     return np.asarray(cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA), np.float32)
 
