@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -38,6 +38,7 @@ def test_beyond_the_film_its_last_pixels_continue() -> None:
     np.testing.assert_allclose(cut, 0.7, atol=1e-6)
 
 
+@example(rows=40, columns=41, middle=(0.0, 0.0), side=328.0, high=1.0)  # a cell that would be larger than the film
 @settings(max_examples=200, deadline=None)
 @given(
     rows=st.integers(40, 400),
@@ -53,7 +54,7 @@ def test_a_part_is_averaged_as_the_whole_film_is(
     image = np.random.default_rng(rows * columns).random((rows, columns), np.float32)
     x, y = middle[0] * columns, middle[1] * rows
     box, size = Box(x - side / 2, y - side * high / 2, x + side / 2, y + side * high / 2), 8
-    cell = int(1 / min(size / box.width, size / box.height))
+    cell = min(int(1 / min(size / box.width, size / box.height)), rows, columns)
     small = cv2.resize(image, None, fx=1 / cell, fy=1 / cell, interpolation=cv2.INTER_AREA) if cell > 1 else image
     np.testing.assert_allclose(crop(image, box, size), crop(small, box.scaled(1 / cell), size), atol=1e-4)
 
