@@ -14,6 +14,7 @@ from node.finding import Finding, Laterality, ModelIdentity, Outcome, Reading
 from node.grounds import Certainty, KLGrade
 from node.settings import DEFAULT_OBJECTS, ObjectKind, Work
 from workers.explain import HeatMap
+from workers.prepare import Box, Pose
 from workers.read import Film, Reader
 from workers.report import report
 
@@ -60,7 +61,7 @@ def _make(film: Film, uid: str, kinds: tuple[ObjectKind, ...]) -> int:
         for side, box in zip((Laterality.RIGHT, Laterality.LEFT), BOXES, strict=True)
     )
     reading = Reading(uid, Outcome.GRADED, MODEL, knees=knees)
-    maps = [HeatMap(strength, strength, False)] * len(knees)
+    maps = [HeatMap(strength, strength, False, Pose.of(Box(*box))) for box in BOXES]
     at = datetime(2026, 1, 1, tzinfo=UTC)
     made = report(film, reading, maps, MODEL, sr_class="comprehensive", made_at=at, kinds=kinds, is_red=lambda _: True)
     return sum(len(each.encode()) for each in made)

@@ -30,6 +30,7 @@ from node.reasons import reason
 from node.settings import ObjectKind
 from tests.peers import have
 from workers.explain import HeatMap
+from workers.prepare import Box, Pose
 from workers.read import Film, Spacing, SpacingKind
 from workers.report import MadeObject, report
 from workers.report.codes import SCHEME, SCHEME_UID
@@ -157,12 +158,16 @@ def film(of: Dataset, *, rows: int = 1000, columns: int = 1200, notes: tuple[str
     )
 
 
-def heat(*, empty: bool = False, cells: int = 8) -> HeatMap:
-    """A map whose strongest cell lies left of the middle."""
+PLACE = Box(100, 300, 500, 700)
+
+
+def heat(box: Box = PLACE, *, empty: bool = False, cells: int = 8) -> HeatMap:
+    """A map whose strongest cell lies left of the middle of an upright joint in `box`."""
     y, x = np.mgrid[0:cells, 0:cells].astype(np.float32)
     values = 0 * x if empty else 0.9 * np.exp(-((x - cells * 0.3) ** 2 + (y - cells * 0.5) ** 2) / 3)
     contrast = np.zeros_like(values) if empty else values - values[:, ::-1]
-    return HeatMap(values.astype(np.float32), values.astype(np.float32), empty, contrast.astype(np.float32))
+    strength = values.astype(np.float32)
+    return HeatMap(strength, strength, empty, Pose.of(box), contrast.astype(np.float32))
 
 
 SHARES = (0.021, 0.0512345, 0.18, 0.7077655, 0.04)
@@ -220,7 +225,7 @@ def made_of(
     of: Dataset, what: Reading, *, card: ModelIdentity = CARD, sr_class: str = "comprehensive", at: datetime = MADE_AT
 ) -> dict[str, MadeObject]:
     """The objects of a film with that header and reading, by kind."""
-    maps = [heat(empty=knee.empty_map) if knee.grade is not None else None for knee in what.knees]
+    maps = [heat(Box(*knee.box), empty=knee.empty_map) if knee.grade is not None else None for knee in what.knees]
     made = report(film(of, notes=what.notes), what, maps, card, sr_class=sr_class, made_at=at)
     return {each.kind: each for each in made}
 
@@ -234,7 +239,7 @@ def all_made(
     **more: Any,
 ) -> list[MadeObject]:
     """The objects of those kinds, in the order in which they are made."""
-    maps = [heat(empty=knee.empty_map) if knee.grade is not None else None for knee in what.knees]
+    maps = [heat(Box(*knee.box), empty=knee.empty_map) if knee.grade is not None else None for knee in what.knees]
     shown = film(of, notes=what.notes)
     wanted = cast("Collection[ObjectKind]", kinds)
     return report(shown, what, maps, card, sr_class="comprehensive", made_at=MADE_AT, kinds=wanted, **more)

@@ -23,6 +23,7 @@ from workers.registry import Card, read_card
 
 BOX = Box(50, 80, 350, 380)
 POINTS = (TYPICAL * [BOX.width, BOX.height] + [BOX.x0, BOX.y0]).astype(np.float32)
+PLACED = TYPICAL.astype(np.float64)
 CLEAN: Labels = np.zeros((64, 64), np.uint8)
 CERTAIN = Certainty(KLGrade.KL2, KLGrade.KL2, 0.9)
 
@@ -59,7 +60,7 @@ def peaked(row: int, column: int, cells: int = 16) -> npt.NDArray[np.float32]:
 
 
 def regions(side: Laterality = Laterality.RIGHT, marks: Labels = CLEAN) -> npt.NDArray[np.uint8]:
-    return region_map(bone(), BOX, POINTS, side, marks, 128)
+    return region_map(bone(), PLACED, side, marks, 128)
 
 
 @given(seed=st.integers(0, 2**31), cells=st.sampled_from([7, 8, 14, 16]), side=st.sampled_from(list(Laterality)))
@@ -101,9 +102,8 @@ def test_of_a_knee_of_unknown_side_no_compartment_is_called_medial() -> None:
 def test_a_turned_joint_has_turned_regions() -> None:
     """The compartments follow the plateau: of a joint turned by 12 degrees their ends lie at other heights."""
     turn = np.radians(12)
-    about = np.array(BOX.middle)
-    turned = (POINTS - about) @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) + about
-    told = region_map(bone(), BOX, turned.astype(np.float32), Laterality.RIGHT, CLEAN, 128)
+    turned = (PLACED - 0.5) @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) + 0.5
+    told = region_map(bone(), turned, Laterality.RIGHT, CLEAN, 128)
     space = np.isin(told, [0, 1])
     left, right = (float(np.nonzero(space[:, column])[0].mean()) for column in (20, 108))
     assert right - left > 10
@@ -124,7 +124,7 @@ def test_air_beside_the_leg_is_no_soft_tissue() -> None:
     joint = bone()
     joint[:, :14] = 0
     joint[70:76, 40:90] = 0
-    told = region_map(joint, BOX, POINTS, Laterality.RIGHT, CLEAN, 128)
+    told = region_map(joint, PLACED, Laterality.RIGHT, CLEAN, 128)
     assert REGIONS[told[10, 4]] == "outside the body"
     assert REGIONS[told[73, 64]] in JOINT
 

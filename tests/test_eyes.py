@@ -5,6 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from node.errors import Ungradable
 from node.finding import Laterality
@@ -12,10 +14,12 @@ from tests.real_knees import needs_knees, pixels, some_knees
 from tests.test_knees import as_film, rendered
 from workers.eyes import Eyes, open_eyes, see
 from workers.knees import Knee
+from workers.look import MOST_MOVED, MOST_SIZED, MOST_TURNED, TYPICAL, pose_of
 from workers.phantom import KneeShape, render
+from workers.prepare import Box, Pose
 from workers.read import Film
 from workers.training import parts
-from workers.training.films import Crop, compose
+from workers.training.films import Crop, compose, left_to_right
 from workers.training.films.joint import points_of
 from workers.training.metal import KINDS, lay_metal, place_remote
 
@@ -55,6 +59,34 @@ def test_landmarks_lie_in_the_box_and_the_tilt_follows_the_film(eyes: Eyes, seed
 
 
 @needs_knees
+@given(
+    shift=st.tuples(st.floats(-0.1, 0.1), st.floats(-0.1, 0.1)), size=st.floats(-0.15, 0.15), turn=st.floats(-25, 25)
+)
+def test_a_joint_is_laid_as_an_average_one_lies(shift: tuple[float, float], size: float, turn: float) -> None:
+    """Landmarks that are an average knee's, moved, scaled and turned, are told to be so; their mirror image too."""
+    box = Box(100, 200, 500, 600)
+    laid = Pose((300 + 400 * shift[0], 400 + 400 * shift[1]), 400 * float(np.exp(size)), turn)
+    points = ((TYPICAL - 0.5) * laid.side @ laid.axes + np.array(laid.middle)).astype(np.float32)
+    told = pose_of(points, box)
+    assert told.middle == pytest.approx(laid.middle, abs=0.01)
+    assert (told.side, told.turn) == pytest.approx((laid.side, turn), abs=0.01)
+    np.testing.assert_allclose(told.within(points), TYPICAL, atol=1e-4)
+    flipped = pose_of(left_to_right(points * [-1, 1] + np.array([600, 0])), box)
+    assert flipped.middle[0] == pytest.approx(600 - told.middle[0], abs=0.01)
+    assert flipped.turn == pytest.approx(-turn, abs=0.01)
+
+
+def test_landmarks_that_cannot_be_are_not_believed() -> None:
+    """However they lie, what is graded stays near the box; without any it is the box."""
+    box, random = Box(100, 200, 500, 600), np.random.default_rng(4)
+    for points in (np.zeros((16, 2)), np.full((16, 2), 1e6), random.normal(0, 1e4, (16, 2)), TYPICAL[::-1] * 1e-3):
+        told = pose_of(points.astype(np.float32), box)
+        assert np.abs(np.array(told.middle) - box.middle).max() <= MOST_MOVED * 400 + 1e-6
+        assert abs(np.log(told.side / 400)) <= MOST_SIZED + 1e-9
+        assert abs(told.turn) <= MOST_TURNED
+    assert pose_of(None, box) == Pose.of(box)
+
+
 def test_replaced_knees_are_refused_and_others_are_not(eyes: Eyes) -> None:
     """Of 30 val knees at most one is refused as it is; with a replacement drawn in, at most one is not."""
     kept = refused = 0

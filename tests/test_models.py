@@ -221,7 +221,7 @@ def test_what_cannot_answer_is_not_promoted(settings: Settings, genu: Genu, card
     """The reason is one line, and neither the ledger nor the answering model changes."""
     spoil(add_model(settings, "kl-spoilt", "3.0.0").with_name(BASE_WEIGHTS))
     old = add_card(settings, "kl-old", "0.1.0")
-    old.write_text(old.read_text().replace("preparation = 1", "preparation = 99"))
+    old.write_text(old.read_text().replace("preparation = 2", "preparation = 99"))
     twin = add_card(settings, "kl-twin", "1.0.0")
     shipped = genu("models", "list", "--json").told
     version = next(each["version"] for each in shipped if each["card"] == SHIPPED)

@@ -14,7 +14,7 @@ from node.finding import Finding
 from node.reasons import Flag
 from tests.peers import needs
 from tests.sources import CUT_OFF, DIRTY, LEFT, READINGS, RIGHT, all_made, dciodvfy, header, heat, made_of, reading
-from workers.prepare import Box
+from workers.prepare import Box, Pose
 from workers.report import MadeObject
 from workers.report.contours import outlines
 
@@ -211,7 +211,7 @@ def test_outlines_follow_the_map() -> None:
     box = Box(100, 200, 500, 600)
     lengths = []
     for level in (0.25, 0.5, 0.75):
-        (line,) = outlines(heat().strength, box, level)
+        (line,) = outlines(heat().strength, Pose.of(box), level)
         assert np.array_equal(line[0], line[-1])
         lengths.append(np.hypot(*np.diff(line, axis=0).T).sum())
         cells = (line - [box.x0, box.y0]) / 50 - 0.5
@@ -224,11 +224,11 @@ def test_a_map_along_the_edge_has_closed_lines_and_noise_has_none() -> None:
     """Where the evidence runs off the box its line runs along the box's edge."""
     strength = np.zeros((8, 8), np.float32)
     strength[:, 0] = 1
-    (line,) = outlines(strength, Box(0, 0, 80, 80), 0.5)
+    (line,) = outlines(strength, Pose((40, 40), 80), 0.5)
     assert np.array_equal(line[0], line[-1])
     assert line.min() >= 0
     assert line[:, 1].max() > 75
-    assert outlines(np.zeros((8, 8), np.float32), Box(0, 0, 80, 80), 0.5) == []
+    assert outlines(np.zeros((8, 8), np.float32), Pose((40, 40), 80), 0.5) == []
 
 
 def test_the_parametric_map_holds_the_strengths_of_both_knees() -> None:

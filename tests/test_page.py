@@ -16,6 +16,7 @@ from node.errors import GenuError
 from node.settings import Settings
 from tests.labelled import HEADER, call, folder_of, middle, spots
 from tests.real_knees import KNEES, needs_knees, some_knees
+from workers.registry import LOOKER, load
 from workers.training.commands import evaluate as command
 from workers.training.evaluate import Judgement, evaluate
 from workers.training.page import typical, worst, write
@@ -34,7 +35,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Judgement:
         fields = lines[line].split(",")
         lines[line] = ",".join([*fields[:3], str(kl), *fields[4:]])
     table.write_text("\n".join(lines) + "\n")
-    return evaluate(middle(), folder, "val")
+    return evaluate(middle(), folder, "val", load(LOOKER))
 
 
 class Outline(HTMLParser):

@@ -53,9 +53,9 @@ def is_grey(shown: Bytes) -> bool:
 def test_each_knee_has_its_pages_and_the_right_one_comes_first() -> None:
     """Seven pages a knee, named by side, in the order in which one scrolls; as a film hangs, whatever order is told."""
     expected = [f"{side} {name}" for side in "RL" for name in ALL]
-    assert [page.name for page in drawn(Row(RIGHT, heat()), Row(LEFT, heat()))] == expected
-    assert [page.name for page in drawn(Row(LEFT, heat()), Row(RIGHT, heat()))] == expected
-    crossed = Row(replace(RIGHT, box=LEFT.box), heat()), Row(replace(LEFT, box=RIGHT.box), heat())
+    assert [page.name for page in drawn(Row(RIGHT, heat()), Row(LEFT, heat(Box(*LEFT.box))))] == expected
+    assert [page.name for page in drawn(Row(LEFT, heat(Box(*LEFT.box))), Row(RIGHT, heat()))] == expected
+    crossed = Row(replace(RIGHT, box=LEFT.box), heat(Box(*LEFT.box))), Row(replace(LEFT, box=RIGHT.box), heat())
     assert [page.knee.laterality for page in drawn(*crossed)] == [Laterality.RIGHT] * 7 + [Laterality.LEFT] * 7
 
 
@@ -89,7 +89,7 @@ def test_all_pages_have_one_size_and_an_even_number_of_bytes(long_side: int) -> 
 
 def test_fourteen_pages_stay_below_eight_megabytes_by_default() -> None:
     """Two knees, uncompressed, as any archive takes them."""
-    assert sum(page.pixels.nbytes for page in drawn(Row(RIGHT, heat()), Row(LEFT, heat()))) <= 8_000_000
+    assert sum(page.pixels.nbytes for page in drawn(Row(RIGHT, heat()), Row(LEFT, heat(Box(*LEFT.box))))) <= 8_000_000
 
 
 def test_nothing_is_written_on_the_joint() -> None:
@@ -136,7 +136,7 @@ def test_a_map_is_as_strong_on_every_film() -> None:
     """One fixed scale: a weak map looks weak."""
     strong = heat()
     quarter = (strong.strength / 4).astype(np.float32)
-    weak = type(strong)(quarter, quarter, False)
+    weak = replace(strong, values=quarter, strength=quarter)
     colour = [
         int(np.ptp(picture(by_name(Row(RIGHT, each))["R overlay 50 %"]).astype(int), axis=-1).sum())
         for each in (strong, weak)

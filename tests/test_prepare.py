@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from workers.prepare import Box, crop, prepare, resized, stretch
+from workers.prepare import Box, Pose, crop, cut, prepare, resized, stretch
 
 
 def ramp(rows: int = 64, columns: int = 64) -> np.ndarray:
@@ -59,11 +59,40 @@ def test_a_part_is_averaged_as_the_whole_film_is(
     np.testing.assert_allclose(crop(image, box, size), crop(small, box.scaled(1 / cell), size), atol=1e-4)
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    middle=st.tuples(st.floats(0.4, 0.6), st.floats(0.4, 0.6)),
+    side=st.floats(60, 250),
+    turn=st.floats(-30, 30),
+    size=st.sampled_from([24, 64, 300]),
+)
+def test_a_turned_joint_is_cut_out_upright(middle: tuple[float, float], side: float, turn: float, size: int) -> None:
+    """A pixel of the cut shows the grey of the place that it stands for, at any size and turn; corners are corners."""
+    image = ramp(500, 400)
+    pose = Pose((middle[0] * 400, middle[1] * 500), side, turn)
+    steps = (np.arange(size) + 0.5) / size - 0.5
+    across, down = np.meshgrid(steps, steps)
+    places = np.stack([across, down], -1) * side @ pose.axes + np.array(pose.middle)
+    wanted = ((places[..., 0] - 0.5) + 0.3 * (places[..., 1] - 0.5)) / (400 + 0.3 * 500)
+    np.testing.assert_allclose(cut(image, pose, size), wanted, atol=4e-3)
+    np.testing.assert_allclose(pose.within(places.reshape(-1, 2)), np.stack([across, down], -1).reshape(-1, 2) + 0.5)
+
+
+@settings(max_examples=50, deadline=None)
+@given(middle=st.tuples(st.floats(-0.2, 1.2), st.floats(-0.2, 1.2)), side=st.floats(20, 500))
+def test_an_upright_joint_is_cut_out_as_its_box(middle: tuple[float, float], side: float) -> None:
+    """Nothing turned is nothing changed."""
+    image = np.random.default_rng(7).random((210, 190), np.float32)
+    box = Box.about((middle[0] * 190, middle[1] * 210), side)
+    np.testing.assert_allclose(cut(image, Pose.of(box), 48), crop(image, box, 48), atol=1e-5)
+
+
 @pytest.mark.parametrize("shape", [(1, 900), (4, 4000), (700, 2)])
 def test_a_strip_is_seen_too(shape: tuple[int, int]) -> None:
     """A film thinner than what is averaged to one pixel is no fault: it is seen, and can be refused."""
     strip = np.full(shape, 0.4, np.float32)
     np.testing.assert_allclose(crop(strip, Box(0, 0, max(shape), max(shape)), 8), 0.4, atol=1e-6)
+    np.testing.assert_allclose(cut(strip, Pose((0, 0), max(shape), 20), 8), 0.4, atol=1e-6)
     np.testing.assert_allclose(resized(strip, 8 / max(shape)), 0.4, atol=1e-6)
 
 

@@ -68,7 +68,7 @@ def test_a_missing_file_is_named(copies: tuple[Path, Path]) -> None:
 def test_a_model_prepared_otherwise_is_refused(copies: tuple[Path, Path]) -> None:
     """A card of another preparation version would be given inputs that it was not trained on."""
     path = copies[0] / "kl-lite0.toml"
-    path.write_text(path.read_text().replace("preparation = 1", "preparation = 99"))
+    path.write_text(path.read_text().replace("preparation = 2", "preparation = 99"))
     with pytest.raises(SettingsError, match="needs preparation 99"):
         load("kl-lite0", within=copies)
 
@@ -165,7 +165,7 @@ def test_a_model_whose_files_do_not_fit_is_one_clear_line(copies: tuple[Path, Pa
         load("kl-lite0", within=copies)
 
 
-@pytest.mark.parametrize("text", ["weights = 3", "[weights]\nfile = 1", 'preparation = 1\nweights = "a"', "name"])
+@pytest.mark.parametrize("text", ["weights = 3", "[weights]\nfile = 1", 'preparation = 2\nweights = "a"', "name"])
 def test_a_card_that_is_none_is_an_error_and_not_a_crash(tmp_path: Path, text: str) -> None:
     """Whatever stands in it, the message names the file."""
     (tmp_path / "odd.toml").write_text(text)

@@ -2,6 +2,7 @@
 
 import copy
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -25,9 +26,11 @@ from tests.sources import (
     made_of,
     reading,
 )
-from workers.prepare import Box
+from workers.prepare import Box, Pose
 from workers.report import film_png, overlay_png
 from workers.report.colours import Bytes
+from workers.report.contours import outlines
+from workers.report.view import on_grid
 
 GRADED = [name for name, what in READINGS.items() if any(knee.grade is not None for knee in what.knees)]
 MULTI, SINGLE = "1.2.840.10008.5.1.4.1.1.7.4", "1.2.840.10008.5.1.4.1.1.7"
@@ -161,7 +164,7 @@ def test_overlays_lie_on_the_grid_of_the_shown_film() -> None:
     shown = decoded(film_png(big))
     assert shown.shape == (1200, 1600)
     for box in (Box(1600, 800, 2400, 1600), Box(2800, -200, 3600, 600)):
-        laid = decoded(overlay_png(big, box, heat()))
+        laid = decoded(overlay_png(big, heat(box)))
         assert laid.shape == (1200, 1600, 4)
         rows, columns = np.nonzero(laid[..., 3])
         assert columns.min() >= box.x0 / 2 - 1
@@ -172,6 +175,27 @@ def test_overlays_lie_on_the_grid_of_the_shown_film() -> None:
         assert abs(y - (box.y0 + 0.56 * box.height) / 2) < 0.1 * box.height
         blue, _, red, _ = laid[y, x].astype(int)
         assert red > blue  # hot is yellow, not light blue: the channels are in order
+
+
+@pytest.mark.parametrize("turn", [-25, 0, 8, 40])
+def test_a_joint_that_lies_turned_has_its_map_turned(turn: float) -> None:
+    """On the film the strongest place is where its cell lies on the turned joint, outlines run where it says so."""
+    shown, pose = film(header(), rows=900, columns=1100), Pose((500, 420), 400, turn)
+    heat_map = replace(heat(), pose=pose)
+    laid = decoded(overlay_png(shown, heat_map))[..., 3].astype(float)
+    # The peak lies in the middle of cells 2.4 across and 4 down of 8: see `heat`.
+    x, y = (np.array([2.9, 4.5]) / 8 - 0.5) * 400 @ pose.axes + np.array(pose.middle)
+    row, column = np.unravel_index(laid.argmax(), laid.shape)
+    assert np.hypot(column + 0.5 - x, row + 0.5 - y) < 25
+    rows, columns = np.nonzero(laid)
+    within = pose.within(np.stack([columns, rows], 1) + 0.5)
+    assert -0.01 < within.min() < within.max() < 1.01
+    for level in (0.25, 0.5, 0.75):
+        (line,) = outlines(heat_map.strength, pose, level)
+        _, strength = on_grid(heat_map, 1100, 900)
+        top = int(np.floor(pose.around.y0))
+        there = [strength[int(py) - top, int(px)] for px, py in line]
+        assert np.abs(np.array(there) - level).max() < 0.1
 
 
 def test_another_model_is_another_picture() -> None:

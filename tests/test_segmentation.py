@@ -28,9 +28,9 @@ from tests.sources import (
     reading,
 )
 from workers.explain import HeatMap
-from workers.prepare import Box
+from workers.prepare import Box, Pose
 from workers.report import MadeObject, report
-from workers.report.view import spread
+from workers.report.view import on_grid, spread
 
 
 def segmented(
@@ -40,7 +40,7 @@ def segmented(
     maps = []
     for knee in what.knees:
         strength = (heat().strength * factor).astype(np.float32)
-        maps.append(HeatMap(strength, strength, False) if knee.grade is not None else None)
+        maps.append(HeatMap(strength, strength, False, Pose.of(Box(*knee.box))) if knee.grade is not None else None)
     made = film(of, rows=rows, columns=columns)
     return report(made, what, maps, CARD, sr_class="comprehensive", made_at=MADE_AT, kinds=("SEG",))
 
@@ -72,7 +72,7 @@ def test_three_bands_of_each_knee_lie_where_the_map_says() -> None:
     assert seg.SegmentsOverlap == "NO"
     for knee, bands in ((RIGHT, pixels[:3]), (LEFT, pixels[3:])):
         x0, y0, x1, y1 = (int(edge) for edge in knee.box)
-        strength = spread(heat(), x1 - x0, y1 - y0)
+        strength = spread(heat(Box(*knee.box)), Box(*knee.box), x1 - x0, y1 - y0)
         for band, (least, below) in zip(bands, ((0.25, 0.5), (0.5, 0.75), (0.75, 9)), strict=True):
             assert np.array_equal(band[y0:y1, x0:x1], (strength >= least) & (strength < below))
             assert band.sum() == band[y0:y1, x0:x1].sum()
@@ -87,16 +87,18 @@ def test_bits_are_packed_without_gaps_on_films_of_any_width(rows: int, columns: 
     back = pydicom.dcmread(io.BytesIO(made.encode()))
     assert len(back.PixelData) % 2 == 0
     pixels = back.pixel_array
-    x0, y0, x1, y1 = (round(edge) for edge in box)
-    strength = spread(heat(), x1 - x0, y1 - y0)
-    assert np.array_equal(pixels.sum(0)[y0:y1, x0:x1], (strength >= 0.25).astype(int))
+    top, strength = on_grid(heat(Box(*box)), columns, rows)
+    laid = np.zeros((rows, columns), int)
+    laid[top : top + len(strength)] = strength >= 0.25
+    assert np.array_equal(pixels.sum(0), laid)
 
 
 def test_a_box_over_the_edge_of_the_film_is_cut_there() -> None:
     """The part beyond has no pixel; the rest keeps its place."""
     (made,) = segmented(header(), replace(RIGHT, box=(-80, -40, 400, 440)))
     pixels = read_back(made).pixel_array
-    strength = spread(heat(), 480, 480)[40:, 80:]
+    over = Box(-80, -40, 400, 440)
+    strength = spread(heat(over), over, 480, 480)[40:, 80:]
     assert np.array_equal(pixels.sum(0)[:440, :400], (strength >= 0.25).astype(int))
 
 

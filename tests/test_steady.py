@@ -9,6 +9,8 @@ from torch import nn
 
 from tests.labelled import rendered_knees
 from workers.networks import GRADERS, Grader
+from workers.prepare import Box, Pose
+from workers.registry import LOOKER, load
 from workers.training.knees import LabelledKnee, read_labels
 from workers.training.steady import Pairs, SteadyRecipe, make_steady
 from workers.training.steps import fold_statistics
@@ -46,7 +48,7 @@ def test_statistics_that_are_folded_change_no_answer() -> None:
 
 def test_teacher_and_pupil_see_the_same_knees(knees: list[LabelledKnee]) -> None:
     """Four at a time, of the size that the step has, the same ones again, and the pupil never as the teacher does."""
-    pairs = Pairs(knees, RECIPE)
+    pairs = Pairs(knees, [Pose.of(Box(0, 0, 299, 299))] * len(knees), RECIPE)
     assert len(pairs) == 4 * 8 // 4
     assert [pairs[at][0].shape[-1] for at in (0, 3, 4, 7)] == [64, 64, 96, 96]
     clean, worn = pairs[1]
@@ -63,10 +65,10 @@ def test_a_cut_off_teaching_goes_on_where_it_was(
 ) -> None:
     """It does the steps that were left and ends with the same weights; another recipe's checkpoint is refused."""
     monkeypatch.setattr("workers.training.steady.EVERY", 2)
-    start = untaught()
+    start, looker = untaught(), load(LOOKER)
     before = {key: value.clone() for key, value in start.state_dict().items()}
     losses: dict[int, float] = {}
-    whole = make_steady(RECIPE, start, knees, tmp_path / "whole", watch=losses.__setitem__)
+    whole = make_steady(RECIPE, start, knees, looker, tmp_path / "whole", watch=losses.__setitem__)
     assert list(losses) == [1, 2, 3, 4]
 
     def stop(step: int, loss: float) -> None:
@@ -74,14 +76,14 @@ def test_a_cut_off_teaching_goes_on_where_it_was(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        make_steady(RECIPE, start, knees, tmp_path / "torn", watch=stop)
+        make_steady(RECIPE, start, knees, looker, tmp_path / "torn", watch=stop)
     seen: list[int] = []
-    resumed = make_steady(RECIPE, start, knees, tmp_path / "torn", watch=lambda step, loss: seen.append(step))
+    resumed = make_steady(RECIPE, start, knees, looker, tmp_path / "torn", watch=lambda step, loss: seen.append(step))
     assert seen == [3, 4]
     for ours, theirs in zip(resumed.parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-2)
     with pytest.raises(ValueError, match="another recipe"):
-        make_steady(SteadyRecipe(seed=3), start, knees, tmp_path / "torn")
+        make_steady(SteadyRecipe(seed=3), start, knees, looker, tmp_path / "torn")
     for key, value in start.state_dict().items():
         torch.testing.assert_close(value, before[key])  # the one that is taught is a copy
     changed = [key for key, value in whole.state_dict().items() if not torch.equal(value, before[key])]
@@ -95,5 +97,5 @@ def test_the_pupil_comes_nearer_to_its_teacher(tmp_path: Path, knees: list[Label
     nn.init.normal_(network.head.weight, std=0.5)  # or its answers hardly differ from each other
     losses: list[float] = []
     recipe = SteadyRecipe(sizes=((24, 64),), batch=8, learning_rate=1e-3, joint=(70, 110), processes=0)
-    make_steady(recipe, network, knees, tmp_path, watch=lambda step, loss: losses.append(loss))
+    make_steady(recipe, network, knees, load(LOOKER), tmp_path, watch=lambda step, loss: losses.append(loss))
     assert np.mean(losses[-6:]) < 0.8 * np.mean(losses[:6])

@@ -25,7 +25,7 @@ from workers.certainty import GRADES
 from workers.grade import Graded, contrast_map, grade_crops, runner_up
 from workers.knees import Knee
 from workers.marks import BORDER, HARDWARE, MARKER, NOTHING, TEXT, Labels
-from workers.prepare import Grey, crop
+from workers.prepare import Grey, cut
 from workers.regions import JOINT, REGIONS, RegionMap, names_for, region_map, shares_of
 from workers.registry import Card, Model
 
@@ -53,7 +53,7 @@ GAP = 0.03
 def attended(pixels: Grey, graded: Sequence[Graded], model: Model) -> list[Attention]:
     """Where the grades of knees on a film came from: one more forward for all of them, without what is no joint."""
     size = model.card.input_size
-    joints = [crop(pixels, each.knee.box, size) for each in graded]
+    joints = [cut(pixels, each.knee.pose, size) for each in graded]
     return attended_crops(joints, graded, model)
 
 
@@ -70,8 +70,9 @@ def attended_crops(joints: Sequence[Grey], graded: Sequence[Graded], model: Mode
 
 
 def regions_of(joint: Grey, knee: Knee) -> RegionMap:
-    """What is where on a knee's box."""
-    return region_map(joint, knee.box, knee.points, knee.laterality, marks_of(knee), GRID)
+    """What is where on a knee as it is cut out."""
+    points = None if knee.points is None else knee.pose.within(knee.points)
+    return region_map(joint, points, knee.laterality, marks_of(knee), GRID)
 
 
 def attend(graded: Graded, regions: RegionMap, without: Array, model: Card) -> Attention:

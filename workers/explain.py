@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from workers.grade import Graded, contrast_map
+from workers.prepare import Pose
 
 Array = npt.NDArray[np.float32]
 
@@ -19,7 +20,7 @@ Array = npt.NDArray[np.float32]
 @dataclass(frozen=True)
 class HeatMap:
     """
-    Grad-CAM of one grade over the knee's box.
+    Grad-CAM of one grade over a knee that was laid upright, and how it lies on the film.
 
     `values` (rows, columns) are Grad-CAM's own; `strength` is the same on the model's fixed scale, 0 to
     1, so that two films' maps can be compared and a faint one looks faint. `empty`: no cell speaks for
@@ -29,6 +30,7 @@ class HeatMap:
     values: Array
     strength: Array
     empty: bool
+    pose: Pose
     contrast: Array | None = None
     """What separates the grade from the next one, signed, on the same scale, -1 to 1; None where nobody asked."""
 
@@ -39,7 +41,7 @@ def explain(graded: Graded, heat_scale: float) -> HeatMap:
     cells = values.size
     strength = np.clip(values * cells / heat_scale, 0, 1).astype(np.float32)
     contrast = np.clip(contrast_map(graded) / heat_scale, -1, 1).astype(np.float32)
-    return HeatMap(values, strength, not bool(values.any()), contrast)
+    return HeatMap(values, strength, not bool(values.any()), graded.knee.pose, contrast)
 
 
 def grad_cam(maps: Array) -> Array:

@@ -15,7 +15,7 @@ from workers.knees import Found, Knee, find_knees
 from workers.letters import read_markers
 from workers.look import KINDS, KNEE, LATERAL, OTHER, SKYLINE, Look, look, whole_film
 from workers.marks import HARDWARE, find_marks
-from workers.prepare import crop
+from workers.prepare import cut
 from workers.read import Film
 from workers.registry import FINDER, LOOKER, MARKER, READER, SHIPPED, TELLER, Model, load
 from workers.upright import with_bright_bones, with_sides
@@ -57,12 +57,9 @@ def see(film: Film, eyes: Eyes) -> tuple[Film, list[Knee]]:
     """
     film, found = with_bright_bones(film, eyes.finder, eyes.teller)
     limit = eyes.looker.card.thresholds["knee"]
-    knees = find_knees(film, eyes.finder, _joints(film, found, eyes, limit))
-    looks = look(film.pixels, [knee.box for knee in knees], eyes.looker)
-    knees = [
-        replace(knee, tilt=each.tilt, points=each.points, reason=_why(each, limit))
-        for knee, each in zip(knees, looks, strict=True)
-    ]
+    looks = _looks(film, found, eyes, limit)
+    knees = find_knees(film, eyes.finder, [(each.box, sure) for each, sure in looks])
+    knees = [_looked_at(knee, [each for each, _ in looks], limit) for knee in knees]
     letters = read_markers(film.pixels, [knee.box for knee in knees], eyes.reader)
     return film, with_marks(with_sides(knees, film, eyes.teller, letters), film, eyes.marker)
 
@@ -73,23 +70,29 @@ def with_marks(knees: Sequence[Knee], film: Film, marker: Model) -> list[Knee]:
 
 
 def _marked(knee: Knee, film: Film, marker: Model) -> Knee:
-    marks = find_marks(crop(film.pixels, knee.box, marker.card.input_size), marker)
+    marks = find_marks(cut(film.pixels, knee.pose, marker.card.input_size), marker)
     remarks = (flag("HARDWARE_NEAR"),) if (marks == HARDWARE).any() else ()
     return replace(knee, marks=marks, flags=(*knee.flags, *remarks))
 
 
-def _joints(film: Film, found: Found, eyes: Eyes, limit: float) -> Found:
-    """
-    The joints that a closer look confirms, each where a second look from there sees it.
+def _looked_at(knee: Knee, looks: Sequence[Look], limit: float) -> Knee:
+    """The knee with what the look at it told; a tight crop is one whole, wherever the look saw the box."""
+    seen = max(looks, key=lambda each: each.box.shared(knee.box))
+    return replace(knee, tilt=seen.tilt, points=seen.points, reason=_why(seen, limit))
 
-    The first look starts at the finder's coarse box; from its own the middle lies a fifth nearer (p95). Raises
-    Ungradable where there is no joint.
+
+def _looks(film: Film, found: Found, eyes: Eyes, limit: float) -> list[tuple[Look, float]]:
+    """
+    The joints that a closer look confirms, each as a second look from there sees it, and how sure the finder is.
+
+    The first look starts at the finder's coarse box; from its own the middle lies a fifth nearer (p95), and a third
+    would say nothing new. Raises Ungradable where there is no joint.
     """
     looks = look(film.pixels, [box for box, _ in found], eyes.looker)
     kept = [(each.box, sure) for each, (_, sure) in zip(looks, found, strict=True) if not _is_no_joint(each, limit)]
     if kept:
         again = look(film.pixels, [box for box, _ in kept], eyes.looker)
-        return [(each.box, sure) for each, (_, sure) in zip(again, kept, strict=True)]
+        return [(each, sure) for each, (_, sure) in zip(again, kept, strict=True)]
     # Nothing was found, or it was no knee: the whole film says best what it shows instead.
     (whole,) = look(film.pixels, [whole_film(film.pixels.shape)], eyes.looker)
     kind = int(whole.kinds[1:].argmax()) + 1

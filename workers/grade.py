@@ -10,7 +10,7 @@ from node.finding import Laterality
 from node.grounds import Certainty, KLGrade
 from workers.certainty import GRADES, Calibration
 from workers.knees import Knee
-from workers.prepare import Grey, crop, prepare
+from workers.prepare import Grey, cut, prepare
 from workers.registry import Model
 
 Array = npt.NDArray[np.float32]
@@ -21,7 +21,7 @@ class Graded:
     """
     One knee's answer.
 
-    `maps` (5, rows, columns) lie over knee.box in the film's own orientation; they are signed, and the
+    `maps` (5, rows, columns) lie over knee.pose, not mirrored; they are signed, and the
     mean of a grade's map plus its bias is its logit. Grad-CAM is their positive part over the cells.
     """
 
@@ -46,7 +46,7 @@ def grade(pixels: Grey, knees: Sequence[Knee], model: Model) -> list[Graded]:
     Some models look at each knee from both sides by themselves. Of the others the answer for a knee of unknown
     side is the mean of both mirrorings', maps and logits alike, so that the maps still add up to the logits.
     """
-    return grade_crops([crop(pixels, knee.box, model.card.input_size) for knee in knees], knees, model)
+    return grade_crops([cut(pixels, knee.pose, model.card.input_size) for knee in knees], knees, model)
 
 
 def grade_crops(crops: Sequence[Grey], knees: Sequence[Knee], model: Model) -> list[Graded]:

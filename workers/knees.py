@@ -17,7 +17,8 @@ from node.errors import Ungradable
 from node.finding import Laterality
 from node.grounds import Agreement, Evidence
 from node.reasons import Flag, Reason, flag, reason
-from workers.prepare import Box, Grey, resized, stretch
+from workers.look import Points, pose_of
+from workers.prepare import Box, Grey, Pose, resized, stretch
 from workers.sides import Side, tell_sides
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Knee:
     confidence: float
     tilt: float = 0.0
     """The plateau's turn on the film, in degrees, clockwise."""
-    points: npt.NDArray[np.float32] | None = None
+    points: Points | None = None
     """Landmarks (workers.look); None before anybody looked."""
     marks: "Labels | None" = None
     """What lies beside the bones in the box (workers.marks); None before anybody looked."""
@@ -65,6 +66,11 @@ class Knee:
     reason: Reason | None = None
     field_of_view_mm: float | None = None
     scale_source: str = "none"
+
+    @property
+    def pose(self) -> Pose:
+        """How it is laid upright for the grader and all who look at what the grader sees."""
+        return pose_of(self.points, self.box)
 
     def sided(self, side: Side) -> "Knee":
         """The knee with that side, and a flag if its witnesses contradict each other."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from workers.prepare import Box, Grey, crop, stretch
+from workers.prepare import Box, Grey, Pose, crop, stretch
 
 if TYPE_CHECKING:
     from workers.registry import Model
@@ -31,12 +31,16 @@ Points = npt.NDArray[np.float32]
 
 TYPICAL: Points = np.array(
     [
-        [32, 192], [66, 190], [101, 186], [131, 168], [149, 172], [167, 168], [197, 186], [232, 190], [266, 192],
-        [36, 176], [72, 178], [108, 168], [149, 146], [190, 168], [226, 178], [262, 176],
+        [32, 184.5], [69, 186], [105.5, 179], [131, 152], [149.5, 160.5], [168, 152], [193.5, 179], [230, 186],
+        [267, 184.5],
+        [35, 164.5], [71, 170.5], [109.5, 154.5], [149.5, 128.5], [189.5, 154.5], [228, 170.5], [264, 164.5],
     ],
     np.float32,
 ) / np.float32(299)  # fmt: skip
-"""Landmarks of an average knee, 0 to 1 of its box, for one whose own are not known."""
+"""Landmarks of an average knee, 0 to 1 of its box: the mean of 5,778 knees of train and their mirror images."""
+
+MOST_MOVED, MOST_SIZED, MOST_TURNED = 0.15, 0.2, 30.0
+"""How far the landmarks may lie off the box, in its sides, in log size and in degrees; what is farther off is cut."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,27 @@ class Look:
         across = self.points[[0, 1, 2, 6, 7, 8]]
         slope = np.polyfit(across[:, 0], across[:, 1], 1)[0] if np.ptp(across[:, 0]) > 0 else 0.0
         return float(np.degrees(np.arctan(slope)))
+
+
+def pose_of(points: Points | None, box: Box) -> Pose:
+    """
+    How a joint lies on a film by its landmarks: the turn, size and shift that lay an average knee nearest to them.
+
+    Least squares (Umeyama 1991). Four times as near to the truth as the box on a composed film (`docs/grader.md`);
+    without landmarks it is the box.
+    """
+    if points is None:
+        return Pose.of(box)
+    side = Pose.of(box).side
+    typical, placed = TYPICAL.astype(np.float64), points.astype(np.float64)
+    flat, seen = typical - typical.mean(0), placed - placed.mean(0)
+    along, across = (flat * seen).sum(), (flat[:, 0] * seen[:, 1] - flat[:, 1] * seen[:, 0]).sum()
+    turn = float(np.clip(np.degrees(np.arctan2(across, along)), -MOST_TURNED, MOST_TURNED))
+    size = np.log(max(np.hypot(along, across) / (flat**2).sum(), 1e-6) / side)
+    size = side * float(np.exp(np.clip(size, -MOST_SIZED, MOST_SIZED)))
+    off = placed.mean(0) + (0.5 - typical.mean(0)) * size @ Pose((0, 0), size, turn).axes - np.array(box.middle)
+    x, y = np.array(box.middle) + np.clip(off / side, -MOST_MOVED, MOST_MOVED) * side
+    return Pose((float(x), float(y)), size, turn)
 
 
 def look(pixels: Grey, boxes: Sequence[Box], looker: "Model") -> list[Look]:

@@ -14,9 +14,7 @@ from node.ledger import Entry, ResultObject
 from node.settings import DEFAULT_OBJECTS, ObjectKind, Work
 from node.vault import Vault
 from workers.analysis import Analysis
-from workers.explain import HeatMap
 from workers.messages import Message, messages
-from workers.prepare import Box
 from workers.read import Film, patient_facts
 from workers.report import (
     MadeObject,
@@ -68,8 +66,9 @@ def fill_outbox(
     vault.write_result(uid, "patient.json", json.dumps(patient_facts(source.header)).encode())
     if source.film is not None:
         vault.write_result(uid, "film.png", film_png(source.film))
-        for number, box, heat_map in _drawn(analysis):
-            vault.write_result(uid, f"heat-{number}.png", overlay_png(source.film, box, heat_map))
+        for number, heat_map in enumerate(analysis.heat_maps, start=1):  # as the knees are counted
+            if heat_map is not None:
+                vault.write_result(uid, f"heat-{number}.png", overlay_png(source.film, heat_map))
     if reading.outcome is not Outcome.GRADED and not work.report_refusals:
         return []
     before = predecessor(standing, partial(vault.read_result, uid), reading, model)
@@ -116,16 +115,6 @@ def _let_out(made: Sequence[MadeObject], header: Dataset) -> None:
 def _with_report(kinds: Collection[ObjectKind]) -> Collection[ObjectKind]:
     """A message is made of the report, which is kept though nobody else wants it: the next answer names it."""
     return {*kinds, "SR"} if set(kinds) & set(MESSAGES.values()) else kinds
-
-
-def _drawn(analysis: Analysis) -> Sequence[tuple[int, Box, HeatMap]]:
-    """Number, box and map of each knee that has a map; the number is the knee's among all that were found."""
-    knees = zip(analysis.reading.knees, analysis.heat_maps, strict=False)  # a refused film has no maps
-    return [
-        (number, Box(*knee.box), heat_map)
-        for number, (knee, heat_map) in enumerate(knees, start=1)
-        if heat_map is not None
-    ]
 
 
 def _keep(uid: str, made: MadeObject | Message, vault: Vault) -> ResultObject:

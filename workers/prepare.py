@@ -1,5 +1,5 @@
 """
-From a grey crop of one knee to what a network sees.
+From a joint on a film to what a network sees.
 
 Training and service call the same functions here, so nothing differs between them. PREPARATION names
 the recipe: it is written into each model's card, and a model prepared otherwise is refused at load.
@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-PREPARATION = 1
-"""Change it whenever the same crop would come out of `prepare` differently."""
+PREPARATION = 2
+"""Change it whenever the same joint would come to a network differently. Since 2 it is laid upright (`Pose`)."""
 
 Grey = npt.NDArray[np.float32]
 """A grey image, (rows, columns), 0.0 black to 1.0 white, bone bright."""
@@ -54,6 +54,55 @@ class Box:
         """The square box of that side about a middle."""
         x, y, half = *middle, side / 2
         return cls(x - half, y - half, x + half, y + half)
+
+
+@dataclass(frozen=True)
+class Pose:
+    """How a joint lies on an image: a square about `middle` (x, y), `side` wide, turned by `turn` degrees clockwise."""
+
+    middle: tuple[float, float]
+    side: float
+    turn: float = 0.0
+
+    @classmethod
+    def of(cls, box: Box) -> "Pose":
+        """That of an upright joint that fills a box."""
+        return cls(box.middle, (box.width + box.height) / 2)
+
+    @property
+    def axes(self) -> npt.NDArray[np.float64]:
+        """One step across the square and one down it, as rows (x, y) on the image."""
+        cos, sin = np.cos(np.radians(self.turn)), np.sin(np.radians(self.turn))
+        return np.array([[cos, sin], [-sin, cos]])
+
+    @property
+    def around(self) -> Box:
+        """The upright box that just holds the square."""
+        return Box.about(self.middle, self.side * float(np.abs(self.axes[0]).sum()))
+
+    def within(self, places: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """Where places (n, 2) on the image lie in the square, its corners being 0 and 1."""
+        within: npt.NDArray[np.float64] = (places - np.array(self.middle)) @ self.axes.T / self.side + 0.5
+        return within
+
+    def onto(self, size: int) -> npt.NDArray[np.float64]:
+        """The affine map (2, 3) from the image to (size, size) pixels of the square, as OpenCV counts them."""
+        turned = self.axes * (size / self.side)
+        # A pixel's middle lies at a half in places and at a whole number in OpenCV's maps.
+        shift = size / 2 - 0.5 - turned @ (np.array(self.middle) - 0.5)
+        return np.column_stack([turned, shift])
+
+
+def cut(image: Grey, pose: Pose, size: int) -> Grey:
+    """Cut a joint out of `image` as it lies, upright and resized to (size, size); beyond the film as `crop` does."""
+    if size / pose.side < 0.5:
+        around = pose.around
+        image, part = _averaged(image, around, min(int(pose.side / size), *image.shape))
+        pose = Pose(part.middle, pose.side * part.width / around.width, pose.turn)
+    move = pose.onto(size)
+    return np.asarray(
+        cv2.warpAffine(image, move, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32
+    )
 
 
 def crop(image: Grey, box: Box, size: int) -> Grey:

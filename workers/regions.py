@@ -1,8 +1,8 @@
 """
 Where on a knee a heat map speaks: the joint's compartments and margins, bone and soft parts about it, what is no knee.
 
-The regions come from the landmarks (workers/look.py) and the box; marks are named by workers/marks.py. They cover the
-box: every pixel is of one region, so what a map says in them adds up to what it says.
+The regions come from the landmarks (workers/look.py); marks are named by workers/marks.py. They cover the joint as it
+is cut out: every pixel is of one region, so what a map says in them adds up to what it says.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from node.finding import Laterality
-from workers.look import TYPICAL, Points
+from workers.look import TYPICAL
 from workers.marks import NAMES, Labels
-from workers.prepare import Box, Grey
+from workers.prepare import Grey
 
 REGIONS = (
     "medial compartment", "lateral compartment", "femoral margin", "tibial margin",
@@ -37,14 +37,15 @@ RegionMap = npt.NDArray[np.uint8]
 Axis = npt.NDArray[np.float64]
 
 
-def region_map(joint: Grey, box: Box, points: Points | None, side: Laterality, marks: Labels, size: int) -> RegionMap:
+def region_map(joint: Grey, points: Axis | None, side: Laterality, marks: Labels, size: int) -> RegionMap:
     """
-    The region of every pixel of a joint's box, (size, size) of indices into REGIONS.
+    The region of every pixel of a joint that was cut out of its film, (size, size) of indices into REGIONS.
 
-    `joint` is the box cut out of its film, `points` its landmarks on the film (a typical knee's where there are none).
+    `points` (16, 2) are its landmarks, 0 to 1 of the cut (a typical knee's where there are none).
     """
-    across, down = _grid(box, points, size)
-    curves = _curves(points, box)
+    placed = TYPICAL.astype(np.float64) if points is None else points
+    across, down = _grid(placed, size)
+    curves = _curves(placed)
     width, left, right = curves.width, curves.plateau[0][0], curves.plateau[0][-1]
     femur, tibia = np.interp(across, *curves.condyles), np.interp(across, *curves.plateau)
     told = np.full((size, size), REGIONS.index("soft tissue"), np.uint8)
@@ -78,11 +79,11 @@ def _compartments(side: Laterality) -> tuple[int, int]:
     return (1, 0) if side is Laterality.RIGHT else (0, 1)
 
 
-def _grid(box: Box, points: Points | None, size: int) -> tuple[Axis, Axis]:
-    """Where the pixels lie along and across the plateau: film pixels, turned by the plateau's tilt about the middle."""
+def _grid(points: Axis, size: int) -> tuple[Axis, Axis]:
+    """Where the pixels lie along and across the plateau: turned by what is left of its tilt about the middle."""
     steps = (np.arange(size) + 0.5) / size
-    x, y = np.meshgrid(box.x0 + steps * box.width, box.y0 + steps * box.height)
-    return _turned(x, y, box, _tilt(points))
+    x, y = np.meshgrid(steps, steps)
+    return _turned(x, y, _tilt(points))
 
 
 @dataclass(frozen=True)
@@ -94,29 +95,27 @@ class _Curves:
     width: float
 
 
-def _curves(points: Points | None, box: Box) -> _Curves:
-    placed = points if points is not None else TYPICAL * [box.width, box.height] + [box.x0, box.y0]
-    across, down = _turned(placed[:, 0].astype(np.float64), placed[:, 1].astype(np.float64), box, _tilt(points))
+def _curves(points: Axis) -> _Curves:
+    across, down = _turned(points[:, 0], points[:, 1], _tilt(points))
     plateau, condyles = (np.argsort(across[:9]), 9 + np.argsort(across[9:]))
-    width = float(np.ptp(across[plateau])) or box.width * 0.8
+    width = float(np.ptp(across[plateau])) or 0.8
     return _Curves((across[plateau], down[plateau]), (across[condyles], down[condyles]), width)
 
 
-def _tilt(points: Points | None) -> float:
-    if points is None or not np.ptp(points[:9, 0]):
+def _tilt(points: Axis) -> float:
+    if not np.ptp(points[:9, 0]):
         return 0.0
     return float(np.arctan(np.polyfit(points[:9, 0], points[:9, 1], 1)[0]))
 
 
-def _turned(x: Axis, y: Axis, box: Box, tilt: float) -> tuple[Axis, Axis]:
-    middle_x, middle_y = box.middle
+def _turned(x: Axis, y: Axis, tilt: float) -> tuple[Axis, Axis]:
     cos, sin = np.cos(tilt), np.sin(tilt)
-    right, low = x - middle_x, y - middle_y
+    right, low = x - 0.5, y - 0.5
     return right * cos + low * sin, low * cos - right * sin
 
 
 def _air(joint: Grey, size: int) -> npt.NDArray[np.bool_]:
-    """Dark pixels that hang together with the box's edge."""
+    """Dark pixels that hang together with the edge."""
     small = cv2.GaussianBlur(cv2.resize(joint, (size, size), interpolation=cv2.INTER_AREA), (3, 3), 0)
     low, high = np.percentile(small, (0.5, 99))
     dark = (small < low + AIR * max(float(high - low), 1e-3)).astype(np.uint8)

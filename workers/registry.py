@@ -162,7 +162,7 @@ def _card(path: Path) -> Card:
     if told["preparation"] != PREPARATION:
         raise SettingsError(
             f"{path} needs preparation {told['preparation']}, this Genu prepares by {PREPARATION}",
-            hint="use the model's own Genu version, or train it again with `genu train`",
+            hint="use the model's own Genu version, or make it again with `genu train` or `genu calibrate`",
         )
     weights = told["weights"] if isinstance(told["weights"], list) else [told["weights"]]
     return Card(

@@ -12,7 +12,7 @@ import numpy as np
 
 from node.errors import SettingsError
 from node.settings import Settings
-from workers.registry import Model, folders, read_card, verified
+from workers.registry import LOOKER, Model, folders, load, read_card, verified
 from workers.standing import Wanted, existing_ledger, said, take, wanted_of
 
 by_whom = click.option("--by", default="", help="Who does this, for the history; by default your user name.")
@@ -132,10 +132,11 @@ def _on_knees(settings: Settings, cards: tuple[str, ...], data: Path, split: str
     from workers.training.knees import read_labels
 
     knees = read_labels(data, split)
+    looker = load(LOOKER, engine=settings.work.engine, within=folders(settings))
 
     def grades(model: Model) -> Any:
         calibration = model.card.calibration
-        return calibration.grades(calibration.probabilities(answers(model, knees).logits))
+        return calibration.grades(calibration.probabilities(answers(model, knees, looker).logits))
 
     one, other = (grades(take(Wanted(card, "compared"), settings)) for card in cards)
     truth = np.array([knee.kl for knee in knees])

@@ -22,7 +22,7 @@ from workers.report.contours import LEVELS, outlines
 from workers.report.explanation import explain_page
 from workers.report.frame import Layout, both, framed, key, named, scale
 from workers.report.said import Heat, Row, ordered
-from workers.report.view import cut, mixed, spread
+from workers.report.view import cut, laid, mixed, spread
 
 OPACITIES = (0.25, 0.5, 0.75)
 THICKNESS = (1.2, 2.2, 3.4)
@@ -61,17 +61,19 @@ def _of_knee(
     grey, strips = _picture(film, row.finding, layout), framed(row, card, layout)
     yield "original", named(strips, "Radiograph", layout, grey)
     if row.heat_map is not None and not row.heat_map.empty:
-        strength = (spread(row.heat_map, grey.shape[1], grey.shape[0]) * 255).round().astype(np.uint8)
+        box = Box(*row.finding.box)
+        strength = (spread(row.heat_map, box, grey.shape[1], grey.shape[0]) * 255).round().astype(np.uint8)
         for opacity in OPACITIES:
             percent = f"{100 * opacity:.0f} %"
             sheet = named(strips, f"Heat map {percent}", layout, mixed(grey, strength, opacity))
             scale(sheet, layout, opacity)
             yield f"overlay {percent}", sheet
-        sheet = named(strips, "Outlines", layout, lined(grey, row.heat_map, layout))
+        sheet = named(strips, "Outlines", layout, lined(grey, box, row.heat_map, layout))
         key(sheet, layout)
         yield "contours", sheet
         if row.heat_map.contrast is not None and row.finding.attention is not None:
-            yield "contrast", _contrast(row, row.heat_map.contrast, grey, strips, layout)
+            fine = laid(row.heat_map.contrast, row.heat_map.pose, box, grey.shape[1], grey.shape[0])
+            yield "contrast", _contrast(row, fine, grey, strips, layout)
     sheet = named(strips, "Explanation", layout)
     explain_page(sheet, row, card, layout, notes=film.notes, made_at=made_at)
     yield "explanation", sheet
@@ -80,8 +82,7 @@ def _of_knee(
 def _contrast(row: Row, signed: Strength, grey: Bytes, strips: Canvas, layout: Layout) -> Canvas:
     """What speaks for the grade and against the next one, and what the other way."""
     assert row.finding.attention is not None
-    fine = cv2.resize(signed, grey.shape[::-1], interpolation=cv2.INTER_CUBIC)
-    picture = signed_colour(grey, np.clip(fine, -1, 1).astype(np.float32), OPACITIES[1])
+    picture = signed_colour(grey, np.clip(signed, -1, 1), OPACITIES[1])
     sheet = named(strips, f"KL {row.finding.grade} against KL {row.finding.attention.second}", layout, picture)
     both(sheet, layout, OPACITIES[1])
     return sheet
@@ -104,13 +105,14 @@ def pixel_aspect(film: Film) -> float:
     return 1.0
 
 
-def lined(grey: Bytes, heat_map: Heat, layout: Layout) -> Bytes:
-    """`grey` with a light line, in a dark one, along each level: the stronger, the thicker."""
-    box = Box(0, 0, grey.shape[1], grey.shape[0])
+def lined(grey: Bytes, box: Box, heat_map: Heat, layout: Layout) -> Bytes:
+    """`grey`, the picture of `box`, with a light line, in a dark one, along each level: the stronger, the thicker."""
+    scale = np.array([grey.shape[1] / box.width, grey.shape[0] / box.height])
     line, rim = np.zeros_like(grey), np.zeros_like(grey)
     for level, thick in zip(LEVELS, THICKNESS, strict=True):
         lines = [
-            ((each - 0.5) * (1 << SHIFT)).round().astype(np.int32) for each in outlines(heat_map.strength, box, level)
+            (((each - [box.x0, box.y0]) * scale - 0.5) * (1 << SHIFT)).round().astype(np.int32)
+            for each in outlines(heat_map.strength, heat_map.pose, level)
         ]
         cv2.polylines(line, lines, True, (255,), layout.at(thick), cv2.LINE_AA, SHIFT)
         cv2.polylines(rim, lines, True, (RIM,), layout.at(thick) + 2, cv2.LINE_AA, SHIFT)

@@ -12,14 +12,14 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ParametricMapStorage
 
 from node.uids import derived_uid
-from workers.prepare import Box
 from workers.report import codes
 from workers.report.answer import Answer
 from workers.report.identity import copy_attributes, text_of
-from workers.report.segmentation import named_dimensions, on_film
+from workers.report.segmentation import named_dimensions
 from workers.report.signature import object_uid, result
 from workers.report.source import lossy_history, side_of_series, spacing_shown
 from workers.report.stand_in import adopt, equipment, stand_in
+from workers.report.view import on_grid
 
 SERIES_NUMBER = 9040
 
@@ -58,7 +58,7 @@ def _on_film(answer: Answer) -> npt.NDArray[np.float32] | None:
     for row in answer.rows:
         if row.heat_map is None or row.heat_map.empty:
             continue
-        top, strength = on_film(row.heat_map, Box(*row.finding.box), rows, columns)
+        top, strength = on_grid(row.heat_map, columns, rows)
         if whole is None:
             whole = np.zeros((rows, columns), np.float32)
         part = whole[top : top + strength.shape[0]]

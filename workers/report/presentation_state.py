@@ -14,7 +14,6 @@ from pydicom.dataset import Dataset
 from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage
 
 from node.uids import derived_uid
-from workers.prepare import Box
 from workers.read.photometric import is_inverted
 from workers.report.answer import Answer
 from workers.report.contours import LEVELS, outlines
@@ -88,7 +87,7 @@ def _lines(answer: Answer, row: Row, place: int) -> Iterator[hd.pr.GraphicObject
     name, uid = tracking(answer.header, row.finding, place)
     rows, columns = answer.film.pixels.shape
     for level in LEVELS:
-        for line in outlines(row.heat_map.strength, Box(*row.finding.box), level):
+        for line in outlines(row.heat_map.strength, row.heat_map.pose, level):
             points = np.clip(line, 0, [columns, rows])
             yield hd.pr.GraphicObject("POLYLINE", points, "PIXEL", tracking_id=name, tracking_uid=uid)
 

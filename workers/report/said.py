@@ -6,6 +6,7 @@ from typing import Protocol
 
 from node.finding import Finding, Laterality
 from node.reasons import Flag
+from workers.prepare import Pose
 from workers.report.colours import Strength
 
 WARNING = "AI second opinion, not for primary diagnosis"
@@ -35,6 +36,8 @@ class Heat(Protocol):
     def strength(self) -> Strength: ...
     @property
     def empty(self) -> bool: ...
+    @property
+    def pose(self) -> Pose: ...
     @property
     def contrast(self) -> Strength | None: ...
 

@@ -27,12 +27,12 @@ from workers.report.answer import Answer
 from workers.report.colours import Bytes
 from workers.report.contours import LEVELS
 from workers.report.identity import copy_attributes
-from workers.report.said import SIDES, Heat
+from workers.report.said import SIDES
 from workers.report.signature import MANUFACTURER, ascii_only, code_item, object_uid, result
 from workers.report.source import lossy_history, spacing_shown
 from workers.report.stand_in import adopt, equipment, stand_in
 from workers.report.tracking import tracking
-from workers.report.view import spread
+from workers.report.view import on_grid
 
 SERIES_NUMBER = 9030
 BANDS = (("25-50 %", *LEVELS[:2]), ("50-75 %", *LEVELS[1:]), ("over 75 %", LEVELS[2], np.inf))
@@ -45,13 +45,14 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Segment:
-    """A band of a knee: its pixels, (rows of the box, columns of the film), from the film's row `top` on."""
+    """A band of a knee: its pixels, (rows of the film from `top` on, all columns)."""
 
     place: int
     knee: Finding
     band: int
     top: int
     mask: Mask
+    around: Box
 
 
 def segmentation(answer: Answer) -> Dataset | None:
@@ -100,22 +101,11 @@ def _segments(answer: Answer) -> Iterator[Segment]:
     for place, row in enumerate(answer.rows, start=1):
         if row.heat_map is None or row.heat_map.empty:
             continue
-        top, strength = on_film(row.heat_map, Box(*row.finding.box), rows, columns)
+        top, strength = on_grid(row.heat_map, columns, rows)
         for band, (_, least, below) in enumerate(BANDS):
             mask = (strength >= least) & (strength < below)
             if mask.any():
-                yield Segment(place, row.finding, band, top, mask)
-
-
-def on_film(heat_map: Heat, box: Box, rows: int, columns: int) -> tuple[int, npt.NDArray[np.float32]]:
-    """The strengths on the film's pixels, nought beyond the box: those rows that have any, and the first of them."""
-    x0, y0, x1, y1 = (round(edge) for edge in (box.x0, box.y0, box.x1, box.y1))
-    strength = spread(heat_map, max(x1 - x0, 1), max(y1 - y0, 1))
-    inside = strength[max(-y0, 0) : max(rows - y0, 0), max(-x0, 0) : max(columns - x0, 0)]
-    left = max(x0, 0)
-    laid = np.zeros((inside.shape[0], columns), np.float32)
-    laid[:, left : left + inside.shape[1]] = inside
-    return max(y0, 0), laid
+                yield Segment(place, row.finding, band, top, mask, row.heat_map.pose.around)
 
 
 def packed(segments: list[Segment], rows: int, columns: int) -> bytes:
@@ -183,7 +173,7 @@ def _side(item: Dataset, knee: Finding) -> None:
 
 def _overlap(segments: list[Segment]) -> bool:
     """Whether bands of two knees share a pixel; those of one never do."""
-    knees = {each.place: Box(*each.knee.box) for each in segments}
+    knees = {each.place: each.around for each in segments}
     first, *more = knees.values()
     return any(
         min(first.x1, box.x1) > max(first.x0, box.x0) and min(first.y1, box.y1) > max(first.y0, box.y0) for box in more

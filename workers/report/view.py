@@ -7,13 +7,15 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from workers.prepare import Box, Grey
+from workers.prepare import Box, Grey, Pose
 from workers.read import Film
 from workers.report.colours import STRONGEST_ALPHA, TABLE, Bytes, Strength, heat_alpha, heat_colour
 from workers.report.said import Heat
 
 LONGEST_SIDE = 1600
 """Of the film as the admin page shows it; the heat maps lie on the same grid."""
+FINER = 8
+"""By how much a map's cells are divided before they are turned."""
 OPACITY = (heat_alpha(np.linspace(0, 1, 256, dtype=np.float32)) * 255).round().astype(np.uint8).tobytes()
 """Of each colour of TABLE."""
 
@@ -54,10 +56,31 @@ def _warp(image: Grey, box: Box, width: int, height: int) -> Grey:
     return np.clip(cv2.warpAffine(image, move, (width, height), flags=cv2.INTER_CUBIC, borderValue=0), 0, 1)
 
 
-def spread(heat_map: Heat, width: int, height: int) -> Strength:
-    """The strengths on a finer grid, smoothly; cells keep their places and nothing exceeds the scale."""
-    fine = cv2.resize(heat_map.strength, (width, height), interpolation=cv2.INTER_CUBIC)
-    return np.clip(fine, 0, 1).astype(np.float32)
+def spread(heat_map: Heat, box: Box, width: int, height: int) -> Strength:
+    """The strengths on a grid (height, width) over `box`, smoothly; nothing exceeds the scale."""
+    return np.clip(laid(heat_map.strength, heat_map.pose, box, width, height), 0, 1)
+
+
+def laid(cells: Strength, pose: Pose, box: Box, width: int, height: int) -> Strength:
+    """
+    A map's cells on a grid (height, width) over `box` of the film, where the joint lies; nought beside it.
+
+    They are made finer first: OpenCV turns by steps of a 32nd of what it turns.
+    """
+    rows, columns = cells.shape
+    fine = cv2.resize(cells, (columns * FINER, rows * FINER), interpolation=cv2.INTER_CUBIC)
+    # From the grid's pixels, whose middles lie at a half, to the film, to the joint, to its finer cells.
+    grid = np.diag([box.width / width, box.height / height])
+    first = np.array([box.x0, box.y0]) + grid @ [0.5, 0.5] - np.array(pose.middle)
+    turn = np.diag([fine.shape[1], fine.shape[0]]) @ pose.axes / pose.side
+    shift = turn @ first + np.array(fine.shape[::-1]) / 2 - 0.5
+    move = np.column_stack([turn @ grid, shift])
+    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    over = cv2.warpAffine(fine, move, (width, height), flags=how, borderMode=cv2.BORDER_REPLICATE)
+    there = cv2.warpAffine(
+        np.ones_like(fine), move, (width, height), flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP, borderValue=0
+    )
+    return np.asarray(over * there, np.float32)
 
 
 def mixed(grey: Bytes, strength: Bytes, opacity: float) -> Bytes:
@@ -90,21 +113,34 @@ def film_png(film: Film) -> bytes:
     return content.tobytes()
 
 
-def overlay_png(film: Film, box: Box, heat_map: Heat) -> bytes:
-    """The heat map of `box` as a PNG on the grid of `film_png`, transparent elsewhere."""
+def overlay_png(film: Film, heat_map: Heat) -> bytes:
+    """The heat map as a PNG on the grid of `film_png`, transparent elsewhere."""
     width, height, scale = shown_size(film)
-    x0, y0, x1, y1 = (round(edge * scale) for edge in (box.x0, box.y0, box.x1, box.y1))
-    strength = spread(heat_map, max(x1 - x0, 1), max(y1 - y0, 1))
-    inside = strength[max(-y0, 0) : height - y0, max(-x0, 0) : width - x0]
+    top, strength = on_grid(heat_map, width, height, scale)
     overlay: Bytes = np.zeros((height, width), np.uint8)
-    top, left = max(y0, 0), max(x0, 0)
-    overlay[top : top + inside.shape[0], left : left + inside.shape[1]] = (inside * 255).round()
+    overlay[top : top + strength.shape[0]] = (strength * 255).round()
     # A palette with an opacity for each colour: a tenth of the time that four channels take, and half the bytes.
     picture = Image.frombytes("P", (width, height), overlay.tobytes())
     picture.putpalette(TABLE.tobytes())
     content = io.BytesIO()
     picture.save(content, "PNG", transparency=OPACITY, compress_level=3)
     return content.getvalue()
+
+
+def on_grid(heat_map: Heat, width: int, height: int, scale: float = 1.0) -> tuple[int, Strength]:
+    """
+    The strengths on the pixels of a film that is shown `scale` times as large, (height, width) then.
+
+    Only those rows that the joint reaches, and the first of them.
+    """
+    around = heat_map.pose.around.scaled(scale)
+    x0, x1 = (int(np.clip(edge, 0, width)) for edge in (np.floor(around.x0), np.ceil(around.x1)))
+    y0, y1 = (int(np.clip(edge, 0, height)) for edge in (np.floor(around.y0), np.ceil(around.y1)))
+    strength = np.zeros((y1 - y0, width), np.float32)
+    if y1 > y0 and x1 > x0:
+        here = Box(x0, y0, x1, y1).scaled(1 / scale)
+        strength[:, x0:x1] = spread(heat_map, here, x1 - x0, y1 - y0)
+    return y0, strength
 
 
 def shown_size(film: Film) -> tuple[int, int, float]:

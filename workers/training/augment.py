@@ -19,7 +19,7 @@ def augment(knee: Grey, random: np.random.Generator, *, hide: bool = True) -> Gr
 
 def vary(knee: Grey, random: np.random.Generator, *, hide: bool = True) -> Grey:
     """The knee on another day, not mirrored. The moves go somewhat beyond what the joint finder misses by."""
-    knee = _expose(_move(knee, random), random)
+    knee = expose(_move(knee, random), random)
     if hide and random.random() < 0.3:
         knee = _hide(knee, random)
     return knee
@@ -36,7 +36,8 @@ def _move(knee: Grey, random: np.random.Generator) -> Grey:
     return np.asarray(moved, np.float32)
 
 
-def _expose(knee: Grey, random: np.random.Generator) -> Grey:
+def expose(knee: Grey, random: np.random.Generator) -> Grey:
+    """The knee at another exposure, some blurred, some noisy."""
     knee = knee ** float(np.exp(np.clip(random.normal(0, 0.3), -0.65, 0.65)))
     if random.random() < 0.2:
         knee = np.asarray(cv2.GaussianBlur(knee, (0, 0), float(random.uniform(0.4, 1.2))), np.float32)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from node.settings import Settings
-from workers.registry import names
+from workers.registry import LOOKER, folders, load, names
 
 if TYPE_CHECKING:
     from workers.registry import Model
@@ -109,7 +109,8 @@ def _on_crops(
     from workers.training import evaluate as judging
     from workers.training import stress as stressing
 
-    judged = judging.evaluate(grader, data, split)
+    looker = load(LOOKER, engine=settings.work.engine, within=folders(settings))
+    judged = judging.evaluate(grader, data, split, looker)
     words = [judging.say(judged.figures)]
     if stress:
         judged.figures["stress"] = stressing.stress(judged, settings)

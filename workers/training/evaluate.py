@@ -37,10 +37,10 @@ class Judgement:
     figures: dict[str, Any]
 
 
-def evaluate(model: Model, data: Path, split: str) -> Judgement:
+def evaluate(model: Model, data: Path, split: str, looker: Model) -> Judgement:
     """Every figure of `model` on one split of the folder `data`, with its interval."""
     knees = read_labels(data, split)
-    truth, graded = truth_of(knees), graded_by(model, knees)
+    truth, graded = truth_of(knees), graded_by(model, knees, looker)
     said = Said.by(model.card.calibration, np.stack([each.probabilities for each in graded]))
     card = model.card
     told = {"name": card.name, "version": card.version, "sha256": card.weights_sha256, "engine": model.run.name}
@@ -54,17 +54,17 @@ def evaluate(model: Model, data: Path, split: str) -> Judgement:
     return Judgement(model, knees, truth, graded, said, figures)
 
 
-def graded_by(model: Model, knees: Sequence[LabelledKnee]) -> list[Graded]:
-    """What `model` says of labelled crops, whose sides are known."""
+def graded_by(model: Model, knees: Sequence[LabelledKnee], looker: Model) -> list[Graded]:
+    """What `model` says of labelled crops, whose sides are known, laid upright by `looker` as on a film."""
     graded: list[Graded] = []
     for at in track(range(0, len(knees), BATCH), "Grading", transient=True, console=Console(stderr=True)):
-        graded += grade_films([as_film(knee) for knee in knees[at : at + BATCH]], model)
+        graded += grade_films([as_film(knee) for knee in knees[at : at + BATCH]], model, looker)
     return graded
 
 
-def answers(model: Model, knees: Sequence[LabelledKnee]) -> Answers:
+def answers(model: Model, knees: Sequence[LabelledKnee], looker: Model) -> Answers:
     """What calibration needs of the answers of `model`."""
-    graded = graded_by(model, knees)
+    graded = graded_by(model, knees, looker)
     heights = [each.maps[each.logits.argmax()].max() for each in graded]
     return Answers(np.stack([each.logits for each in graded]), np.array(heights, np.float32))
 

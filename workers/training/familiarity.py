@@ -1,6 +1,6 @@
 """What a grader takes for a knee: how its features lie on knees of its training, and how far off a joint may lie."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,15 +11,19 @@ from rich.progress import track
 
 from workers.networks import Ensemble
 from workers.phantom import random_film
-from workers.prepare import Grey, crop, prepare
+from workers.prepare import Box, Grey, cut, prepare
+from workers.registry import Model
 from workers.training.film_joints import joints_on_films, missed
 from workers.training.knees import LabelledKnee
+from workers.training.served import pose_on
 
 SEED = 60
 BATCH = 16
 SHRUNK = 0.1
 """Part of the covariance that is made round (Ledoit & Wolf 2004): there are not many more knees than features."""
 
+Seen = tuple[Grey, Box]
+"""A film and the box of a joint on it."""
 Features = list[npt.NDArray[np.float64]]
 """Of n knees, (n, width) for each depth."""
 
@@ -37,17 +41,30 @@ class Sample:
 
 
 def fit_familiar(
-    network: Ensemble, train: Sequence[LabelledKnee], val: Sequence[LabelledKnee], size: int, sample: Sample
+    network: Ensemble,
+    train: Sequence[LabelledKnee],
+    val: Sequence[LabelledKnee],
+    looker: Model,
+    size: int,
+    sample: Sample,
 ) -> float:
-    """Fill network.familiar from knees of `train`; return the distance beyond which a joint is none to grade."""
+    """
+    Fill network.familiar from knees of `train`; return the distance beyond which a joint is none to grade.
+
+    All are laid upright by `looker`, as the node grades them.
+    """
     assert network.familiar is not None
     half = sample.train // 2
-    seen = [*_crops(train, half), *_on_films(train, half), *_rendered(sample.rendered)]
+
+    def laid(joints: Iterable[Seen]) -> list[Grey]:
+        return [cut(pixels, pose_on(pixels, box, looker), size) for pixels, box in joints]
+
+    seen = laid([*_crops(train, half), *_on_films(train, half), *_rendered(sample.rendered)])
     for at, features in enumerate(_features(network, seen, size)):
         mean, white = whitening(features)
         network.familiar.get_buffer(f"mean_{at}").copy_(torch.from_numpy(mean))
         network.familiar.get_buffer(f"white_{at}").copy_(torch.from_numpy(white))
-    held = [list(_crops(val, sample.val // 2)), list(_on_films(val, sample.val // 2))]
+    held = [laid(_crops(val, sample.val // 2)), laid(_on_films(val, sample.val // 2))]
     return round(max(float(np.quantile(distances(network, each, size), 1 - sample.refused)) for each in held), 3)
 
 
@@ -77,21 +94,22 @@ def _features(network: Ensemble, knees: Sequence[Grey], size: int) -> Features:
     return [torch.cat(each).double().numpy() for each in zip(*told, strict=True)]
 
 
-def _crops(knees: Sequence[LabelledKnee], count: int) -> Iterator[Grey]:
+def _crops(knees: Sequence[LabelledKnee], count: int) -> Iterator[Seen]:
     random = np.random.default_rng((SEED, len(knees)))
     for at in random.integers(len(knees), size=count):
-        yield knees[int(at)].as_hung()
+        pixels = knees[int(at)].as_hung()
+        yield pixels, Box(0, 0, pixels.shape[1], pixels.shape[0])
 
 
-def _on_films(knees: Sequence[LabelledKnee], count: int) -> Iterator[Grey]:
+def _on_films(knees: Sequence[LabelledKnee], count: int) -> Iterator[Seen]:
     random = np.random.default_rng((SEED, 1, len(knees)))
-    return (each for _, each in joints_on_films(knees, count, random, size=299, joint=(220, 420)))
+    return ((each.pixels, each.box) for each in joints_on_films(knees, count, random, joint=(220, 420)))
 
 
-def _rendered(count: int) -> Iterator[Grey]:
+def _rendered(count: int) -> Iterator[Seen]:
     random, made = np.random.default_rng((SEED, 2)), 0
     while made < count:
         film = random_film(random)
         for box in film.boxes[: count - made]:
             made += 1
-            yield crop(film.pixels.astype(np.float32) / np.float32(4095), missed(box, random), 299)
+            yield film.pixels.astype(np.float32) / np.float32(4095), missed(box, random)

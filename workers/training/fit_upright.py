@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from workers.networks import UprightTeller
-from workers.prepare import Grey
+from workers.prepare import Grey, crop
 from workers.training.augment import vary
 from workers.training.film_joints import joints_on_films
 from workers.training.knees import LabelledKnee, upright
@@ -72,8 +72,8 @@ def shrunk(knees: Sequence[LabelledKnee]) -> list[Grey]:
 def _on_films(knees: Sequence[LabelledKnee], recipe: UprightRecipe) -> list[Grey]:
     """Some of them off composed films, as right ones with bright bones, (WIDE, WIDE)."""
     random = np.random.default_rng((recipe.seed, 0))
-    cut = joints_on_films(knees, recipe.films, random, size=WIDE, joint=(110, 200))
-    return [upright(seen, inverted=False, left=knee.side == "L") for knee, seen in cut]
+    joints = joints_on_films(knees, recipe.films, random, joint=(110, 200))
+    return [upright(crop(each.pixels, each.box, WIDE), inverted=False, left=each.knee.side == "L") for each in joints]
 
 
 def hung(

@@ -99,7 +99,7 @@ def example(judged: Judgement, at: int, number: int) -> Example:
     graded, film = judged.graded[at], as_film(judged.knees[at])
     grey = cut(film, graded.knee.box, SIDE, SIDE)
     heat = explain(graded, judged.model.card.heat_scale)
-    strength = (spread(heat, SIDE, SIDE) * 255).round().astype(np.uint8)
+    strength = (spread(heat, graded.knee.box, SIDE, SIDE) * 255).round().astype(np.uint8)
     return Example(
         number,
         int(judged.truth[at]),

@@ -9,7 +9,8 @@ from node.finding import Laterality
 from node.settings import Settings
 from workers.grade import Graded, grade_crops
 from workers.knees import Knee
-from workers.prepare import Box, Grey, crop
+from workers.look import look, pose_of
+from workers.prepare import Box, Grey, Pose, cut
 from workers.read import Film
 from workers.read.spacing import UNKNOWN
 from workers.registry import Model
@@ -40,21 +41,28 @@ def film_of(pixels: Grey, side: Laterality) -> Film:
     return Film(pixels, np.ones(pixels.shape, np.bool_), UNKNOWN, header, ())
 
 
-def whole(film: Film) -> Knee:
-    """The joint on a film that is the crop of one."""
+def whole(film: Film, looker: Model) -> Knee:
+    """The joint on a film that is the crop of one, laid upright by its landmarks."""
     rows, columns = film.pixels.shape
     box = Box(0, 0, columns, rows)
     (side,) = tell_sides(film.header, [box])
-    return Knee(box, side.laterality, side.source, 1.0).sided(side)
+    (seen,) = look(film.pixels, [box], looker)
+    knee = Knee(box, side.laterality, side.source, 1.0, tilt=seen.tilt, points=seen.points)
+    return knee.sided(side)
 
 
-def grade_films(films: Sequence[Film], grader: Model) -> list[Graded]:
+def pose_on(pixels: Grey, box: Box, looker: Model) -> Pose:
+    """How the joint in a box lies on a film, by its landmarks."""
+    return pose_of(look(pixels, [box], looker)[0].points, box)
+
+
+def grade_films(films: Sequence[Film], grader: Model, looker: Model) -> list[Graded]:
     """The grades of films that are crops of one joint each, all in one pass."""
-    return grade_joints([(film, whole(film)) for film in films], grader)
+    return grade_joints([(film, whole(film, looker)) for film in films], grader)
 
 
 def grade_joints(joints: Sequence[tuple[Film, Knee]], grader: Model) -> list[Graded]:
     """The grades of joints on films, all in one pass."""
     size = grader.card.input_size
-    crops = [crop(film.pixels, knee.box, size) for film, knee in joints]
+    crops = [cut(film.pixels, knee.pose, size) for film, knee in joints]
     return grade_crops(crops, [knee for _, knee in joints], grader)

@@ -25,7 +25,7 @@ from node.finding import Laterality
 from node.reasons import reason
 from node.settings import Settings
 from workers.analysis import judged
-from workers.eyes import open_eyes, see
+from workers.eyes import Eyes, open_eyes, see
 from workers.gate import Rules
 from workers.grade import grade
 from workers.knees import Knee
@@ -133,6 +133,8 @@ def ask(grader: Model, knees: Sequence[LabelledKnee], settings: Settings) -> Ask
     absent = [knee.path for knee in knees if not knee.path.is_file()]
     if absent:
         raise LabelsError(f"{absent[0]} does not exist, but labels.csv lists it")
+    work = settings.work
+    eyes = open_eyes(engine=work.engine, threads=work.threads, within=folders(settings))
     films: dict[Path, list[LabelledKnee]] = {}
     crops: list[LabelledKnee] = []
     for knee in knees:
@@ -140,10 +142,10 @@ def ask(grader: Model, knees: Sequence[LabelledKnee], settings: Settings) -> Ask
             crops.append(knee)
         else:
             films.setdefault(knee.path, []).append(knee)
-    used, logits = list(crops), [each.logits for each in graded_by(grader, crops)]
+    used, logits = list(crops), [each.logits for each in graded_by(grader, crops, eyes.looker)]
     left_out: list[str] = []
     if films:
-        for knee, said in _on_films(films, grader, settings):
+        for knee, said in _on_films(films, grader, eyes, settings):
             if isinstance(said, str):
                 left_out.append(f"{knee.path.name}, {knee.side}: {said}")
             else:
@@ -153,11 +155,10 @@ def ask(grader: Model, knees: Sequence[LabelledKnee], settings: Settings) -> Ask
 
 
 def _on_films(
-    films: Mapping[Path, Sequence[LabelledKnee]], grader: Model, settings: Settings
+    films: Mapping[Path, Sequence[LabelledKnee]], grader: Model, eyes: Eyes, settings: Settings
 ) -> Iterator[tuple[LabelledKnee, Logits | str]]:
     """For each knee on a film its logits (5,), or why it has none."""
     work = settings.work
-    eyes = open_eyes(engine=work.engine, threads=work.threads, within=folders(settings))
     reader = Reader.within(work)
     try:
         for path, knees in track(films.items(), "Films", transient=True, console=Console(stderr=True)):

@@ -3,9 +3,9 @@ Teach a trained grader to say of a joint on a film what it says of the clean cro
 
 A grader that learnt from grades alone is unsteady: moved by a fiftieth of its side, one knee in twelve changes its
 grade. Here it learns from its own answers (Beyer et al. 2022, "a good teacher is patient and consistent"): the teacher,
-as it was, sees the crop as it is; the pupil sees the same knee cut out of a composed film, or moved, blurred and
-exposed otherwise. Half of the knees are two blended into one, so that there are more of them than one can remember,
-many of them between two grades.
+as it was, sees the crop as it is; the pupil sees the same knee laid upright by its landmarks, as the node grades it,
+cut out of a composed film or exposed otherwise. Half of the knees are two blended into one, so that there are more of
+them than one can remember, many of them between two grades.
 """
 
 import copy
@@ -22,13 +22,15 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from workers.networks import Ensemble, Grader
-from workers.prepare import Grey, crop, prepare
-from workers.training.augment import vary
+from workers.prepare import Box, Grey, Pose, cut, prepare
+from workers.registry import Model
+from workers.training.augment import expose
 from workers.training.checkpoint import Kept, keep, resume
-from workers.training.film_joints import missed
-from workers.training.films import Crop, compose
+from workers.training.film_joints import missed_pose
+from workers.training.films import Crop, Joint, compose
 from workers.training.joint_films import quiet_workers
 from workers.training.knees import LabelledKnee
+from workers.training.served import pose_on
 from workers.training.steps import at_size, average, fold_statistics
 
 Views = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
@@ -69,11 +71,33 @@ class SteadyRecipe:
         return at_size(self.sizes, step)
 
 
+@dataclass(frozen=True)
+class Posed:
+    """A crop of a joint and how the joint lies on it."""
+
+    pixels: Grey
+    pose: Pose
+
+    @property
+    def mirrored(self) -> "Posed":
+        """The mirror image."""
+        x, y = self.pose.middle
+        pose = Pose((self.pixels.shape[1] - x, y), self.pose.side, -self.pose.turn)
+        return Posed(np.ascontiguousarray(self.pixels[:, ::-1]), pose)
+
+    def on(self, laid: Joint) -> Pose:
+        """How it lies on a film that the crop was laid on."""
+        grown = laid.box.width / self.pixels.shape[1]
+        off = (np.array(self.pose.middle) - self.pixels.shape[1] / 2) * grown @ Pose((0, 0), 1, laid.tilt).axes
+        x, y = np.array(laid.box.middle) + off
+        return Pose((float(x), float(y)), self.pose.side * grown, self.pose.turn + laid.tilt)
+
+
 class Pairs(Dataset[Views]):
     """Four knees at a time; number n of a recipe is always the same four."""
 
-    def __init__(self, knees: Sequence[LabelledKnee], recipe: SteadyRecipe) -> None:
-        self.knees, self.recipe = knees, recipe
+    def __init__(self, knees: Sequence[LabelledKnee], poses: Sequence[Pose], recipe: SteadyRecipe) -> None:
+        self.knees, self.poses, self.recipe = knees, poses, recipe
 
     def __len__(self) -> int:
         return self.recipe.steps * self.recipe.batch // FOUR
@@ -81,33 +105,44 @@ class Pairs(Dataset[Views]):
     def __getitem__(self, at: int) -> Views:
         random = np.random.default_rng((self.recipe.seed, at))
         size = self.recipe.size(at * FOUR // self.recipe.batch)
-        clean = [self._knee(random) for _ in range(FOUR)]
+        knees = [self._knee(random) for _ in range(FOUR)]
+        clean = [prepare(knee.pixels, size) for knee in knees]
         worn = [
-            *on_a_film(clean[:2], random, size, self.recipe.joint),
-            *(vary(each, random, hide=False) for each in clean[2:]),
+            *on_a_film(knees[:2], random, size, self.recipe.joint),
+            *(expose(cut(knee.pixels, missed_pose(knee.pose, random), size), random) for knee in knees[2:]),
         ]
         mirrored = random.random(FOUR) < 0.5
         shown = [each[:, ::-1] if turn else each for each, turn in zip(worn, mirrored, strict=True)]
-        return _prepared(clean, size), _prepared(shown, size)
+        return np.stack(clean), np.stack([prepare(np.ascontiguousarray(each), size) for each in shown])
 
-    def _knee(self, random: np.random.Generator) -> Grey:
-        one, other = (self.knees[int(at)].read() for at in random.integers(len(self.knees), size=2))
+    def _knee(self, random: np.random.Generator) -> Posed:
+        one, other = (int(at) for at in random.integers(len(self.knees), size=2))
         if random.random() < 0.5:
-            return one
-        part = np.float32(random.random())
-        return np.asarray(part * one + (1 - part) * other, np.float32)
+            return Posed(self.knees[one].read(), self.poses[one])
+        part = float(random.random())
+        return blended(
+            Posed(self.knees[one].read(), self.poses[one]), Posed(self.knees[other].read(), self.poses[other]), part
+        )
 
 
-def _prepared(knees: Sequence[Grey], size: int) -> npt.NDArray[np.float32]:
-    return np.stack([prepare(np.ascontiguousarray(each), size) for each in knees])
+def blended(one: Posed, other: Posed, part: float) -> Posed:
+    """Two knees in one, `part` of it the first; it lies between where they lie."""
+    pixels = np.float32(part) * one.pixels + np.float32(1 - part) * other.pixels
+    first, second = (np.array([*each.pose.middle, each.pose.side, each.pose.turn]) for each in (one, other))
+    x, y, side, turn = (float(each) for each in part * first + (1 - part) * second)
+    return Posed(np.asarray(pixels, np.float32), Pose((x, y), side, turn))
 
 
-def on_a_film(pair: Sequence[Grey], random: np.random.Generator, size: int, joint: tuple[float, float]) -> list[Grey]:
+def on_a_film(pair: Sequence[Posed], random: np.random.Generator, size: int, joint: tuple[float, float]) -> list[Grey]:
     """Two right knees as a composed film of a right and a left one shows them, (size, size), both as right ones."""
-    right, left = pair[0], np.ascontiguousarray(pair[1][:, ::-1])
-    grain = random.uniform(0.2, 0.8)
-    film = compose([Crop(right), Crop(left)], random, joint=joint, longest=1200, grain=grain)
-    first, second = (crop(film.pixels, missed(box, random), size) for box in film.boxes)
+    right, left = pair[0], pair[1].mirrored
+    film = compose(
+        [Crop(right.pixels), Crop(left.pixels)], random, joint=joint, longest=1200, grain=random.uniform(0.1, 0.6)
+    )
+    first, second = (
+        cut(film.pixels, missed_pose(knee.on(laid), random), size)
+        for knee, laid in zip((right, left), film.joints, strict=True)
+    )
     return [first, second[:, ::-1]]
 
 
@@ -115,17 +150,19 @@ def make_steady(
     recipe: SteadyRecipe,
     network: Grader,
     train: Sequence[LabelledKnee],
+    looker: Model,
     folder: Path,
     *,
     watch: Callable[[int, float], None] = lambda step, loss: None,
     device: str = "cpu",
 ) -> Grader:
     """
-    Return a steadier copy of `network`, taught on knees of `train`.
+    Return a steadier copy of `network`, taught on knees of `train`, which `looker` lays upright.
 
     Batch statistics stay as they are. A checkpoint in `folder` is carried on from.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    poses = [_pose(knee.read(), looker) for knee in train]
     torch.manual_seed(recipe.seed)
     teacher: Grader = copy.deepcopy(network).to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     pupil, averaged = copy.deepcopy(teacher), copy.deepcopy(teacher)
@@ -138,7 +175,7 @@ def make_steady(
     )
     learning: dict[str, Kept] = {"pupil": pupil, "averaged": averaged, "optimizer": optimizer, "schedule": schedule}
     done = resume(folder / "checkpoint.pt", recipe, learning)
-    for step, (clean, worn) in enumerate(_batches(recipe, train, done), start=done + 1):
+    for step, (clean, worn) in enumerate(_batches(recipe, train, poses, done), start=done + 1):
         loss = _apart(pupil(worn.to(device))[0], both(clean.to(device))[0])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -152,14 +189,21 @@ def make_steady(
     return averaged
 
 
+def _pose(crop: Grey, looker: Model) -> Pose:
+    rows, columns = crop.shape
+    return pose_on(crop, Box(0, 0, columns, rows), looker)
+
+
 def _apart(pupil: Tensor, teacher: Tensor) -> Tensor:
     """The Kullback-Leibler divergence of the pupil's grades from the teacher's."""
     return functional.kl_div(pupil.log_softmax(1), teacher.log_softmax(1), reduction="batchmean", log_target=True)
 
 
-def _batches(recipe: SteadyRecipe, train: Sequence[LabelledKnee], done: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(
+    recipe: SteadyRecipe, train: Sequence[LabelledKnee], poses: Sequence[Pose], done: int
+) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches after the first `done`, made by another process while the networks work."""
-    fours, pairs = recipe.batch // FOUR, Pairs(train, recipe)
+    fours, pairs = recipe.batch // FOUR, Pairs(train, poses, recipe)
     if recipe.processes:
         cv2.setNumThreads(1)  # a process that is forked off a parent with OpenCV's own threads waits for them for ever
     loader: DataLoader[Views] = DataLoader(

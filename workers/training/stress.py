@@ -27,8 +27,9 @@ from workers.certainty import GRADES
 from workers.grade import Graded
 from workers.knees import Knee
 from workers.phantom import Header, RenderedFilm, as_dx
+from workers.prepare import Box
 from workers.read import Film, Reader
-from workers.registry import TELLER, Model, folders, load
+from workers.registry import LOOKER, TELLER, Model, folders, load
 from workers.sides import stated_side
 from workers.training.evaluate import Judgement
 from workers.training.figures import Grades, draws, interval, quadratic_weighted_kappa
@@ -123,7 +124,7 @@ def stress(judged: Judgement, settings: Settings) -> list[dict[str, Any]]:
     A film that is refused under a change has no grade: it counts as wrong and as changed.
     """
     knees, before = judged.knees, judged.graded
-    teller = load(TELLER, engine=settings.work.engine, within=folders(settings))
+    teller, looker = (load(name, engine=settings.work.engine, within=folders(settings)) for name in (TELLER, LOOKER))
     told = [{"change": "as it is", **compared(knees, before, before)}]
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     # Time is told from all that was done so far: reading and writing DICOM files takes longer than a shift.
@@ -135,14 +136,14 @@ def stress(judged: Judgement, settings: Settings) -> list[dict[str, Any]]:
             after: list[Graded | None] = []
             for at in range(0, len(knees), BATCH):
                 chunk = list(enumerate(knees[at : at + BATCH], start=at))
-                after += _graded(change, chunk, judged.model, teller)
+                after += _graded(change, chunk, judged.model, teller, looker)
                 bar.advance(task, len(chunk))
             told.append({"change": change.name, **compared(knees, before, after)})
     return told
 
 
 def _graded(
-    change: Change, chunk: Sequence[tuple[int, LabelledKnee]], model: Model, teller: Model
+    change: Change, chunk: Sequence[tuple[int, LabelledKnee]], model: Model, teller: Model, looker: Model
 ) -> list[Graded | None]:
     """What is said of some knees under a change; None where the film is refused."""
     joints: list[tuple[Film, Knee] | None] = []
@@ -152,8 +153,9 @@ def _graded(
         except Ungradable:
             joints.append(None)
             continue
-        film = positive(film, [whole(film).box], teller)
-        joints.append((film, with_sides([whole(film)], film, teller)[0]))
+        rows, columns = film.pixels.shape
+        film = positive(film, [Box(0, 0, columns, rows)], teller)
+        joints.append((film, with_sides([whole(film, looker)], film, teller)[0]))
     graded = iter(grade_joints([joint for joint in joints if joint is not None], model))
     told = (None if joint is None else next(graded) for joint in joints)
     return [None if each is None or each.strange else each for each in told]

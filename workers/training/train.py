@@ -20,7 +20,7 @@ from node.errors import SettingsError
 from workers.eyes import open_eyes
 from workers.networks import Ensemble, Grader, build, start_from_imagenet, trunk_of
 from workers.prepare import PREPARATION
-from workers.registry import CARDS, load
+from workers.registry import CARDS, LOOKER, load
 from workers.training import fit_joints, fit_letters, fit_marks, fit_upright
 from workers.training.audit.knees import ask
 from workers.training.calibrate import calibrated, cross_fitted, heat_scale, limits
@@ -87,7 +87,7 @@ def _grader(name: str, told: Any, train: list[LabelledKnee], val: list[LabelledK
 def _steady(given: dict[str, Any], network: Grader, train: list[LabelledKnee], folder: Path, device: str) -> Grader:
     recipe = SteadyRecipe(**{**given, "sizes": tuple(tuple(each) for each in given["sizes"])})
     with _steps(recipe.steps) as watch:
-        return make_steady(recipe, network, train, folder, watch=watch, device=device)
+        return make_steady(recipe, network, train, load(LOOKER), folder, watch=watch, device=device)
 
 
 def recipes(name: str, told: dict[str, Any], out: Path) -> list[tuple[Path, Recipe]]:
@@ -164,7 +164,7 @@ def _learn_what_is_familiar(
     *members, (file, _) = weights.items()
     for (trained, _), member in zip(members, network.members, strict=True):
         member.load_state_dict(load_file(trained))
-    limit = fit_familiar(network.eval(), train, val, int(told["input_size"]), Sample())
+    limit = fit_familiar(network.eval(), train, val, load(LOOKER), int(told["input_size"]), Sample())
     assert network.familiar is not None
     save(network.familiar, file)
     told.setdefault("thresholds", {})["unlike"] = limit
@@ -176,7 +176,8 @@ def _judge(name: str, told: Any, val: list[LabelledKnee], out: Path) -> None:
     # The registry reads finished cards only, so the model is put together here.
     _dump(told, out / f"{name}.toml")
     model = load(name, engine="openvino", within=(out,))
-    given = answers(model, val)
+    eyes = open_eyes()
+    given = answers(model, val, eyes.looker)
     truth = truth_of(val)
     told["heat_scale"] = round(heat_scale(given.heights), 3)
     before, patients = model.card.calibration, [knee.patient for knee in val]
@@ -186,7 +187,7 @@ def _judge(name: str, told: Any, val: list[LabelledKnee], out: Path) -> None:
     told["metrics"] = {"val": known(with_intervals(truth, said, patients))}
     _dump(told, out / f"{name}.toml")
     model = load(name, engine="openvino", within=(out,))
-    told["attention"] = limits(list(ask(val, model, open_eyes())), told["heat_scale"])
+    told["attention"] = limits(list(ask(val, model, eyes)), told["heat_scale"])
 
 
 def _joints(

@@ -12,8 +12,7 @@ from workers.explain import HeatMap, explain
 from workers.eyes import Eyes, with_marks
 from workers.grade import Graded, grade_crops
 from workers.knees import Knee
-from workers.look import look
-from workers.prepare import Grey, crop
+from workers.prepare import Grey, cut
 from workers.regions import JOINT, REGIONS, shares_of
 from workers.registry import Model
 from workers.training.knees import LabelledKnee
@@ -26,7 +25,7 @@ Change = Callable[[Grey, int], Grey]
 
 @dataclass(frozen=True)
 class Asked:
-    """A labelled knee, its box cut out of the film (side, side), and what was said of it."""
+    """A labelled knee, cut out of the film as it is graded (side, side), and what was said of it."""
 
     labelled: LabelledKnee
     joint: Grey
@@ -59,11 +58,9 @@ def _ask(knees: Sequence[LabelledKnee], model: Model, eyes: Eyes, change: Change
         film = as_film(labelled)
         if change is not None:
             film = replace(film, pixels=change(film.pixels, first + at))
-        knee = whole(film)
-        (seen,) = look(film.pixels, [knee.box], eyes.looker)
-        (knee,) = with_marks([replace(knee, tilt=seen.tilt, points=seen.points)], film, eyes.marker)
+        (knee,) = with_marks([whole(film, eyes.looker)], film, eyes.marker)
         found.append(knee)
-        joints.append(crop(film.pixels, knee.box, size))
+        joints.append(cut(film.pixels, knee.pose, size))
     graded = grade_crops(joints, found, model)
     told = attended_crops(joints, graded, model)
     maps = [explain(each, model.card.heat_scale) for each in graded]

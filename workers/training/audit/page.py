@@ -10,11 +10,10 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from workers.grade import contrast_map, expected_map
-from workers.prepare import Grey
 from workers.regions import JOINT
 from workers.registry import Model
 from workers.report.colours import Bytes, signed_colour
-from workers.report.view import cut, mixed, spread
+from workers.report.view import cut, laid, mixed, spread
 from workers.training.audit.knees import Asked
 from workers.training.served import as_film
 
@@ -87,14 +86,12 @@ def row(number: int, asked: Asked) -> Shown:
 
 def picture(asked: Asked, model: Model) -> Bytes:
     """Film, heat map, contrast map and map of the expected grade of a knee, side by side (SIDE, 4 SIDE, 3)."""
-    film, graded = as_film(asked.labelled), asked.graded
-    grey = cut(film, graded.knee.box, SIDE, SIDE)
-    strength = (spread(asked.heat_map, SIDE, SIDE) * 255).round().astype(np.uint8)
+    film, graded, box = as_film(asked.labelled), asked.graded, asked.graded.knee.box
+    grey = cut(film, box, SIDE, SIDE)
+    strength = (spread(asked.heat_map, box, SIDE, SIDE) * 255).round().astype(np.uint8)
     plain = np.repeat(grey[..., None], 3, axis=2)
-    signed = [_signed(grey, each / model.card.heat_scale) for each in (contrast_map(graded), expected_map(graded))]
+    signed = [
+        signed_colour(grey, laid(each / model.card.heat_scale, graded.knee.pose, box, SIDE, SIDE), OPACITY)
+        for each in (contrast_map(graded), expected_map(graded))
+    ]
     return np.hstack([plain, mixed(grey, strength, OPACITY), *signed])
-
-
-def _signed(grey: Bytes, cells: Grey) -> Bytes:
-    fine = cv2.resize(cells, grey.shape[::-1], interpolation=cv2.INTER_CUBIC)
-    return signed_colour(grey, np.asarray(fine, np.float32), OPACITY)
