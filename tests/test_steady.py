@@ -9,10 +9,10 @@ from torch import nn
 
 from tests.labelled import rendered_knees
 from workers.networks import GRADERS, Grader
-from workers.prepare import Box, Pose
+from workers.prepare import Box, Pose, cut
 from workers.registry import LOOKER, load
 from workers.training.knees import LabelledKnee, read_labels
-from workers.training.steady import Pairs, SteadyRecipe, make_steady
+from workers.training.steady import Pairs, Posed, SteadyRecipe, make_steady, on_a_film, poses_of
 from workers.training.steps import fold_statistics
 
 RECIPE = SteadyRecipe(sizes=((2, 64), (2, 96)), batch=8, learning_rate=1e-3, joint=(70, 110), seed=2, processes=0)
@@ -60,15 +60,26 @@ def test_teacher_and_pupil_see_the_same_knees(knees: list[LabelledKnee]) -> None
         assert 0.05 < min(np.abs(one - other).mean(), np.abs(one - other[:, :, ::-1]).mean()) < 1.5
 
 
+def test_a_knee_on_a_film_is_laid_as_on_its_crop(knees: list[LabelledKnee]) -> None:
+    """Wherever composing lays it, turned and resized: cut out of the film it is the knee of the crop."""
+    for seed in range(4):
+        random = np.random.default_rng(seed)
+        posed = [Posed(knee.read(), Pose((145 + 4 * at, 152), 270, 6)) for at, knee in enumerate(knees[:2])]
+        crops = [cut(each.pixels, each.pose, 64) for each in posed]
+        for laid, crop in zip(on_a_film(posed, random, 64, (220, 260)), crops, strict=True):
+            middle = slice(8, -8), slice(8, -8)
+            assert np.corrcoef(laid[middle].ravel(), crop[middle].ravel())[0, 1] > 0.9
+
+
 def test_a_cut_off_teaching_goes_on_where_it_was(
     tmp_path: Path, knees: list[LabelledKnee], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It does the steps that were left and ends with the same weights; another recipe's checkpoint is refused."""
     monkeypatch.setattr("workers.training.steady.EVERY", 2)
-    start, looker = untaught(), load(LOOKER)
+    start, poses = untaught(), poses_of(knees, load(LOOKER))
     before = {key: value.clone() for key, value in start.state_dict().items()}
     losses: dict[int, float] = {}
-    whole = make_steady(RECIPE, start, knees, looker, tmp_path / "whole", watch=losses.__setitem__)
+    whole = make_steady(RECIPE, start, knees, poses, tmp_path / "whole", watch=losses.__setitem__)
     assert list(losses) == [1, 2, 3, 4]
 
     def stop(step: int, loss: float) -> None:
@@ -76,14 +87,14 @@ def test_a_cut_off_teaching_goes_on_where_it_was(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        make_steady(RECIPE, start, knees, looker, tmp_path / "torn", watch=stop)
+        make_steady(RECIPE, start, knees, poses, tmp_path / "torn", watch=stop)
     seen: list[int] = []
-    resumed = make_steady(RECIPE, start, knees, looker, tmp_path / "torn", watch=lambda step, loss: seen.append(step))
+    resumed = make_steady(RECIPE, start, knees, poses, tmp_path / "torn", watch=lambda step, loss: seen.append(step))
     assert seen == [3, 4]
     for ours, theirs in zip(resumed.parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-2)
     with pytest.raises(ValueError, match="another recipe"):
-        make_steady(SteadyRecipe(seed=3), start, knees, looker, tmp_path / "torn")
+        make_steady(SteadyRecipe(seed=3), start, knees, poses, tmp_path / "torn")
     for key, value in start.state_dict().items():
         torch.testing.assert_close(value, before[key])  # the one that is taught is a copy
     changed = [key for key, value in whole.state_dict().items() if not torch.equal(value, before[key])]
@@ -97,5 +108,7 @@ def test_the_pupil_comes_nearer_to_its_teacher(tmp_path: Path, knees: list[Label
     nn.init.normal_(network.head.weight, std=0.5)  # or its answers hardly differ from each other
     losses: list[float] = []
     recipe = SteadyRecipe(sizes=((24, 64),), batch=8, learning_rate=1e-3, joint=(70, 110), processes=0)
-    make_steady(recipe, network, knees, load(LOOKER), tmp_path, watch=lambda step, loss: losses.append(loss))
+    make_steady(
+        recipe, network, knees, poses_of(knees, load(LOOKER)), tmp_path, watch=lambda step, loss: losses.append(loss)
+    )
     assert np.mean(losses[-6:]) < 0.8 * np.mean(losses[:6])

@@ -10,6 +10,7 @@ from workers.networks.letters import LetterReader
 from workers.networks.marks import MarkFinder
 
 __all__ = [
+    "FINE",
     "GRADERS",
     "Ensemble",
     "Grader",
@@ -19,6 +20,7 @@ __all__ = [
     "MarkFinder",
     "UprightTeller",
     "build",
+    "refine",
     "start_from_imagenet",
     "trunk_of",
 ]

@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
@@ -116,13 +118,10 @@ class Pairs(Dataset[Views]):
         return np.stack(clean), np.stack([prepare(np.ascontiguousarray(each), size) for each in shown])
 
     def _knee(self, random: np.random.Generator) -> Posed:
-        one, other = (int(at) for at in random.integers(len(self.knees), size=2))
-        if random.random() < 0.5:
-            return Posed(self.knees[one].read(), self.poses[one])
-        part = float(random.random())
-        return blended(
-            Posed(self.knees[one].read(), self.poses[one]), Posed(self.knees[other].read(), self.poses[other]), part
+        one, other = (
+            Posed(self.knees[at].read(), self.poses[at]) for at in map(int, random.integers(len(self.knees), size=2))
         )
+        return one if random.random() < 0.5 else blended(one, other, float(random.random()))
 
 
 def blended(one: Posed, other: Posed, part: float) -> Posed:
@@ -146,23 +145,31 @@ def on_a_film(pair: Sequence[Posed], random: np.random.Generator, size: int, joi
     return [first, second[:, ::-1]]
 
 
+def poses_of(train: Sequence[LabelledKnee], looker: Model) -> list[Pose]:
+    """How each knee lies on its crop, as a right one."""
+    told = []
+    for knee in track(train, "Landmarks", transient=True, console=Console(stderr=True)):
+        pixels = knee.read()
+        told.append(pose_on(pixels, Box(0, 0, pixels.shape[1], pixels.shape[0]), looker))
+    return told
+
+
 def make_steady(
     recipe: SteadyRecipe,
     network: Grader,
     train: Sequence[LabelledKnee],
-    looker: Model,
+    poses: Sequence[Pose],
     folder: Path,
     *,
     watch: Callable[[int, float], None] = lambda step, loss: None,
     device: str = "cpu",
 ) -> Grader:
     """
-    Return a steadier copy of `network`, taught on knees of `train`, which `looker` lays upright.
+    Return a steadier copy of `network`, taught on knees of `train`, which lie as `poses` say.
 
     Batch statistics stay as they are. A checkpoint in `folder` is carried on from.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    poses = [_pose(knee.read(), looker) for knee in train]
     torch.manual_seed(recipe.seed)
     teacher: Grader = copy.deepcopy(network).to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     pupil, averaged = copy.deepcopy(teacher), copy.deepcopy(teacher)
@@ -187,11 +194,6 @@ def make_steady(
             keep(folder / "checkpoint.pt", recipe, learning, step)
         watch(step, float(loss.detach()))
     return averaged
-
-
-def _pose(crop: Grey, looker: Model) -> Pose:
-    rows, columns = crop.shape
-    return pose_on(crop, Box(0, 0, columns, rows), looker)
 
 
 def _apart(pupil: Tensor, teacher: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch.nn import Module
 
 from node.errors import SettingsError
 from workers.eyes import open_eyes
-from workers.networks import Ensemble, Grader, build, start_from_imagenet, trunk_of
+from workers.networks import FINE, Ensemble, Grader, build, refine, start_from_imagenet, trunk_of
 from workers.prepare import PREPARATION
 from workers.registry import CARDS, LOOKER, load
 from workers.training import fit_joints, fit_letters, fit_marks, fit_upright
@@ -33,7 +33,7 @@ from workers.training.fit import Recipe, fit
 from workers.training.joint_films import read_landmarks
 from workers.training.knees import LabelledKnee, grade_counts, read_labels, truth_of
 from workers.training.plots import training_log
-from workers.training.steady import SteadyRecipe, make_steady
+from workers.training.steady import SteadyRecipe, make_steady, poses_of
 
 console = Console(stderr=True)
 
@@ -80,14 +80,17 @@ def _grader(name: str, told: Any, train: list[LabelledKnee], val: list[LabelledK
             training_log(folder)
         start = partial(_copy, network)
     if "steady" in told["training"]:
+        if FINE in str(told["architecture"]):  # as the node asks it
+            network = refine(network)
         network = _steady(told["training"]["steady"].unwrap(), network, train, out / f"{name}-steady", device)
     finish(name, told, network, train, val, out)
 
 
 def _steady(given: dict[str, Any], network: Grader, train: list[LabelledKnee], folder: Path, device: str) -> Grader:
     recipe = SteadyRecipe(**{**given, "sizes": tuple(tuple(each) for each in given["sizes"])})
+    poses = poses_of(train, load(LOOKER))
     with _steps(recipe.steps) as watch:
-        return make_steady(recipe, network, train, load(LOOKER), folder, watch=watch, device=device)
+        return make_steady(recipe, network, train, poses, folder, watch=watch, device=device)
 
 
 def recipes(name: str, told: dict[str, Any], out: Path) -> list[tuple[Path, Recipe]]:
