@@ -58,7 +58,6 @@ def test_landmarks_lie_in_the_box_and_the_tilt_follows_the_film(eyes: Eyes, seed
         assert abs(knee.tilt) < 12
 
 
-@needs_knees
 @given(
     shift=st.tuples(st.floats(-0.1, 0.1), st.floats(-0.1, 0.1)), size=st.floats(-0.15, 0.15), turn=st.floats(-25, 25)
 )
@@ -87,6 +86,7 @@ def test_landmarks_that_cannot_be_are_not_believed() -> None:
     assert pose_of(None, box) == Pose.of(box)
 
 
+@needs_knees
 def test_replaced_knees_are_refused_and_others_are_not(eyes: Eyes) -> None:
     """Of 30 val knees at most one is refused as it is; with a replacement drawn in, at most one is not."""
     kept = refused = 0

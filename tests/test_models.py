@@ -141,7 +141,7 @@ def test_a_card_is_shown_in_full_and_its_files_are_examined(settings: Settings, 
     assert answer.code == 0
     for expected in (
         *("Intended use", "Not for", "Known failures", "KL 1 is missed", "10.17632/56rmx5bjcr.1", "by patient"),
-        *("Preparation", "version 1", "before the global average pool", "openvino", f"{BASE_WEIGHTS}  sha256"),
+        *("Preparation", "version 2", "before the global average pool", "openvino", f"{BASE_WEIGHTS}  sha256"),
         *("just now: the files in", "826 knees", "qwk", "recall of KL 1"),
     ):
         assert expected in answer.out, expected

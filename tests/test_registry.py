@@ -178,14 +178,14 @@ def test_a_card_that_is_none_is_an_error_and_not_a_crash(tmp_path: Path, text: s
     [
         ('file = "kl-lite0.safetensors"', "file = 3", "file = 3 is no str"),
         ("input_size = 256", 'input_size = "256"', "input_size = '256' is no int"),
-        ("heat_scale = 34.564", "heat_scale = 0", "heat_scale = 0 has to be a number above 0"),
-        ("temperature = 0.9085", 'temperature = "1"', "temperature = '1' has to be a number above 0"),
-        ("temperature = 0.9085", "temperature = nan", "temperature = nan has to be a number above 0"),
+        ("heat_scale = 34.699", "heat_scale = 0", "heat_scale = 0 has to be a number above 0"),
+        ("temperature = 0.8929", 'temperature = "1"', "temperature = '1' has to be a number above 0"),
+        ("temperature = 0.8929", "temperature = nan", "temperature = nan has to be a number above 0"),
         ("cost = 0.0", "cost = -1", "cost = -1 has to be a number of 0 or more"),
         ("level = 0.9", "level = 1", "level = 1 has to be a number between 0 and 1"),
         ("apart = 0.6", "apart = 0.4", "apart = 0.4 has to be a number from 0.5 to 1"),
-        ("temperature = 0.9085", "thresholds = [0.9, 0.8]", "has to be five numbers"),
-        ("temperature = 0.9085", "thresholds = [1, 1, 1, 1, 1.1]", "thresholds = 1.1 has to be a number from 0 to 1"),
+        ("temperature = 0.8929", "thresholds = [0.9, 0.8]", "has to be five numbers"),
+        ("temperature = 0.8929", "thresholds = [1, 1, 1, 1, 1.1]", "thresholds = 1.1 has to be a number from 0 to 1"),
     ],
 )
 def test_a_value_that_no_knee_can_be_graded_with_is_named(

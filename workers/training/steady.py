@@ -58,6 +58,9 @@ class SteadyRecipe:
     weight_decay: float = 0.02
     warm_up: float = 0.05
     average: float = 0.99
+    part: float = 1.0
+    """Of the way from the weights that it began with to those that it was taught: less is more accurate on crops and
+    less steady on films (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models")."""
     joint: tuple[float, float] = (220, 420)
     """How many pixels wide a joint is on a film."""
     seed: int = 1
@@ -193,6 +196,7 @@ def make_steady(
         if step % EVERY == 0:
             keep(folder / "checkpoint.pt", recipe, learning, step)
         watch(step, float(loss.detach()))
+    average(averaged, teacher, recipe.part)
     return averaged
 
 
