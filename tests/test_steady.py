@@ -14,7 +14,8 @@ from workers.prepare import Box, Pose, cut
 from workers.registry import LOOKER, load
 from workers.training.films import Crop, compose
 from workers.training.knees import LabelledKnee, read_labels
-from workers.training.steady import Pairs, Posed, SteadyRecipe, make_steady, poses_of
+from workers.training.posed import Posed, poses_of
+from workers.training.steady import Pairs, SteadyRecipe, make_steady
 from workers.training.steps import fold_statistics
 
 RECIPE = SteadyRecipe(sizes=((2, 64), (2, 96)), batch=8, learning_rate=1e-3, joint=(70, 110), seed=2, processes=0)

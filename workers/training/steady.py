@@ -17,22 +17,19 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from workers.networks import Ensemble, Grader
-from workers.prepare import Box, Grey, Pose, cut, prepare
-from workers.registry import Model
+from workers.prepare import Grey, Pose, cut, prepare
 from workers.training.augment import expose
 from workers.training.checkpoint import Kept, keep, resume
 from workers.training.film_joints import missed_pose
-from workers.training.films import Crop, Joint, compose
+from workers.training.films import Crop, compose
 from workers.training.joint_films import quiet_workers
 from workers.training.knees import LabelledKnee
-from workers.training.served import pose_on
+from workers.training.posed import Posed, blended
 from workers.training.steps import at_size, average, fold_statistics
 
 Views = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
@@ -76,28 +73,6 @@ class SteadyRecipe:
         return at_size(self.sizes, step)
 
 
-@dataclass(frozen=True)
-class Posed:
-    """A crop of a joint and how the joint lies on it."""
-
-    pixels: Grey
-    pose: Pose
-
-    @property
-    def mirrored(self) -> "Posed":
-        """The mirror image."""
-        x, y = self.pose.middle
-        pose = Pose((self.pixels.shape[1] - x, y), self.pose.side, -self.pose.turn)
-        return Posed(np.ascontiguousarray(self.pixels[:, ::-1]), pose)
-
-    def on(self, laid: Joint) -> Pose:
-        """How it lies on a film that the crop was laid on."""
-        grown = laid.box.width / self.pixels.shape[1]
-        off = (np.array(self.pose.middle) - self.pixels.shape[1] / 2) * grown @ Pose((0, 0), 1, laid.tilt).axes
-        x, y = np.array(laid.box.middle) + off
-        return Pose((float(x), float(y)), self.pose.side * grown, self.pose.turn + laid.tilt)
-
-
 class Pairs(Dataset[Views]):
     """Four knees at a time; number n of a recipe is always the same four."""
 
@@ -127,14 +102,6 @@ class Pairs(Dataset[Views]):
         return one if random.random() < 0.5 else blended(one, other, float(random.random()))
 
 
-def blended(one: Posed, other: Posed, part: float) -> Posed:
-    """Two knees in one, `part` of it the first; it lies between where they lie."""
-    pixels = np.float32(part) * one.pixels + np.float32(1 - part) * other.pixels
-    first, second = (np.array([*each.pose.middle, each.pose.side, each.pose.turn]) for each in (one, other))
-    x, y, side, turn = (float(each) for each in part * first + (1 - part) * second)
-    return Posed(np.asarray(pixels, np.float32), Pose((x, y), side, turn))
-
-
 def on_a_film(pair: Sequence[Posed], random: np.random.Generator, size: int, joint: tuple[float, float]) -> list[Grey]:
     """Two right knees as a composed film of a right and a left one shows them, (size, size), both as right ones."""
     right, left = pair[0], pair[1].mirrored
@@ -146,15 +113,6 @@ def on_a_film(pair: Sequence[Posed], random: np.random.Generator, size: int, joi
         for knee, laid in zip((right, left), film.joints, strict=True)
     )
     return [first, second[:, ::-1]]
-
-
-def poses_of(train: Sequence[LabelledKnee], looker: Model) -> list[Pose]:
-    """How each knee lies on its crop, as a right one."""
-    told = []
-    for knee in track(train, "Landmarks", transient=True, console=Console(stderr=True)):
-        pixels = knee.read()
-        told.append(pose_on(pixels, Box(0, 0, pixels.shape[1], pixels.shape[0]), looker))
-    return told
 
 
 def make_steady(
@@ -179,10 +137,7 @@ def make_steady(
     for each in (teacher, pupil):
         fold_statistics(each)
     both = Ensemble([teacher]).requires_grad_(False)  # a knee and its mirror image together, as the node asks
-    optimizer = torch.optim.AdamW(pupil.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.learning_rate, recipe.steps, pct_start=recipe.warm_up
-    )
+    optimizer, schedule = _descent(pupil, recipe)
     learning: dict[str, Kept] = {"pupil": pupil, "averaged": averaged, "optimizer": optimizer, "schedule": schedule}
     done = resume(folder / "checkpoint.pt", recipe, learning)
     for step, (clean, worn) in enumerate(_batches(recipe, train, poses, done), start=done + 1):
@@ -198,6 +153,13 @@ def make_steady(
         watch(step, float(loss.detach()))
     average(averaged, teacher, recipe.part)
     return averaged
+
+
+def _descent(pupil: Grader, recipe: SteadyRecipe) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    optimizer = torch.optim.AdamW(pupil.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
+    return optimizer, torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.learning_rate, recipe.steps, pct_start=recipe.warm_up
+    )
 
 
 def _apart(pupil: Tensor, teacher: Tensor) -> Tensor:

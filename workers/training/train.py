@@ -33,7 +33,8 @@ from workers.training.fit import Recipe, fit
 from workers.training.joint_films import read_landmarks
 from workers.training.knees import LabelledKnee, grade_counts, read_labels, truth_of
 from workers.training.plots import training_log
-from workers.training.steady import SteadyRecipe, make_steady, poses_of
+from workers.training.posed import poses_of
+from workers.training.steady import SteadyRecipe, make_steady
 
 console = Console(stderr=True)
 
