@@ -55,6 +55,11 @@ class Box:
         x, y, half = *middle, side / 2
         return cls(x - half, y - half, x + half, y + half)
 
+    @classmethod
+    def whole(cls, image: Grey) -> "Box":
+        """The box of all pixels."""
+        return cls(0, 0, image.shape[1], image.shape[0])
+
 
 @dataclass(frozen=True)
 class Pose:
@@ -159,7 +164,7 @@ def prepare(knee: Grey, size: int) -> npt.NDArray[np.float32]:
     an over- or under-exposed film still shows its joint space in one of them.
     """
     if knee.shape != (size, size):
-        knee = crop(knee, Box(0, 0, knee.shape[1], knee.shape[0]), size)
+        knee = crop(knee, Box.whole(knee), size)
     stretched = stretch(knee)
     even = cv2.createCLAHE(clipLimit=3.0, tileGridSize=(8, 8)).apply((stretched * 255).round().astype(np.uint8))
     mean = cv2.GaussianBlur(stretched, (0, 0), size / 24)

@@ -141,7 +141,7 @@ def _try(model: Model) -> None:
     """A blank knee goes the way of every knee: what is taken is known to grade and to explain."""
     card = model.card
     blank = np.zeros((card.input_size, card.input_size), np.float32)
-    knee = Knee(Box(0, 0, card.input_size, card.input_size), Laterality.UNKNOWN, "none", 1.0)
+    knee = Knee(Box.whole(blank), Laterality.UNKNOWN, "none", 1.0)
     try:
         (graded,) = grade_crops([blank], [knee], model)
         explain(graded, card.heat_scale)

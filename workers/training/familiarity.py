@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -59,7 +60,8 @@ def fit_familiar(
     def laid(joints: Iterable[Seen]) -> list[Grey]:
         return [cut(pixels, pose_on(pixels, box, looker), size) for pixels, box in joints]
 
-    seen = laid([*_crops(train, half), *_on_films(train, half), *_rendered(sample.rendered)])
+    # One after the other: all these films at once would be gigabytes.
+    seen = laid(chain(_crops(train, half), _on_films(train, half), _rendered(sample.rendered)))
     for at, features in enumerate(_features(network, seen, size)):
         mean, white = whitening(features)
         network.familiar.get_buffer(f"mean_{at}").copy_(torch.from_numpy(mean))
@@ -98,7 +100,7 @@ def _crops(knees: Sequence[LabelledKnee], count: int) -> Iterator[Seen]:
     random = np.random.default_rng((SEED, len(knees)))
     for at in random.integers(len(knees), size=count):
         pixels = knees[int(at)].as_hung()
-        yield pixels, Box(0, 0, pixels.shape[1], pixels.shape[0])
+        yield pixels, Box.whole(pixels)
 
 
 def _on_films(knees: Sequence[LabelledKnee], count: int) -> Iterator[Seen]:

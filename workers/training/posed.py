@@ -49,5 +49,5 @@ def poses_of(train: Sequence[LabelledKnee], looker: Model) -> list[Pose]:
     told = []
     for knee in track(train, "Landmarks", transient=True, console=Console(stderr=True)):
         pixels = knee.read()
-        told.append(pose_on(pixels, Box(0, 0, pixels.shape[1], pixels.shape[0]), looker))
+        told.append(pose_on(pixels, Box.whole(pixels), looker))
     return told

@@ -43,8 +43,7 @@ def film_of(pixels: Grey, side: Laterality) -> Film:
 
 def whole(film: Film, looker: Model) -> Knee:
     """The joint on a film that is the crop of one, laid upright by its landmarks."""
-    rows, columns = film.pixels.shape
-    box = Box(0, 0, columns, rows)
+    box = Box.whole(film.pixels)
     (side,) = tell_sides(film.header, [box])
     (seen,) = look(film.pixels, [box], looker)
     knee = Knee(box, side.laterality, side.source, 1.0, tilt=seen.tilt, points=seen.points)

@@ -153,8 +153,7 @@ def _graded(
         except Ungradable:
             joints.append(None)
             continue
-        rows, columns = film.pixels.shape
-        film = positive(film, [Box(0, 0, columns, rows)], teller)
+        film = positive(film, [Box.whole(film.pixels)], teller)
         joints.append((film, with_sides([whole(film, looker)], film, teller)[0]))
     graded = iter(grade_joints([joint for joint in joints if joint is not None], model))
     told = (None if joint is None else next(graded) for joint in joints)

@@ -35,7 +35,7 @@ def lay_metal(knee: Grey, points: Points, kind: str, random: np.random.Generator
     Raises KeyError for a kind that is not in KINDS.
     """
     if kind == "cast":
-        return fixation.cast(knee, random), Box(0, 0, knee.shape[1], knee.shape[0])
+        return fixation.cast(knee, random), Box.whole(knee)
     sheet = Sheet(knee.shape, points)
     DRAWN[kind](sheet, random)
     return sheet.onto(knee, random)
