@@ -67,14 +67,13 @@ def laid(cells: Strength, pose: Pose, box: Box, width: int, height: int) -> Stre
 
     They are made finer first: OpenCV turns by steps of a 32nd of what it turns.
     """
-    rows, columns = cells.shape
-    fine = cv2.resize(cells, (columns * FINER, rows * FINER), interpolation=cv2.INTER_CUBIC)
-    # From the grid's pixels, whose middles lie at a half, to the film, to the joint, to its finer cells.
+    size = len(cells) * FINER
+    fine = cv2.resize(cells, (size, size), interpolation=cv2.INTER_CUBIC)
+    # From the grid's pixels, whose middles lie at a half, to those of the film, and on to the joint's finer cells.
     grid = np.diag([box.width / width, box.height / height])
-    first = np.array([box.x0, box.y0]) + grid @ [0.5, 0.5] - np.array(pose.middle)
-    turn = np.diag([fine.shape[1], fine.shape[0]]) @ pose.axes / pose.side
-    shift = turn @ first + np.array(fine.shape[::-1]) / 2 - 0.5
-    move = np.column_stack([turn @ grid, shift])
+    first = np.array([box.x0, box.y0]) + grid @ [0.5, 0.5] - 0.5
+    onto = pose.onto(size)
+    move = np.column_stack([onto[:, :2] @ grid, onto[:, :2] @ first + onto[:, 2]])
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     over = cv2.warpAffine(fine, move, (width, height), flags=how, borderMode=cv2.BORDER_REPLICATE)
     there = cv2.warpAffine(
