@@ -1,5 +1,6 @@
 """Training is a product: it runs from one folder, refuses torn patients, resumes, and exports what it trained."""
 
+import importlib
 import json
 from pathlib import Path
 
@@ -14,12 +15,13 @@ from tests.labelled import HEADER, call, folder_of
 from workers.engines import OpenVinoEngine, TorchEngine
 from workers.networks import GRADERS, Ensemble, build, trunk_of
 from workers.networks.familiar import Familiar
-from workers.prepare import prepare
+from workers.prepare import Pose, cut, prepare, stretch
 from workers.training import commands
 from workers.training.augment import augment
 from workers.training.export import export, export_graph
 from workers.training.familiarity import whitening
-from workers.training.films import Crop, compose, tight, without_joint
+from workers.training.films import OUTSIDE, Crop, compose, tight, without_joint
+from workers.training.films.leg import ANYWHERE, Seams
 from workers.training.fit import Progress, Recipe, fit
 from workers.training.knees import LabelledKnee, LabelsError, grade_counts, read_labels, upright
 from workers.training.plots import training_log
@@ -301,6 +303,31 @@ def test_a_card_is_trained_by_the_name_of_its_trunk(asked: str) -> None:
     """However a grader is asked, what is trained for it is a network that there is."""
     assert trunk_of(f"efficientnet_lite2{asked}") == "efficientnet_lite2"
     assert trunk_of(f"efficientnet_lite2{asked}") in GRADERS
+
+
+@pytest.mark.parametrize("legs", [1, 2])
+def test_a_joint_to_be_graded_is_whole_on_its_film(legs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    From rim to rim it is the crop, before anything is laid on it, whatever lies beside it and however near.
+
+    On the films that a finder learns from some rims are drawn over.
+    """
+    composing = importlib.import_module("workers.training.films.compose")
+    monkeypatch.setattr(composing, "dress", lambda film, *_, **__: film)
+    knee = Crop(stretch(cv2.GaussianBlur(np.random.default_rng(1).random((120, 120)).astype(np.float32), (0, 0), 4)))
+
+    def most_off(seams: Seams, seed: int) -> float:
+        film = compose([knee] * legs, np.random.default_rng(seed), joint=(200, 260), longest=1500, seams=seams)
+        off = 0.0
+        for joint in film.joints:
+            pose = Pose(joint.box.middle, joint.box.width, joint.tilt)
+            seen = cv2.warpAffine(np.ones_like(film.pixels), pose.onto(120), (120, 120)) == 1  # not beyond the film
+            far = np.abs(cut(film.pixels, pose, 120) - knee.pixels)
+            off = max(off, float((far * seen)[24:-24, 5:-5].max()))
+        return off
+
+    assert max(most_off(OUTSIDE, seed) for seed in range(12)) < 0.05
+    assert max(most_off(ANYWHERE, seed) for seed in range(12)) > 0.1
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from workers.prepare import Box, Grey, Pose
-from workers.training.films import Crop, compose
+from workers.training.films import OUTSIDE, Crop, compose
 from workers.training.knees import LabelledKnee, both_knees
 
 
@@ -29,7 +29,7 @@ def joints_on_films(
         both = pairs[int(random.integers(len(pairs)))]
         chosen = both if random.random() < 0.6 else (both[int(random.integers(len(both)))],)
         crops = [Crop(knee.as_hung()) for knee in chosen]
-        film = compose(crops, random, joint=joint, longest=1600, grain=random.uniform(0.3, 1))
+        film = compose(crops, random, joint=joint, longest=1600, grain=random.uniform(0.3, 1), seams=OUTSIDE)
         for knee, box in zip(chosen, film.boxes, strict=True):
             if made < count:
                 made += 1

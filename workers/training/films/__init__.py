@@ -7,9 +7,11 @@ where each joint is, is known. What is no knee comes from `workers.training.part
 
 from workers.training.films.compose import compose, tight, with_remote_metal, without_joint
 from workers.training.films.joint import Crop, Joint, LabelledFilm, left_to_right, mirrored
+from workers.training.films.leg import OUTSIDE
 from workers.training.films.padded import padded_otherwise
 
 __all__ = [
+    "OUTSIDE",
     "Crop",
     "Joint",
     "LabelledFilm",

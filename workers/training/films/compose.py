@@ -12,7 +12,7 @@ from workers.prepare import Box, Grey
 from workers.training import parts
 from workers.training.films.dressing import background, dress
 from workers.training.films.joint import Crop, Joint, LabelledFilm, moved, points_of
-from workers.training.films.leg import Leg, leg_of
+from workers.training.films.leg import ANYWHERE, Leg, Seams, leg_of
 from workers.training.metal import lay_metal, place_remote
 
 METALS = {
@@ -22,6 +22,8 @@ METALS = {
 """What is laid on a joint, and what the gate is to call it then."""
 
 ALMOST_SQUARE = (0.8, 1.25)
+LARGEST = 1.04
+"""Side of a joint's box on a film, of the layout's."""
 
 
 @dataclass(frozen=True)
@@ -44,22 +46,23 @@ def compose(
     metal: float = 0.0,
     grain: float = 1.0,
     marked: bool = True,
+    seams: Seams = ANYWHERE,
 ) -> LabelledFilm:
     """
     A film of one knee, or of two as hung (the patient's right knee first, on the image's left).
 
     `joint` is how many pixels wide a joint's box may be, `longest` the film's long side at most, `metal` the share of
     joints that are replaced, plated or in a cast, and `grain` how coarse noise and blur are. Without `marked` there is
-    neither lead nor text on it.
+    neither lead nor text on it. `seams` say where the crops may end: OUTSIDE of the joint if it is to be graded.
     """
     layout = _layout(len(crops), random, joint, longest)
     film = background(layout.rows, layout.columns, random)
     joints = []
-    beside = layout.side * random.uniform(0.05, 0.7)
+    beside = _beside(layout, seams, random)
     for crop, middle in zip(crops, layout.middles, strict=True):
         crop, kind = with_metal(crop, random) if random.random() < metal else (crop, KNEE)
-        size = layout.side * random.uniform(0.96, 1.04)
-        leg = _leg(crop, layout, middle, size, beside * random.uniform(0.9, 1.1), random)
+        size = layout.side * random.uniform(0.96, LARGEST)
+        leg = _leg(crop, layout, middle, size, beside * random.uniform(0.9, 1.1), seams, random)
         turn = float(np.clip(random.normal(0, 5), -15, 15))
         joints.append(replace(lay(film, leg, middle, turn), kind=kind))
     return LabelledFilm(dress(film, joints, random, grain=grain, marked=marked), tuple(joints), KNEE)
@@ -125,13 +128,28 @@ def _somewhere(high: float, random: np.random.Generator) -> float:
     return float(np.clip(high * random.uniform(0.3, 0.7), 0.5, high - 0.5))
 
 
+def _beside(layout: Layout, seams: Seams, random: np.random.Generator) -> float:
+    """How many pixels of leg lie beside a joint."""
+    beside = layout.side * random.uniform(0.05, 0.7)
+    if seams.kept and len(layout.middles) == 2:
+        apart = layout.middles[1][0] - layout.middles[0][0]
+        beside = min(beside, max(1.0, apart - (0.5 + seams.kept) * LARGEST * layout.side))
+    return beside
+
+
 def _leg(
-    crop: Crop, layout: Layout, middle: tuple[float, float], size: float, beside: float, random: np.random.Generator
+    crop: Crop,
+    layout: Layout,
+    middle: tuple[float, float],
+    size: float,
+    beside: float,
+    seams: Seams,
+    random: np.random.Generator,
 ) -> Leg:
     """A leg that reaches beyond the film's edges however it is turned; of a long one also hip and ankle."""
     spare = 0.3 * layout.columns
     up, down = middle[1] - size / 2 + spare, layout.rows - middle[1] - size / 2 + spare
-    leg = leg_of(crop, random, size=size, up=up, down=down, beside=beside)
+    leg = leg_of(crop, random, size=size, up=up, down=down, beside=beside, seams=seams)
     if layout.long:
         top = leg.joint.box.y0 - random.uniform(2.6, 4.2) * size
         bottom = leg.joint.box.y1 + random.uniform(2.4, 3.8) * size

@@ -4,7 +4,8 @@ A crop of one joint continued as a leg: shafts above and below, soft tissue besi
 Every pixel of the leg is fetched from the crop by one smooth map: the joint as it is, the shafts from the
 strips next to it, narrowed and wandering. So there is no edge where the crop ends; where the map leaves the
 crop differs from leg to leg, and lies inside the joint's box as often as on it, so that a finder that learned
-such places would learn nothing of the box.
+such places would learn nothing of the box. Where a film is to be graded the joint's sides stay as they are: rims
+with their osteophytes reach to a twentieth of the box from them.
 """
 
 from dataclasses import dataclass
@@ -26,7 +27,34 @@ class Leg:
     joint: Joint
 
 
-def leg_of(crop: Crop, random: np.random.Generator, *, size: float, up: float, down: float, beside: float) -> Leg:
+@dataclass(frozen=True)
+class Seams:
+    """
+    Where a crop may end on a leg, in sides of the crop.
+
+    The soft parts beside it begin so far `inset` at most, along an edge that wanders by `wave`; up to `kept` from its
+    middle the leg covers all behind it, and no other leg covers it.
+    """
+
+    inset: float
+    wave: float
+    kept: float
+
+
+ANYWHERE, OUTSIDE = Seams(0.07, 0.02, 0.0), Seams(0.02, 0.005, 0.47)
+"""Seams that teach a finder nothing of the box, and those that leave a joint all that a grade is read from."""
+
+
+def leg_of(
+    crop: Crop,
+    random: np.random.Generator,
+    *,
+    size: float,
+    up: float,
+    down: float,
+    beside: float,
+    seams: Seams,
+) -> Leg:
     """
     The crop as a joint of `size` pixels with `up` and `down` pixels of leg above and below, and `beside` on each side.
     """
@@ -37,7 +65,7 @@ def leg_of(crop: Crop, random: np.random.Generator, *, size: float, up: float, d
     x = np.arange(-margin, side + margin, dtype=np.float32)[None, :]
     above = np.maximum(0, side * random.uniform(0, 0.09) + _wave(x, side, random, 0.02) - y)
     below = np.maximum(0, y - side * random.uniform(0.91, 1) + _wave(x, side, random, 0.02))
-    fetch_x, outside = _across(x, y, above, below, side, random)
+    fetch_x, outside = _across(x, y, above, below, side, seams, random)
     fetch_y = y + above - below + _wander(above, side, random) - _wander(below, side, random)
     drawn = cv2.remap(
         knee, fetch_x.astype(np.float32), fetch_y.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
@@ -48,7 +76,7 @@ def leg_of(crop: Crop, random: np.random.Generator, *, size: float, up: float, d
     if crop.points is not None:
         scale = side / crop.pixels.shape[0]
         points = (crop.points * scale + (scale - 1) / 2 + np.array([margin, reach_up], np.float32)).astype(np.float32)
-    cover = _cover(pixels.shape, margin, side, random)
+    cover = _cover(pixels.shape, margin, side, seams, random)
     return Leg(pixels, cover, Joint(box, points=points))
 
 
@@ -57,7 +85,9 @@ def _resized(pixels: Grey, side: int) -> Grey:
     return np.asarray(np.clip(cv2.resize(pixels, (side, side), interpolation=how), 0, 1), np.float32)
 
 
-def _across(x: Grey, y: Grey, above: Grey, below: Grey, side: int, random: np.random.Generator) -> tuple[Grey, Grey]:
+def _across(
+    x: Grey, y: Grey, above: Grey, below: Grey, side: int, seams: Seams, random: np.random.Generator
+) -> tuple[Grey, Grey]:
     """Where across the crop each pixel is fetched, and how far beyond the crop's sides it lies."""
     middle = side * random.uniform(0.45, 0.55)
     fetch = np.broadcast_to(x, above.shape).astype(np.float32)
@@ -65,8 +95,8 @@ def _across(x: Grey, y: Grey, above: Grey, below: Grey, side: int, random: np.ra
         narrow = random.uniform(0.6, 1.0)
         shape = narrow + (1 - narrow) * np.exp(-far / (side * random.uniform(0.2, 0.8)))
         fetch = middle + (fetch - middle - lean * far) / shape
-    inset = side * random.uniform(0, 0.07)
-    edge = _wave(y, side, random, 0.02)
+    inset = side * random.uniform(0, seams.inset)
+    edge = _wave(y, side, random, seams.wave)
     low, high = inset + edge, side - 1 - inset + edge
     outside = np.maximum(0, np.maximum(low - fetch, fetch - high))
     return np.clip(fetch, low, high), outside
@@ -98,12 +128,17 @@ def _soften(pixels: Grey, far: Grey, outside: Grey, side: int, random: np.random
     return np.asarray(np.clip(soft + grain * share * random.uniform(0, 0.03), 0, 1), np.float32)
 
 
-def _cover(shape: tuple[int, ...], margin: int, side: int, random: np.random.Generator) -> npt.NDArray[np.float32]:
+def _cover(
+    shape: tuple[int, ...], margin: int, side: int, seams: Seams, random: np.random.Generator
+) -> npt.NDArray[np.float32]:
     """1 on the leg, falling to 0 towards the air; its outline swells and wanders."""
     rows, columns = shape
     down = np.linspace(-1, 1, rows, dtype=np.float32)[:, None]
     swell = 1 + random.normal(0, 0.1) * down + random.normal(0, 0.1) * down**2
     half = (side / 2 + margin * random.uniform(0.1, 0.8)) * swell
-    off = np.abs(np.arange(columns, dtype=np.float32)[None, :] - columns / 2) - half
     soft = max(1.0, side * random.uniform(0.01, 0.12))
+    if seams.kept:
+        soft = max(1.0, min(soft, margin / 3))
+        half = np.maximum(half, side * seams.kept + 2 * soft)
+    off = np.abs(np.arange(columns, dtype=np.float32)[None, :] - columns / 2) - half
     return np.asarray(1 / (1 + np.exp(np.clip(off / soft * 2, -30, 30))), np.float32)
