@@ -113,6 +113,42 @@ def test_a_knee_is_refused_for_its_reason(
     assert (told.code if told else "") == code
 
 
+@pytest.mark.parametrize(
+    ("edge", "hidden", "code"),
+    [
+        (600, np.s_[:0], ""),
+        (480, np.s_[:0], ""),  # air beside the rim is gone, the rim is not
+        (455, np.s_[:0], "JOINT_CUT_OFF"),
+        (600, np.s_[:, :115], ""),
+        (600, np.s_[:, :145], "JOINT_CUT_OFF"),  # a shutter over the rim of one side
+        (600, np.s_[:230], ""),  # a shutter over the shaft
+        (600, np.s_[:260], "JOINT_CUT_OFF"),
+        (600, np.s_[400:], ""),
+    ],
+)
+def test_a_joint_without_a_rim_is_refused(edge: int, hidden: Any, code: str) -> None:
+    """Whether the film ends there or a shutter covers it; shafts and soft parts may lie outside."""
+    film = as_film(PICTURE[:, :edge])
+    film.field[hidden] = False
+    told = judge(film, KNEE, Rules())
+    assert (told.code if told else "") == code
+
+
+@needs_knees
+def test_a_real_knee_is_refused_once_its_rim_is_cut_off(eyes: Eyes, grader: Model) -> None:
+    """As it is, it is graded; without an eighth of its width at either side it is not, whatever else is seen of it."""
+    told: list[list[str]] = [[], [], []]
+    for row in some_knees("val", 16):
+        knee = pixels(row) / 255
+        for at, part in enumerate((knee, knee[:, 37:], knee[:, :-37])):
+            reading = analyse("1.2", as_film(part, ImageLaterality=row["side"]), eyes=eyes, grader=grader).reading
+            told[at].append(reading.reason.code if reading.reason else "")
+    assert told[0].count("") >= 15
+    for cut in told[1:]:
+        assert cut.count("") <= 1
+        assert cut.count("JOINT_CUT_OFF") >= 12
+
+
 def test_the_rules_are_those_of_the_settings() -> None:
     """`[work] youngest` and `side_conflict`."""
     assert Rules.of(Work()) == Rules()

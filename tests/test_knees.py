@@ -110,6 +110,19 @@ def test_a_joint_that_is_cut_off_is_refused() -> None:
     assert refusal.value.reason.code in ("JOINT_CUT_OFF", "NOT_A_KNEE")
 
 
+def test_a_joint_that_is_half_on_the_film_is_told_beside_a_whole_one(finder: Model) -> None:
+    """It is a knee of that film, to be refused by name; less of it is none, and alone it is refused as a film."""
+    whole, cut, bit = Box(300, 500, 700, 900), Box(840, 500, 1240, 900), Box(920, 500, 1320, 900)
+    film = as_film(np.zeros((1500, 1100)))
+    assert [knee.box for knee in find_knees(film, finder, [(cut, 0.9), (whole, 0.8)])] == [whole, cut]
+    assert [knee.box for knee in find_knees(film, finder, [(bit, 0.9), (whole, 0.8)])] == [whole]
+    other = Box(-80, 500, 320, 900)
+    assert [knee.box for knee in find_knees(film, finder, [(cut, 0.9), (other, 0.7), (whole, 0.5)])] == [other, whole]
+    with pytest.raises(Ungradable) as refusal:
+        find_knees(film, finder, [(cut, 0.9)])
+    assert refusal.value.reason.code == "JOINT_CUT_OFF"
+
+
 @pytest.mark.parametrize(
     ("spacing", "width", "source"),
     [

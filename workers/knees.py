@@ -33,6 +33,9 @@ TIGHT = 0.85
 """A box that covers so much of a nearly square image: it is itself the crop of a joint (those of val: .86 and more)."""
 
 
+HALF = 0.5
+"""Of a joint cut off by the film's edge at least so much is seen: less is a bit of the other leg."""
+
 LEAST_MM, MOST_MM = 60.0, 220.0
 """Width of the box of an adult's knee, about 100 mm (72 to 123 on the films that the grader knows), and what may
 lie between: a small joint at one end, a large one magnified on the detector and boxed generously at the other."""
@@ -101,20 +104,21 @@ def find_knees(film: "Film", finder: "Model", found: Found | None = None) -> lis
     found = locate(film.pixels, finder) if found is None else found
     if not found:
         raise Ungradable(reason("NOT_A_KNEE"))
-    whole = [
-        (box, sure) for box, sure in found if _visible(box, film.pixels.shape) >= finder.card.thresholds["visible"]
-    ]
+    seen = {box: _visible(box, film.pixels.shape) for box, _ in found}
+    whole = [each for each in found if seen[each[0]] >= finder.card.thresholds["visible"]]
     if not whole:
         raise Ungradable(reason("JOINT_CUT_OFF"))
     # Of several candidates, those that are as large as a knee come first; the surest of them are taken.
     whole = [each for each in whole if knee_sized(width_mm(film, each[0])[0])] or whole
-    whole = sorted(whole[:2], key=lambda each: each[0].x0)
-    boxes = [_tight(box, film.pixels.shape) if len(whole) == 1 else box for box, _ in whole]
+    # One that is cut off is no candidate, but a knee that the film shows and nobody will grade (`gate.cut_off`).
+    parts = [each for each in found if HALF <= seen[each[0]] < finder.card.thresholds["visible"]]
+    joints = sorted([*whole, *parts][:2], key=lambda each: each[0].x0)
+    boxes = [_tight(box, film.pixels.shape) if len(joints) == 1 else box for box, _ in joints]
     sides = tell_sides(film.header, boxes)
     return [
         Knee(box, side.laterality, side.source, sure, field_of_view_mm=mm, scale_source=scale).sided(side)
         for box, side, (_, sure), (mm, scale) in zip(
-            boxes, sides, whole, [width_mm(film, box) for box in boxes], strict=True
+            boxes, sides, joints, [width_mm(film, box) for box in boxes], strict=True
         )
     ]
 

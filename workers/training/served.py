@@ -12,6 +12,7 @@ from workers.knees import Knee
 from workers.look import look, pose_of
 from workers.prepare import Box, Grey, Pose, cut
 from workers.read import Film
+from workers.read.field import find_borders
 from workers.read.spacing import UNKNOWN
 from workers.registry import Model
 from workers.sides import tell_sides
@@ -34,11 +35,12 @@ def as_film(knee: LabelledKnee) -> Film:
 
 
 def film_of(pixels: Grey, side: Laterality) -> Film:
-    """A film whose header tells the side and nothing else."""
+    """A film whose header tells the side and nothing else; where it was exposed is what the picture shows."""
     header = Dataset()
     if side is not Laterality.UNKNOWN:
         header.ImageLaterality = side.value
-    return Film(pixels, np.ones(pixels.shape, np.bool_), UNKNOWN, header, ())
+    field = find_borders((pixels * 65535).astype(np.uint16), np.ones(pixels.shape, np.bool_), rising=True)
+    return Film(pixels, field, UNKNOWN, header, ())
 
 
 def whole(film: Film, looker: Model) -> Knee:

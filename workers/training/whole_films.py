@@ -12,10 +12,12 @@ from rich.progress import track
 from node.errors import Ungradable
 from node.finding import Laterality
 from node.settings import Settings
+from workers.analysis import judged
 from workers.eyes import Eyes, open_eyes, see
+from workers.gate import Rules
 from workers.prepare import Box
 from workers.registry import Model, folders
-from workers.training.films import Crop, LabelledFilm, compose
+from workers.training.films import OUTSIDE, Crop, LabelledFilm, compose
 from workers.training.knees import LabelledKnee, both_knees, read_labels
 from workers.training.served import as_film, film_of, grade_joints, whole
 
@@ -56,7 +58,7 @@ def judge_films(grader: Model, data: Path, split: str, settings: Settings, count
         pair = pairs[int(random.integers(len(pairs)))]
         chosen = list(pair) if random.random() < 0.6 else [pair[int(random.integers(2))]]
         crops = [Crop(knee.as_hung()) for knee in chosen]
-        film = compose(crops, random, joint=(220, 420), longest=2500, grain=GRAIN)
+        film = compose(crops, random, joint=(220, 420), longest=2500, grain=GRAIN, seams=OUTSIDE)
         false = tally.false
         _one(film, chosen, eyes, grader, tally)
         films_with_false += tally.false > false
@@ -87,6 +89,7 @@ def _one(
         film, knees = see(film, eyes)
     except Ungradable:
         return
+    knees = judged(film, knees, Rules())
     taken: set[int] = set()
     for joint, knee in zip(labelled.joints, chosen, strict=True):
         near = min(range(len(knees)), key=lambda at: _apart(knees[at].box, joint.box))
