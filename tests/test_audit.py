@@ -15,7 +15,7 @@ from tests.test_admin_browser import CHROMIUM, DRIVER, _start
 from workers.eyes import open_eyes
 from workers.marks import NAMES
 from workers.registry import load
-from workers.training.audit import cheating, faithful
+from workers.training.audit import cheating, faithful, held_out
 from workers.training.audit.knees import Asked, ask
 from workers.training.audit.planted import Planted, caught, kind_of, planting
 from workers.training.knees import read_labels
@@ -51,6 +51,7 @@ def test_the_summary_counts_what_the_page_shows(audited: Path) -> None:
         assert 0 <= told[key] <= COUNT
     assert {"flag_sensitivity", "insertion_auc_centre", "deletion_auc_centre", "deletion_against_centre"} <= set(told)
     assert told["margins_off_most"] < 1e-5
+    assert 0 <= told["flag_rate_held_out"] <= 0.5
     assert told["energy_inside_median"] > 0.5
     assert len(list((audited / "knees").glob("*.jpg"))) == told["errors"]
     assert told["planted"]["all"]["n"] == COUNT
@@ -122,6 +123,24 @@ def test_plants_come_in_turn_and_the_same_at_every_run() -> None:
     knee = np.full((128, 128), 0.5, np.float32)
     assert np.array_equal(planting()(knee, 3), planting()(knee, 3))
     assert not np.array_equal(planting()(knee, 3), planting(seed=9)(knee, 3))
+
+
+@needs_knees
+def test_flags_are_counted_by_limits_set_on_other_patients(some: list[Asked], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody's limits are set on his own knees; by the card's own each has the flags that it has."""
+    card, used = load("kl-lite2").card, []
+
+    def same(asked: list[Asked], scale: float) -> dict[str, float]:
+        used.append({each.labelled.patient for each in asked})
+        assert scale == card.heat_scale
+        return dict(card.told["attention"])
+
+    monkeypatch.setattr("workers.training.audit.held_out.limits", same)
+    told = held_out.flag_rate(some, card)
+    assert told == round(sum(bool(each.attention.reasons) for each in some) / len(some), 4)
+    assert used[0] | used[1] == {each.labelled.patient for each in some}
+    assert not used[0] & used[1]
+    assert held_out.flag_rate(some[:1], card) is None
 
 
 @needs_knees

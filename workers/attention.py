@@ -93,8 +93,12 @@ def attend(graded: Graded, regions: RegionMap, without: Array, model: Card) -> A
         without=KLGrade(int(model.calibration.grades(after))),
         shift=float((after - graded.probabilities) @ GRADES),
     )
-    reasons = tuple(dict.fromkeys(_signs(attention, graded, parts, contrast, model)))
-    return replace(attention, reasons=reasons)
+    return replace(attention, reasons=red_flags(attention, graded, parts, model))
+
+
+def red_flags(attention: Attention, graded: Graded, parts: Parts, model: Card) -> tuple[str, ...]:
+    """The codes of the red flags that a knee's attention raises by the limits of a card; `parts` are its regions'."""
+    return tuple(dict.fromkeys(_signs(attention, graded, parts, contrast_map(graded), model)))
 
 
 def _inside(parts: Parts, contrast: Array) -> float | None:

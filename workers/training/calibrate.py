@@ -57,10 +57,15 @@ def calibrated(logits: Logits, truth: Grades, before: Calibration) -> dict[str, 
     }
 
 
+def folds(patients: Sequence[str], count: int, seed: int) -> npt.NDArray[np.int64]:
+    """Which of `count` parts each knee belongs to, (n,); both knees of a patient to one, by chance, all parts alike."""
+    owners, owner = np.unique(patients, return_inverse=True)
+    return np.asarray((np.random.default_rng(seed).permutation(len(owners)) % count)[owner], np.int64)
+
+
 def cross_fitted(logits: Logits, truth: Grades, patients: Sequence[str], before: Calibration) -> Said:
     """What is said of each knee by a calibration that was fitted to four fifths of the other patients."""
-    owners, owner = np.unique(patients, return_inverse=True)
-    fold_of = (np.random.default_rng(SEED).permutation(len(owners)) % FOLDS)[owner]
+    fold_of = folds(patients, FOLDS, SEED)
     probabilities, grades, lowest, highest = np.zeros_like(logits), *(np.zeros_like(truth) for _ in range(3))
     for fold in range(FOLDS):
         held = fold_of == fold

@@ -14,7 +14,7 @@ from node.errors import GenuError
 from node.settings import Settings
 from workers.eyes import Eyes, open_eyes
 from workers.registry import Model, folders, load
-from workers.training.audit import cheating, faithful
+from workers.training.audit import cheating, faithful, held_out
 from workers.training.audit.knees import Asked, ask, watched
 from workers.training.audit.page import write
 from workers.training.audit.planted import Planted, caught, planted
@@ -91,6 +91,7 @@ def summary(asked: Sequence[Asked], model: Model) -> dict[str, Any]:
         "errors_with_attention_outside": sum(each.outside > OUTSIDE for each in wrong),
         "errors_flagged": sum(bool(each.attention.reasons) for each in wrong),
         "flag_rate": round(len(flagged) / len(asked), 4),
+        "flag_rate_held_out": held_out.flag_rate(asked, card),
         "flags": {code: sum(code in each.attention.reasons for each in flagged) for code in reasons},
         "energy_inside_median": round(float(np.median(energies)), 4) if energies else None,
         "evidence_inside_median": round(1 - float(np.median([each.outside for each in asked])), 4),
@@ -147,6 +148,8 @@ def say(figures: dict[str, Any], out: Path) -> str:
         f"{figures['errors_with_attention_outside']} with most of the evidence outside the joint",
         f"flagged: {100 * figures['flag_rate']:.1f} % of all, {figures['errors_flagged']} of the wrong ones",
     ]
+    if figures["flag_rate_held_out"] is not None:
+        lines.append(f"  by limits set on the other half of the patients: {100 * figures['flag_rate_held_out']:.1f} %")
     if figures["energy_inside_median"] is not None:
         lines.append(f"energy of the map inside the joint, median: {figures['energy_inside_median']:.2f}")
     for kind, better in (("deletion", "lower"), ("insertion", "higher")):
