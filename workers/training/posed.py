@@ -1,4 +1,4 @@
-"""Crops of a joint and how the joint lies on them: blended, mirrored, and laid on a film."""
+"""Crops of a joint and how the joint lies on them: mirrored, and laid on a film."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,14 +34,6 @@ class Posed:
         off = (np.array(self.pose.middle) - self.pixels.shape[1] / 2) * grown @ Pose((0, 0), 1, laid.tilt).axes
         x, y = np.array(laid.box.middle) + off
         return Pose((float(x), float(y)), self.pose.side * grown, self.pose.turn + laid.tilt)
-
-
-def blended(one: Posed, other: Posed, part: float) -> Posed:
-    """Two knees in one, `part` of it the first; it lies between where they lie."""
-    pixels = np.float32(part) * one.pixels + np.float32(1 - part) * other.pixels
-    first, second = (np.array([*each.pose.middle, each.pose.side, each.pose.turn]) for each in (one, other))
-    x, y, side, turn = (float(each) for each in part * first + (1 - part) * second)
-    return Posed(np.asarray(pixels, np.float32), Pose((x, y), side, turn))
 
 
 def poses_of(train: Sequence[LabelledKnee], looker: Model) -> list[Pose]:

@@ -2,10 +2,10 @@
 Teach a trained grader to say of a joint on a film what it says of the clean crop.
 
 A grader that learnt from grades alone is unsteady: moved by a fiftieth of its side, one knee in twelve changes its
-grade. Here it learns from its own answers (Beyer et al. 2022, "a good teacher is patient and consistent"): the teacher,
-as it was, sees the crop as it is; the pupil sees the same knee laid upright by its landmarks, as the node grades it,
-cut out of a composed film or exposed otherwise. Half of the knees are two blended into one, so that there are more of
-them than one can remember, many of them between two grades.
+grade. Here it learns from its own answers (Beyer et al. 2022, "a good teacher is patient and consistent") and a little
+from the readers': the teacher, as it was, has seen each crop laid upright by its landmarks, as the node grades it. The
+pupil sees the knee twice, cut out of a composed film and out of the crop again, each time otherwise; what its two
+answers differ by counts beside how far they lie from the teacher's.
 """
 
 import copy
@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
@@ -26,14 +28,16 @@ from workers.prepare import Grey, Pose, cut, prepare
 from workers.training.augment import expose
 from workers.training.checkpoint import Kept, keep, resume
 from workers.training.film_joints import missed_pose
-from workers.training.films import Crop, compose
+from workers.training.films import OUTSIDE, Crop, compose
 from workers.training.joint_films import quiet_workers
-from workers.training.knees import LabelledKnee
-from workers.training.posed import Posed, blended
-from workers.training.steps import at_size, average, fold_statistics
+from workers.training.knees import LabelledKnee, truth_of
+from workers.training.posed import Posed
+from workers.training.served import BATCH
+from workers.training.steps import at_size, average, fold_statistics, soft_labels
 
-Views = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
-"""Of n knees what the teacher and what the pupil sees, each (n, 3, size, size)."""
+Array = npt.NDArray[np.float32]
+Views = tuple[Array, Array, npt.NDArray[np.int64]]
+"""Of n knees what the pupil sees on a film and on the crop, each (n, 3, size, size), and which knees they are."""
 
 FOUR = 4
 """Knees that are made together: two of them on one film."""
@@ -46,20 +50,26 @@ class SteadyRecipe:
     """
     How a grader is made steady.
 
-    `sizes` are (steps, pixels) in turn; of the `batch` knees of a step half are cut out of films.
+    `sizes` are (steps, pixels) in turn; the `batch` views of a step are two of each of half as many knees.
     """
 
-    sizes: tuple[tuple[int, int], ...] = ((700, 224), (300, 256))
+    sizes: tuple[tuple[int, int], ...] = ((300, 224), (600, 256))
     batch: int = 32
-    learning_rate: float = 3e-4
+    learning_rate: float = 2e-4
     weight_decay: float = 0.02
     warm_up: float = 0.05
     average: float = 0.99
+    labels: float = 0.2
+    """The readers' part in what is learnt; the rest is the teacher's."""
+    label_sigma: float = 0.5
+    alike: float = 1.0
+    """What the difference between the two views counts, in the distance from the teacher."""
     part: float = 1.0
     """Of the way from the weights that it began with to those that it was taught: less is more accurate on crops and
     less steady on films (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models")."""
     joint: tuple[float, float] = (220, 420)
     """How many pixels wide a joint is on a film."""
+    grain: tuple[float, float] = (0.1, 0.6)
     seed: int = 1
     processes: int = 1
     """That make knees while the networks work; 0: this one does."""
@@ -68,51 +78,62 @@ class SteadyRecipe:
     def steps(self) -> int:
         return sum(steps for steps, _ in self.sizes)
 
+    @property
+    def fours(self) -> int:
+        """Fours of knees to a step."""
+        return max(1, self.batch // (2 * FOUR))
+
     def size(self, step: int) -> int:
         """Pixels of the input's side in `step`, counted from 0."""
         return at_size(self.sizes, step)
 
 
 class Pairs(Dataset[Views]):
-    """Four knees at a time; number n of a recipe is always the same four."""
+    """Two views of each of four knees at a time; number n of a recipe is always the same."""
 
     def __init__(self, knees: Sequence[LabelledKnee], poses: Sequence[Pose], recipe: SteadyRecipe) -> None:
         self.knees, self.poses, self.recipe = knees, poses, recipe
 
     def __len__(self) -> int:
-        return self.recipe.steps * self.recipe.batch // FOUR
+        return self.recipe.steps * self.recipe.fours
 
     def __getitem__(self, at: int) -> Views:
         random = np.random.default_rng((self.recipe.seed, at))
-        size = self.recipe.size(at * FOUR // self.recipe.batch)
-        knees = [self._knee(random) for _ in range(FOUR)]
-        clean = [prepare(knee.pixels, size) for knee in knees]
-        worn = [
-            *on_a_film(knees[:2], random, size, self.recipe.joint),
-            *(expose(cut(knee.pixels, missed_pose(knee.pose, random), size), random) for knee in knees[2:]),
-        ]
-        mirrored = random.random(FOUR) < 0.5
-        shown = [each[:, ::-1] if turn else each for each, turn in zip(worn, mirrored, strict=True)]
-        return np.stack(clean), np.stack([prepare(np.ascontiguousarray(each), size) for each in shown])
-
-    def _knee(self, random: np.random.Generator) -> Posed:
-        one, other = (
-            Posed(self.knees[at].read(), self.poses[at]) for at in map(int, random.integers(len(self.knees), size=2))
+        size = self.recipe.size(at // self.recipe.fours)
+        which = random.integers(len(self.knees), size=FOUR)
+        knees = [Posed(self.knees[each].read(), self.poses[each]) for each in map(int, which)]
+        filmed = [view for pair in (knees[:2], knees[2:]) for view in on_a_film(pair, random, size, self.recipe)]
+        return (
+            _prepared(filmed, random, size),
+            _prepared([_again(knee, random, size) for knee in knees], random, size),
+            which,
         )
-        return one if random.random() < 0.5 else blended(one, other, float(random.random()))
 
 
-def on_a_film(pair: Sequence[Posed], random: np.random.Generator, size: int, joint: tuple[float, float]) -> list[Grey]:
+def on_a_film(pair: Sequence[Posed], random: np.random.Generator, size: int, recipe: SteadyRecipe) -> list[Grey]:
     """Two right knees as a composed film of a right and a left one shows them, (size, size), both as right ones."""
     right, left = pair[0], pair[1].mirrored
-    film = compose(
-        [Crop(right.pixels), Crop(left.pixels)], random, joint=joint, longest=1200, grain=random.uniform(0.1, 0.6)
-    )
+    crops, grain = [Crop(right.pixels), Crop(left.pixels)], random.uniform(*recipe.grain)
+    film = compose(crops, random, joint=recipe.joint, longest=1200, grain=grain, seams=OUTSIDE)
     first, second = (
         cut(film.pixels, missed_pose(knee.on(laid), random), size)
         for knee, laid in zip((right, left), film.joints, strict=True)
     )
     return [first, second[:, ::-1]]
+
+
+def _again(knee: Posed, random: np.random.Generator, size: int) -> Grey:
+    """A knee as the node cuts it out of its crop, or moved a little and exposed otherwise."""
+    if random.random() < 0.5:
+        return cut(knee.pixels, knee.pose, size)
+    return expose(cut(knee.pixels, missed_pose(knee.pose, random), size), random)
+
+
+def _prepared(views: Sequence[Grey], random: np.random.Generator, size: int) -> Array:
+    """Views as a grader is shown them, half of them mirrored."""
+    mirrored = random.random(len(views)) < 0.5
+    turned = [view[:, ::-1] if turn else view for view, turn in zip(views, mirrored, strict=True)]
+    return np.stack([prepare(np.ascontiguousarray(view), size) for view in turned])
 
 
 def make_steady(
@@ -134,14 +155,14 @@ def make_steady(
     torch.manual_seed(recipe.seed)
     teacher: Grader = copy.deepcopy(network).to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     pupil, averaged = copy.deepcopy(teacher), copy.deepcopy(teacher)
-    for each in (teacher, pupil):
-        fold_statistics(each)
-    both = Ensemble([teacher]).requires_grad_(False)  # a knee and its mirror image together, as the node asks
+    fold_statistics(pupil)
     optimizer, schedule = _descent(pupil, recipe)
     learning: dict[str, Kept] = {"pupil": pupil, "averaged": averaged, "optimizer": optimizer, "schedule": schedule}
     done = resume(folder / "checkpoint.pt", recipe, learning)
-    for step, (clean, worn) in enumerate(_batches(recipe, train, poses, done), start=done + 1):
-        loss = _apart(pupil(worn.to(device))[0], both(clean.to(device))[0])
+    truth = targets(recipe, teacher, train, poses, folder / "teacher.npy").to(device)
+    for step, (filmed, again, which) in enumerate(_batches(recipe, train, poses, done), start=done + 1):
+        views = torch.cat([filmed, again]).to(device, memory_format=torch.channels_last)
+        loss = apart(pupil(views)[0], truth[which], recipe.alike)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(pupil.parameters(), 5.0)
@@ -155,6 +176,36 @@ def make_steady(
     return averaged
 
 
+@torch.no_grad()
+def targets(
+    recipe: SteadyRecipe, teacher: Grader, train: Sequence[LabelledKnee], poses: Sequence[Pose], kept: Path
+) -> Tensor:
+    """What each knee is to be called, (n, 5): by the teacher, who sees it and its mirror image, and by its readers."""
+    if not kept.is_file():
+        size, both = recipe.size(recipe.steps - 1), Ensemble([teacher]).eval()
+        device, said = next(teacher.parameters()).device, []
+        for first in track(range(0, len(train), BATCH), "Teacher", transient=True, console=Console(stderr=True)):
+            knees = zip(train[first : first + BATCH], poses[first : first + BATCH], strict=True)
+            views = np.stack([prepare(cut(knee.read(), pose, size), size) for knee, pose in knees])
+            shown = torch.from_numpy(views).to(device, memory_format=torch.channels_last)
+            said.append(both(shown)[0].softmax(1).cpu().numpy())
+        np.save(kept, np.concatenate(said))
+    taught, read = np.load(kept), soft_labels(recipe.label_sigma)[truth_of(train)]
+    return torch.from_numpy(np.asarray((1 - recipe.labels) * taught + recipe.labels * read, np.float32))
+
+
+def apart(logits: Tensor, truth: Tensor, alike: float) -> Tensor:
+    """
+    How far two views of n knees, `logits` (2 n, 5), lie from `truth` (n, 5), and `alike` times from each other.
+
+    Kullback-Leibler divergences; between the views that of both directions (Jeffreys), halved.
+    """
+    first, second = logits.log_softmax(1).chunk(2)
+    far = sum(functional.kl_div(said, truth, reduction="batchmean") for said in (first, second)) / 2
+    between = ((first.exp() - second.exp()) * (first - second)).sum(1).mean() / 2
+    return far + alike * between
+
+
 def _descent(pupil: Grader, recipe: SteadyRecipe) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     optimizer = torch.optim.AdamW(pupil.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(
@@ -162,16 +213,11 @@ def _descent(pupil: Grader, recipe: SteadyRecipe) -> tuple[torch.optim.Optimizer
     )
 
 
-def _apart(pupil: Tensor, teacher: Tensor) -> Tensor:
-    """The Kullback-Leibler divergence of the pupil's grades from the teacher's."""
-    return functional.kl_div(pupil.log_softmax(1), teacher.log_softmax(1), reduction="batchmean", log_target=True)
-
-
 def _batches(
     recipe: SteadyRecipe, train: Sequence[LabelledKnee], poses: Sequence[Pose], done: int
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """The batches after the first `done`, made by another process while the networks work."""
-    fours, pairs = recipe.batch // FOUR, Pairs(train, poses, recipe)
+    fours, pairs = recipe.fours, Pairs(train, poses, recipe)
     if recipe.processes:
         cv2.setNumThreads(1)  # a process that is forked off a parent with OpenCV's own threads waits for them for ever
     loader: DataLoader[Views] = DataLoader(
@@ -185,6 +231,6 @@ def _batches(
     yield from iter(loader)
 
 
-def _together(views: list[Views]) -> tuple[Tensor, Tensor]:
-    clean, worn = (torch.from_numpy(np.concatenate(each)) for each in zip(*views, strict=True))
-    return clean.to(memory_format=torch.channels_last), worn.to(memory_format=torch.channels_last)
+def _together(views: list[Views]) -> tuple[Tensor, Tensor, Tensor]:
+    filmed, again, which = (torch.from_numpy(np.concatenate(each)) for each in zip(*views, strict=True))
+    return filmed, again, which
