@@ -94,7 +94,7 @@ FLAGGED = {"outside": 0.012, "shift": 0.012, "spread": 0.004, "faint": 0.004}
 """The part of the knees of val that may pass each limit: together below the 5 % that may be flagged without a plant."""
 
 
-MARKED = 0.007
+MARKED = 0.002
 """Of marks, which hardly any knee of val has: by more the grade must not hang on one."""
 
 
