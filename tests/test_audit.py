@@ -18,6 +18,7 @@ from workers.registry import load
 from workers.training.audit import cheating, faithful, held_out
 from workers.training.audit.knees import Asked, ask
 from workers.training.audit.planted import Planted, caught, kind_of, planting
+from workers.training.calibrate import FOLDS
 from workers.training.knees import read_labels
 from workers.training.plants import MIDDLE, PLANTS, numeral, plant
 
@@ -138,9 +139,10 @@ def test_flags_are_counted_by_limits_set_on_other_patients(some: list[Asked], mo
     monkeypatch.setattr("workers.training.audit.held_out.limits", same)
     told = held_out.flag_rate(some, card)
     assert told == round(sum(bool(each.attention.reasons) for each in some) / len(some), 4)
-    assert used[0] | used[1] == {each.labelled.patient for each in some}
-    assert not used[0] & used[1]
-    assert held_out.flag_rate(some[:1], card) is None
+    everybody = {each.labelled.patient for each in some}
+    assert len(used) == FOLDS
+    assert sorted(who for others in used for who in everybody - others) == sorted(everybody)
+    assert held_out.flag_rate(some[: FOLDS - 1], card) is None
 
 
 @needs_knees

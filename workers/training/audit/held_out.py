@@ -10,26 +10,25 @@ from workers.certainty import Limits
 from workers.regions import shares_of
 from workers.registry import Card
 from workers.training.audit.knees import Asked
-from workers.training.calibrate import folds, limits
+from workers.training.calibrate import FOLDS, folds, limits
 
 SEED = 40
-HALVES = 2
 
 
 def flag_rate(asked: Sequence[Asked], card: Card) -> float | None:
     """
-    The part of knees that are flagged, those of either half of the patients by limits set on the other half.
+    The part of knees that are flagged by limits set on four fifths of the other patients, as its calibration is judged.
 
-    None of a single patient, who has no other half.
+    None of fewer patients than five.
     """
-    half = folds([each.labelled.patient for each in asked], HALVES, SEED)
-    if len(np.unique(half)) < HALVES:
+    fold_of = folds([each.labelled.patient for each in asked], FOLDS, SEED)
+    if len(np.unique(fold_of)) < FOLDS:
         return None
     flagged = 0
-    for at in range(HALVES):
-        others = [each for each, its in zip(asked, half, strict=True) if its != at]
+    for fold in range(FOLDS):
+        others = [each for each, its in zip(asked, fold_of, strict=True) if its != fold]
         judge = replace(card, limits=Limits.told(limits(others, card.heat_scale)))
-        flagged += sum(_flagged(each, judge) for each, its in zip(asked, half, strict=True) if its == at)
+        flagged += sum(_flagged(each, judge) for each, its in zip(asked, fold_of, strict=True) if its == fold)
     return round(flagged / len(asked), 4)
 
 

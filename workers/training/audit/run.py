@@ -149,7 +149,7 @@ def say(figures: dict[str, Any], out: Path) -> str:
         f"flagged: {100 * figures['flag_rate']:.1f} % of all, {figures['errors_flagged']} of the wrong ones",
     ]
     if figures["flag_rate_held_out"] is not None:
-        lines.append(f"  by limits set on the other half of the patients: {100 * figures['flag_rate_held_out']:.1f} %")
+        lines.append(f"  by limits set on other patients: {100 * figures['flag_rate_held_out']:.1f} %")
     if figures["energy_inside_median"] is not None:
         lines.append(f"energy of the map inside the joint, median: {figures['energy_inside_median']:.2f}")
     for kind, better in (("deletion", "lower"), ("insertion", "higher")):
