@@ -90,7 +90,7 @@ class Work(Section):
         "flag", description="What becomes of a knee whose side is told in two ways: flagged, or not graded as well."
     )
     red_flag: Literal["show", "withhold"] = Field(
-        "show", description="What becomes of a grade that hangs on something beside the joint: flagged, or withheld."
+        "show", description="What becomes of a grade that may hang on something beside the joint: flagged, or withheld."
     )
     report_refusals: bool = Field(True, description="Send a Structured Report that says why there is no grade.")
     picture_long_side: int = Field(

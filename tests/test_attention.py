@@ -186,12 +186,41 @@ def test_a_grade_that_changes_without_the_mark_is_flagged_wherever_the_peak_lies
     assert told.reasons == ("MARKER",)
     little = graded.logits + np.array([0, 0.6, 0, 0, 0], np.float32)  # the same grade, less of it
     assert attend(graded, regions(marks=marks), little, card).reasons == ()
-    assert attend(graded, regions(marks=marks), little, replace(card, limits=Limits(marked=0.01))).reasons == (
-        "MARKER",
-    )
     plain = answer(peaked(8, 5))
     assert attend(plain, regions(), other, card).reasons == ()  # no limit is passed, and nothing was found
     assert attend(plain, regions(), other, replace(card, limits=Limits(shift=0.5))).reasons
+
+
+@pytest.mark.parametrize(
+    ("kind", "ahead", "moved", "flagged"),
+    [
+        (MARKER, 0.05, 0.0, True),  # so close that what fills the gap tells nothing
+        (MARKER, 0.15, 0.0, False),
+        (BORDER, 0.2, 0.0, True),  # which hides more
+        (BORDER, 0.3, 0.0, False),
+        (MARKER, 0.15, 0.06, True),  # moved as far again it might be another grade
+        (MARKER, 0.2, 0.06, False),
+        (NOTHING, 0.05, 0.06, False),
+    ],
+)
+def test_a_grade_near_another_is_flagged_beside_a_mark(
+    card: Card, kind: int, ahead: float, moved: float, flagged: bool
+) -> None:
+    """Though it is the same without the mark: how far it has to lead hangs on what the mark moves, and on its kind."""
+    marks = CLEAN.copy()
+    marks[0:6, 0:6] = kind
+    plain = answer(peaked(8, 5), marks=marks)
+
+    def between(part: float) -> npt.NDArray[np.float64]:
+        return np.array([0, 0.5 - part, 0.5 + part, 0, 0])
+
+    graded = replace(plain, probabilities=between(ahead).astype(np.float32))
+    assert card.calibration.lead(graded.probabilities) == pytest.approx(2 * ahead)
+    without = (np.log(between(ahead + moved) + 1e-9) * card.calibration.temperature).astype(np.float32)
+    told = attend(graded, regions(marks=marks), without, replace(card, limits=Limits(lead=0.2)))
+    assert told.without == KLGrade.KL2
+    assert told.shift == pytest.approx(moved, abs=1e-3)
+    assert bool(told.reasons) == flagged
 
 
 def test_a_faint_or_spread_out_map_is_diffuse(card: Card) -> None:

@@ -1,6 +1,7 @@
 """`genu audit`: a page that opens from disk, a summary that counts, plants that are where they are said to be."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +153,14 @@ def test_only_grades_that_hang_on_a_plant_count(some: list[Asked]) -> None:
     told = caught([Planted(1, one, one), Planted(1, one, other)])
     assert (told["all"]["n"], told["all"]["deciding"]) == (2, 1)
     assert told["text"]["sensitivity"] is None
+
+    def flagged(asked: Asked, *codes: str) -> Asked:
+        return replace(asked, attention=replace(asked.attention, reasons=codes))
+
+    told = caught(
+        [Planted(1, flagged(one, "MARKER"), at) for at in (one, one, other)] + [Planted(1, flagged(one), one)]
+    )
+    assert (told["all"]["flagged"], told["all"]["flagged_in_vain"]) == (1, 2)
 
 
 @needs_knees

@@ -55,7 +55,7 @@ def say(sop_instance_uid: str, film: Film, knees: Sequence[Knee], grader: Model,
     """
     What `grader` says of the knees that were found on a film; those with a reason are not graded.
 
-    A joint that is unlike all that `grader` knows is not graded either. A grade that hangs on something beside the
+    A joint that is unlike all that `grader` knows is not graded either. A grade that may hang on something beside the
     joint is flagged, and with `withhold` not told. The outcome is GRADED if one knee is. If none is, it is
     NOT_ANALYSED, for the reason of the first knee; each knee has its own.
     """

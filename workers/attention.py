@@ -7,7 +7,8 @@ of the film adds to it is exact, and no picture of it. Three independent signs r
 
 - too large a part of the evidence comes from outside the joint;
 - the grade changes when what is no joint is taken away: the marks that were found, or else all about the joint (one
-  more forward, the gap filled from its rim, never black);
+  more forward, the gap filled from its rim, never black). What fills a gap is a guess, so where there are marks a grade
+  has to stay though they moved it twice as far, and lead by a little more;
 - a marker, text, metal or border lies under a peak of the map.
 
 A map that is empty or spread over everything is said to be so (DIFFUSE).
@@ -42,8 +43,10 @@ PEAK = 0.5
 """Of a map's highest value: what reaches it belongs to a peak."""
 COVERED = 0.15
 """Of a peak, or of the mark if that is larger, by which a mark lies under it."""
-BORDER_MOVES = 3
-"""A border is much of the box, and to fill it moves any grade a little: so much more has to move before it is told."""
+TWICE = 2
+"""What a mark may have moved, of what taking it away moves."""
+BORDER_HIDES = 2.5
+"""A border hides much of the box, and what fills it tells less of what was there: a grade has to lead by more."""
 GRID = 128
 """Pixels of the side of a region map."""
 GAP = 0.03
@@ -113,8 +116,8 @@ def _signs(attention: Attention, graded: Graded, parts: Parts, contrast: Array, 
     if attention.inside is not None and 1 - attention.inside > limits.outside:
         yield _loudest(parts, contrast)
     named = [kind for kind in CODES if (marks == kind).any()]
-    limit = limits.marked * (BORDER_MOVES if named == [BORDER] else 1)
-    if named and (attention.without != graded.grade or abs(attention.shift) > limit):
+    lead = limits.lead * (BORDER_HIDES if named == [BORDER] else 1) + TWICE * abs(attention.shift)
+    if named and (attention.without != graded.grade or model.calibration.lead(graded.probabilities) < lead):
         yield CODES[max(named, key=lambda kind: int((marks == kind).sum()))]
     elif not named and abs(attention.shift) > limits.shift:
         yield _loudest(parts, contrast)

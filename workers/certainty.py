@@ -50,14 +50,14 @@ class Limits:
     The [attention] of a grader's card, set on val: what passes them raises a red flag (workers/attention.py).
 
     `outside` is the largest part of the evidence that may come from outside the joint; `shift` by how many grades the
-    expected grade may move when all about the joint is taken away, and `marked` by how many when the marks on it are;
-    `spread` is the largest part of the box, and `faint`
+    expected grade may move when all about the joint is taken away; `lead` is how far ahead of the next a grade has to
+    be where a mark lies beside the joint (`Calibration.lead`); `spread` is the largest part of the box, and `faint`
     the least strength, that a map may have. A card without them raises no flag by them.
     """
 
     outside: float = 1.0
     shift: float = 4.0
-    marked: float = 4.0
+    lead: float = 0.0
     spread: float = 1.0
     faint: float = 0.0
 
@@ -102,10 +102,19 @@ class Calibration:
 
     def grades(self, probabilities: Array) -> npt.NDArray[np.int64]:
         """(..., 5) probabilities to the grades that are given, (...)."""
+        # Ties, as of a flat answer, go to the lower grade.
+        return np.asarray(self._costs(probabilities).argmin(-1), np.int64)
+
+    def lead(self, probabilities: Array) -> float:
+        """By how much the grade that is given of (5,) probabilities costs less than the next best one."""
+        least, next_best = np.sort(self._costs(probabilities))[:2]
+        return float(next_best - least)
+
+    def _costs(self, probabilities: Array) -> npt.NDArray[np.float64]:
+        """What each grade (..., 5) is expected to cost, if it is given."""
         away = np.abs(GRADES[:, None] - GRADES).astype(np.float64)
         costs = away**self.cost if self.cost else (away > 0).astype(np.float64)
-        # Ties, as of a flat answer, go to the lower grade.
-        return np.asarray((probabilities @ costs).round(9).argmin(-1), np.int64)
+        return np.asarray((probabilities @ costs).round(9), np.float64)
 
     def sets(self, probabilities: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """

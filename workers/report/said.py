@@ -72,7 +72,7 @@ def where(finding: Finding) -> tuple[tuple[str, str], ...]:
     shares = ", ".join(f"{name} {share:+.2f}" for name, share in loudest)
     return (
         ("Evidence", f"{inside}{shares}, of {told.margin:+.2f} over KL {told.second}"),
-        ("Check", f"KL {told.without} without what lies beside the joint"),
+        ("Check", f"KL {told.without} without what lies beside the joint (expected grade {told.shift:+.2f})"),
     )
 
 

@@ -53,7 +53,7 @@ def planted(clean: Sequence[Asked], model: Model, eyes: Eyes) -> Iterator[Plante
 
 
 def caught(found: Sequence[Planted]) -> dict[str, Any]:
-    """How many grades hang on their plant and how many of those are flagged, together and by kind."""
+    """How many grades hang on their plant, and how many of those and of the others are flagged; in all and by kind."""
 
     def of(chosen: Sequence[Planted]) -> dict[str, Any]:
         deciding = [each for each in chosen if each.decides]
@@ -62,6 +62,7 @@ def caught(found: Sequence[Planted]) -> dict[str, Any]:
             "n": len(chosen),
             "deciding": len(deciding),
             "flagged": flagged,
+            "flagged_in_vain": sum(bool(each.with_it.attention.reasons) for each in chosen) - flagged,
             "sensitivity": round(flagged / len(deciding), 4) if deciding else None,
         }
 

@@ -161,6 +161,7 @@ def say(figures: dict[str, Any], out: Path) -> str:
     if "planted" in figures:
         told = figures["planted"]["all"]
         lines.append(f"planted: {told['deciding']} of {told['n']} grades hang on the plant, {told['flagged']} flagged")
+        lines.append(f"  of the {told['n'] - told['deciding']} others {told['flagged_in_vain']} flagged")
     if "cheating" in figures:
         told = figures["cheating"]
         lines.append(
