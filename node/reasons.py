@@ -123,7 +123,7 @@ REASONS = {
         Reason("CONFLICTING_SIDE", "Header and film say different sides", "Check marker, header and patient; resend."),
         Reason(
             "WITHHELD",
-            "The grade may hang on something beside the joint and was withheld",
+            "Withheld: the grade may hang on what lies beside the joint",
             "Grade by eye; the flags say what it may hang on.",
         ),
         # Failed: something broke; a person can ask again.

@@ -12,13 +12,27 @@ from hypothesis import strategies as st
 from node.finding import Finding, Laterality
 from node.grounds import Certainty, KLGrade
 from node.reasons import REASONS, Flag
-from tests.sources import CARD, CUT_OFF, EMPTY, LEFT, MADE_AT, RIGHT, SHARES, UNDECIDED, UNKNOWN, film, header, heat
+from tests.sources import (
+    CARD,
+    CUT_OFF,
+    EMPTY,
+    LEFT,
+    MADE_AT,
+    RIGHT,
+    SHARES,
+    UNDECIDED,
+    UNKNOWN,
+    WHERE,
+    film,
+    header,
+    heat,
+)
 from workers.prepare import Box
 from workers.report.canvas import Canvas, font
 from workers.report.colours import AGAINST, FOR, TABLE, Bytes, heat_alpha, heat_colour
 from workers.report.frame import RED, Layout
 from workers.report.pages import Page, pages, pixel_aspect
-from workers.report.said import SIDE_SOURCES, SIDES, WARNING, Row
+from workers.report.said import SIDE_SOURCES, SIDES, WARNING, Row, where
 from workers.report.view import cut
 
 LONG = 480
@@ -290,6 +304,16 @@ def test_the_explanation_tells_everything(monkeypatch: pytest.MonkeyPatch) -> No
         "a cell is 1/8",
     ):
         assert told in words
+
+
+@pytest.mark.parametrize(
+    ("shift", "told"), [(-0.152, " (-0.2 grades)"), (0.06, " (+0.1 grades)"), (0.04, ""), (-0.0, "")]
+)
+def test_the_check_says_by_how_much_the_grade_moves(shift: float, told: str) -> None:
+    """Where a reader would see it, rounded to a tenth."""
+    facts = dict(where(replace(RIGHT, attention=replace(WHERE, shift=shift, without=KLGrade.KL2))))
+    assert facts["Check"] == f"KL 2 without what lies beside the joint{told}"
+    assert where(replace(RIGHT, attention=None)) == ()
 
 
 def test_flags_are_told_and_a_grave_one_colours_the_head(monkeypatch: pytest.MonkeyPatch) -> None:

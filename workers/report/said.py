@@ -23,6 +23,8 @@ SIDE_SOURCES = {
     "image": "side from the image",
     "none": "neither header nor film tells the side",
 }
+SEEN = 0.05
+"""Grades; a smaller move is none to a reader, rounded to a tenth."""
 LIMITS = (
     "One view of an adult's knee, graded by a network. The heat map shows what spoke for the grade: "
     "no outline of disease, and no proof of it."
@@ -70,9 +72,10 @@ def where(finding: Finding) -> tuple[tuple[str, str], ...]:
     inside = "" if told.inside is None else f"{100 * told.inside:.0f} % from the joint: "
     loudest = sorted(told.regions.items(), key=lambda each: -abs(each[1]))[:3]
     shares = ", ".join(f"{name} {share:+.2f}" for name, share in loudest)
+    moved = f" ({told.shift:+.1f} grades)" if abs(told.shift) >= SEEN else ""
     return (
         ("Evidence", f"{inside}{shares}, of {told.margin:+.2f} over KL {told.second}"),
-        ("Check", f"KL {told.without} without what lies beside the joint (expected grade {told.shift:+.2f})"),
+        ("Check", f"KL {told.without} without what lies beside the joint{moved}"),
     )
 
 
