@@ -128,10 +128,26 @@ def test_a_knee_is_refused_for_its_reason(
 )
 def test_a_joint_without_a_rim_is_refused(edge: int, hidden: Any, code: str) -> None:
     """Whether the film ends there or a shutter covers it; shafts and soft parts may lie outside."""
-    film = as_film(PICTURE[:, :edge])
-    film.field[hidden] = False
+    film = as_film(PICTURE[:, :edge].copy())
+    film.field[hidden], film.pixels[hidden] = False, 0.0
     told = judge(film, KNEE, Rules())
     assert (told.code if told else "") == code
+
+
+@pytest.mark.parametrize(
+    ("hidden", "shade"),
+    [
+        (np.s_[:, :145], None),  # a collimator's edge in the header, and the picture goes on behind it
+        (np.s_[300:340, 100:145], 0.0),  # air that was stored as the padding value, with bone about it
+    ],
+)
+def test_a_joint_whose_rims_are_seen_is_not_cut_off(hidden: Any, shade: float | None) -> None:
+    """Whatever the header says of its field."""
+    film = as_film(PICTURE.copy())
+    film.field[hidden] = False
+    if shade is not None:
+        film.pixels[hidden] = shade
+    assert judge(film, KNEE, Rules()) is None
 
 
 @needs_knees

@@ -8,7 +8,7 @@ of the film adds to it is exact, and no picture of it. Three independent signs r
 - too large a part of the evidence comes from outside the joint;
 - the grade changes when what is no joint is taken away: the marks that were found, or else all about the joint (one
   more forward, the gap filled from its rim, never black). What fills a gap is a guess, so where there are marks a grade
-  has to stay though they moved it twice as far, and lead by a little more;
+  has to lead by so much that as large a move again would not change it, and by a little more;
 - a marker, text, metal or border lies under a peak of the map.
 
 A map that is empty or spread over everything is said to be so (DIFFUSE).
@@ -43,8 +43,8 @@ PEAK = 0.5
 """Of a map's highest value: what reaches it belongs to a peak."""
 COVERED = 0.15
 """Of a peak, or of the mark if that is larger, by which a mark lies under it."""
-TWICE = 2
-"""What a mark may have moved, of what taking it away moves."""
+AGAIN = 2
+"""Of what taking a mark away moves, in grades: between two neighbours so much of the lead is gone if it moves again."""
 BORDER_HIDES = 2.5
 """A border hides much of the box, and what fills it tells less of what was there: a grade has to lead by more."""
 GRID = 128
@@ -116,8 +116,7 @@ def _signs(attention: Attention, graded: Graded, parts: Parts, contrast: Array, 
     if attention.inside is not None and 1 - attention.inside > limits.outside:
         yield _loudest(parts, contrast)
     named = [kind for kind in CODES if (marks == kind).any()]
-    lead = limits.lead * (BORDER_HIDES if named == [BORDER] else 1) + TWICE * abs(attention.shift)
-    if named and (attention.without != graded.grade or model.calibration.lead(graded.probabilities) < lead):
+    if named and (attention.without != graded.grade or _is_near(attention, graded, BORDER in named, model)):
         yield CODES[max(named, key=lambda kind: int((marks == kind).sum()))]
     elif not named and abs(attention.shift) > limits.shift:
         yield _loudest(parts, contrast)
@@ -126,6 +125,13 @@ def _signs(attention: Attention, graded: Graded, parts: Parts, contrast: Array, 
     peak = float(heat.max())
     if peak / model.heat_scale < limits.faint or (peak > 0 and (heat > PEAK * peak).mean() > limits.spread):
         yield "DIFFUSE"
+
+
+def _is_near(attention: Attention, graded: Graded, border: bool, model: Card) -> bool:
+    """Whether the next grade is so near that a mark beside the joint may have made the difference."""
+    needed = model.limits.lead * (BORDER_HIDES if border else 1)
+    left = model.calibration.lead(graded.probabilities) - AGAIN * abs(attention.shift)
+    return needed > 0 and left < needed
 
 
 def _loudest(parts: Parts, contrast: Array) -> str:

@@ -78,7 +78,7 @@ def _marked(knee: Knee, film: Film, marker: Model) -> Knee:
 def _looked_at(knee: Knee, looks: Sequence[Look], limit: float) -> Knee:
     """The knee with what the look at it told; a tight crop is one whole, wherever the look saw the box."""
     seen = max(looks, key=lambda each: each.box.shared(knee.box))
-    return replace(knee, tilt=seen.tilt, points=seen.points, reason=_why(seen, limit))
+    return replace(knee, tilt=seen.tilt, points=seen.points, reason=knee.reason or _why(seen, limit))
 
 
 def _looks(film: Film, found: Found, eyes: Eyes, limit: float) -> list[tuple[Look, float]]:

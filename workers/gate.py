@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from pydicom import Dataset
 
 from node.errors import Ungradable
@@ -20,7 +21,7 @@ from node.grounds import Agreement
 from node.reasons import Flag, Reason, flag, reason
 from node.settings import Work
 from workers.knees import Knee, knee_sized
-from workers.prepare import Box, Grey
+from workers.prepare import Box, Grey, Pose, cut
 from workers.read.header import text
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ MOST_LOST = 0.02
 four have more."""
 LOST_GRID = 128
 """Pixels of the side of the square in which that is counted."""
+PLAIN = 0.3
+"""Of the grain of the joint: what has less is a shutter or a border, also if something is written on it."""
 
 OLDEST = 120
 """Years; who is said to be older has no age."""
@@ -131,10 +134,33 @@ def cut_off(film: "Film", knee: Knee) -> Reason | None:
 
     An osteophyte may grow there that nobody can see, and a grader would take what it cannot see for healthy.
     """
-    field, whole = film.field.view(np.uint8), (LOST_GRID, LOST_GRID)
-    seen = cv2.warpAffine(field, knee.pose.onto(LOST_GRID), whole, flags=cv2.INTER_NEAREST)
     left, top, right, bottom = (round(edge * LOST_GRID) for edge in RIMS)
-    return reason("JOINT_CUT_OFF") if 1 - seen[top:bottom, left:right].mean() > MOST_LOST else None
+    field, on_film = (_laid(mask, knee.pose) for mask in (film.field, np.ones(film.field.shape, np.bool_)))
+    hidden = on_film & ~_filled(field)
+    # Edges of a collimator in the header are wrong where somebody cropped the image: what is seen is not hidden.
+    lost = ~on_film if _shows(cut(film.pixels, knee.pose, LOST_GRID), hidden) else ~on_film | hidden
+    return reason("JOINT_CUT_OFF") if lost[top:bottom, left:right].mean() > MOST_LOST else None
+
+
+def _laid(mask: npt.NDArray[np.bool_], pose: Pose) -> npt.NDArray[np.bool_]:
+    """A mask of the film in the square of a joint laid upright, False beyond the film."""
+    size = (LOST_GRID, LOST_GRID)
+    return cv2.warpAffine(mask.view(np.uint8), pose.onto(LOST_GRID), size, flags=cv2.INTER_NEAREST) > 0
+
+
+def _shows(picture: Grey, hidden: npt.NDArray[np.bool_]) -> bool:
+    """Whether there is a picture, and nothing plain, where it should be hidden; at its edge both are mixed."""
+    within = cv2.erode(hidden.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    grain = np.abs(cv2.Laplacian(picture, cv2.CV_32F))
+    return bool(within.any() and np.median(grain[within]) > PLAIN * np.median(grain[~hidden]))
+
+
+def _filled(field: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The least convex mask around an exposed field: air that was stored as padding is no shutter."""
+    places = cv2.findNonZero(field.astype(np.uint8))
+    if places is None:
+        return field
+    return cv2.fillConvexPoly(np.zeros(field.shape, np.uint8), cv2.convexHull(places), 1) > 0
 
 
 def exposure(pixels: Grey, box: Box) -> Reason | None:

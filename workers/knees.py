@@ -110,17 +110,25 @@ def find_knees(film: "Film", finder: "Model", found: Found | None = None) -> lis
         raise Ungradable(reason("JOINT_CUT_OFF"))
     # Of several candidates, those that are as large as a knee come first; the surest of them are taken.
     whole = [each for each in whole if knee_sized(width_mm(film, each[0])[0])] or whole
-    # One that is cut off is no candidate, but a knee that the film shows and nobody will grade (`gate.cut_off`).
+    # One that is cut off is no candidate, but a knee that the film shows and nobody grades.
     parts = [each for each in found if HALF <= seen[each[0]] < finder.card.thresholds["visible"]]
     joints = sorted([*whole, *parts][:2], key=lambda each: each[0].x0)
     boxes = [_tight(box, film.pixels.shape) if len(joints) == 1 else box for box, _ in joints]
-    sides = tell_sides(film.header, boxes)
-    return [
-        Knee(box, side.laterality, side.source, sure, field_of_view_mm=mm, scale_source=scale).sided(side)
-        for box, side, (_, sure), (mm, scale) in zip(
-            boxes, sides, joints, [width_mm(film, box) for box in boxes], strict=True
-        )
-    ]
+    knees = [_knee(film, box, each[1], cut=each in parts) for box, each in zip(boxes, joints, strict=True)]
+    sides = tell_sides(film.header, [knee.box for knee in knees], parts=cut_off(knees))
+    return [knee.sided(side) for knee, side in zip(knees, sides, strict=True)]
+
+
+def _knee(film: "Film", box: Box, sure: float, *, cut: bool) -> Knee:
+    """A joint whose side nobody has told yet."""
+    mm, scale = width_mm(film, box)
+    why = reason("JOINT_CUT_OFF") if cut else None
+    return Knee(box, Laterality.UNKNOWN, "none", sure, field_of_view_mm=mm, scale_source=scale, reason=why)
+
+
+def cut_off(knees: Sequence[Knee]) -> set[int]:
+    """The numbers of those that lie on the film in part."""
+    return {at for at, knee in enumerate(knees) if knee.reason is not None and knee.reason.code == "JOINT_CUT_OFF"}
 
 
 def width_mm(film: "Film", box: Box) -> tuple[float | None, str]:

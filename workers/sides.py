@@ -32,7 +32,7 @@ right knee also brings the left one for comparison, so what study, request and p
 without making a conflict where a coded attribute and marker or image agree on the other side.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from pydicom import Dataset
@@ -105,18 +105,21 @@ def tell_sides(
     fibulas: Sequence[float] = (),
     limit: float = 0.0,
     markers: Sequence[Marker] = (),
+    parts: Collection[int] = (),
 ) -> list[Side]:
     """
     The side of each joint on a film, in the order of `boxes`, which run from the image's left to its right.
 
     `fibulas` are the teller's logits of a left knee as it hangs, one for each box or none at all; what lies within
-    `limit` of nothing says nothing.
+    `limit` of nothing says nothing. Those numbered in `parts` are on the film in part: what the header says is said of
+    the other one.
     """
     told = [*_coded(header), *_worded(header)]
     shown = _on_markers(boxes, markers)
+    meant = [number for number, _ in enumerate(boxes) if number not in parts]
     sides = []
     for number, _ in enumerate(boxes):
-        of_film = told if len(boxes) == 1 else [Evidence(each.witness, each.says, 0.0) for each in told]
+        of_film = told if meant == [number] else [Evidence(each.witness, each.says, 0.0) for each in told]
         evidence = [*of_film, *shown[number], *_placed(header, number, len(boxes))]
         if fibulas and abs(fibulas[number]) >= max(limit, 1e-6):
             evidence.append(_fibula(header, float(fibulas[number])))

@@ -58,11 +58,11 @@ def compose(
     layout = _layout(len(crops), random, joint, longest)
     film = background(layout.rows, layout.columns, random)
     joints = []
-    beside = _beside(layout, seams, random)
+    beside, room = layout.side * random.uniform(0.05, 0.7), _room(layout, seams)
     for crop, middle in zip(crops, layout.middles, strict=True):
         crop, kind = with_metal(crop, random) if random.random() < metal else (crop, KNEE)
         size = layout.side * random.uniform(0.96, LARGEST)
-        leg = _leg(crop, layout, middle, size, beside * random.uniform(0.9, 1.1), seams, random)
+        leg = _leg(crop, layout, middle, size, min(room, beside * random.uniform(0.9, 1.1)), seams, random)
         turn = float(np.clip(random.normal(0, 5), -15, 15))
         joints.append(replace(lay(film, leg, middle, turn), kind=kind))
     return LabelledFilm(dress(film, joints, random, grain=grain, marked=marked), tuple(joints), KNEE)
@@ -128,13 +128,12 @@ def _somewhere(high: float, random: np.random.Generator) -> float:
     return float(np.clip(high * random.uniform(0.3, 0.7), 0.5, high - 0.5))
 
 
-def _beside(layout: Layout, seams: Seams, random: np.random.Generator) -> float:
-    """How many pixels of leg lie beside a joint."""
-    beside = layout.side * random.uniform(0.05, 0.7)
-    if seams.kept and len(layout.middles) == 2:
-        apart = layout.middles[1][0] - layout.middles[0][0]
-        beside = min(beside, max(1.0, apart - (0.5 + seams.kept) * LARGEST * layout.side))
-    return beside
+def _room(layout: Layout, seams: Seams) -> float:
+    """How many pixels of leg may lie beside a joint, so that upright legs keep each other's joints."""
+    if not seams.kept or len(layout.middles) < 2:
+        return float("inf")
+    apart = layout.middles[1][0] - layout.middles[0][0]
+    return max(1.0, apart - (0.5 + seams.kept) * LARGEST * layout.side)
 
 
 def _leg(

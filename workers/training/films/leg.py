@@ -33,7 +33,7 @@ class Seams:
     Where a crop may end on a leg, in sides of the crop.
 
     The soft parts beside it begin so far `inset` at most, along an edge that wanders by `wave`; up to `kept` from its
-    middle the leg covers all behind it, and no other leg covers it.
+    middle the leg covers all behind it, and no other leg that hangs as straight covers it.
     """
 
     inset: float
