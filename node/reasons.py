@@ -64,8 +64,8 @@ REASONS = {
         Reason("NOT_A_KNEE", "No AP or PA knee joint was found on the image", "Grade by eye if it is a knee."),
         Reason(
             "JOINT_CUT_OFF",
-            "A knee joint is not wholly on the image",
-            "Repeat the film, or grade by eye.",
+            "A knee joint is cut off by the image's edge or by a shutter",
+            "Send it without a shutter; else grade by eye, or repeat the film.",
             POSITIONING,
         ),
         Reason(
@@ -123,7 +123,7 @@ REASONS = {
         Reason("CONFLICTING_SIDE", "Header and film say different sides", "Check marker, header and patient; resend."),
         Reason(
             "WITHHELD",
-            "Withheld: the grade may hang on what lies beside the joint",
+            "The grade may hang on what lies beside the joint: withheld",
             "Grade by eye; the flags say what it may hang on.",
         ),
         # Failed: something broke; a person can ask again.

@@ -192,23 +192,25 @@ def test_a_grade_that_changes_without_the_mark_is_flagged_wherever_the_peak_lies
 
 
 @pytest.mark.parametrize(
-    ("kind", "ahead", "moved", "flagged"),
+    ("kinds", "ahead", "moved", "flagged"),
     [
-        (MARKER, 0.05, 0.0, True),  # so close that what fills the gap tells nothing
-        (MARKER, 0.15, 0.0, False),
-        (BORDER, 0.2, 0.0, True),  # which hides more
-        (BORDER, 0.3, 0.0, False),
-        (MARKER, 0.15, 0.06, True),  # moved as far again it might be another grade
-        (MARKER, 0.2, 0.06, False),
-        (NOTHING, 0.05, 0.06, False),
+        ((MARKER,), 0.05, 0.0, True),  # so close that what fills the gap tells nothing
+        ((MARKER,), 0.15, 0.0, False),
+        ((BORDER,), 0.2, 0.0, True),  # which hides more
+        ((BORDER,), 0.3, 0.0, False),
+        ((MARKER,), 0.15, 0.06, True),  # moved as far again it might be another grade
+        ((MARKER,), 0.2, 0.06, False),
+        ((), 0.05, 0.06, False),
+        ((BORDER, MARKER), 0.2, 0.0, True),  # a marker beside a border makes up for nothing
     ],
 )
 def test_a_grade_near_another_is_flagged_beside_a_mark(
-    card: Card, kind: int, ahead: float, moved: float, flagged: bool
+    card: Card, kinds: tuple[int, ...], ahead: float, moved: float, flagged: bool
 ) -> None:
     """Though it is the same without the mark: how far it has to lead hangs on what the mark moves, and on its kind."""
     marks = CLEAN.copy()
-    marks[0:6, 0:6] = kind
+    for column, kind in enumerate(kinds):
+        marks[0:6, 8 * column : 8 * column + 6] = kind
     plain = answer(peaked(8, 5), marks=marks)
 
     def between(part: float) -> npt.NDArray[np.float64]:

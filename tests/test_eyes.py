@@ -44,6 +44,22 @@ def seen(film: Film, eyes: Eyes) -> list[Knee]:
 
 
 @pytest.mark.parametrize("seed", range(3))
+def test_a_joint_cut_off_above_is_not_graded_beside_a_whole_one(eyes: Eyes, seed: int) -> None:
+    """Though its rims are to be seen; and what the header says is said of the whole one."""
+    film = rendered(render([KneeShape(R), KneeShape(L)], rows=1800, columns=2200, seed=seed))
+    box = seen(film, eyes)[1].box
+    begin = int(box.y0 + 0.35 * box.height)
+    film.pixels[:-begin, 1100:] = film.pixels[begin:, 1100:].copy()
+    film.header.ImageLaterality = "R"
+    whole, part = seen(film, eyes)
+    assert whole.reason is None
+    assert (whole.laterality, whole.laterality_source) == (R, "ImageLaterality")
+    assert part.reason is not None
+    assert part.reason.code == "JOINT_CUT_OFF"
+    assert part.box.y0 < 0
+
+
+@pytest.mark.parametrize("seed", range(3))
 def test_landmarks_lie_in_the_box_and_the_tilt_follows_the_film(eyes: Eyes, seed: int) -> None:
     """Plateau and condyles run from left to right across the box; the plateau of an upright knee is about level."""
     film = rendered(render([KneeShape(R), KneeShape(L)], rows=1800, columns=2200, seed=seed))

@@ -116,6 +116,9 @@ def test_a_joint_that_is_half_on_the_film_is_told_beside_a_whole_one(finder: Mod
     film = as_film(np.zeros((1500, 1100)))
     assert [knee.box for knee in find_knees(film, finder, [(cut, 0.9), (whole, 0.8)])] == [whole, cut]
     assert [knee.box for knee in find_knees(film, finder, [(bit, 0.9), (whole, 0.8)])] == [whole]
+    for part in (cut, Box(750, -140, 1150, 260), Box(750, 1230, 1150, 1630)):
+        told = find_knees(film, finder, [(part, 0.9), (whole, 0.8)])
+        assert [knee.reason.code if knee.reason else "" for knee in told] == ["", "JOINT_CUT_OFF"]
     other = Box(-80, 500, 320, 900)
     assert [knee.box for knee in find_knees(film, finder, [(cut, 0.9), (other, 0.7), (whole, 0.5)])] == [other, whole]
     with pytest.raises(Ungradable) as refusal:

@@ -45,6 +45,17 @@ def two(attributes: dict[str, Any], fibulas: tuple[float, float] = (0.0, 0.0), *
     return tell_sides(header(**attributes), [FIRST, SECOND], fibulas=fibulas, limit=2.5, markers=markers)
 
 
+def test_the_header_says_the_side_of_the_knee_that_is_wholly_on_the_film() -> None:
+    """Though a part of the other one is seen beside it; that part's side is told by its place."""
+    attributes = {"ImageLaterality": "L"}
+    against, part = tell_sides(header(**attributes), [FIRST, SECOND], fibulas=[-6, 6], limit=2.5, parts={1})
+    assert (against.agreement, against.laterality) == (CONFLICT, R)
+    assert part.laterality == L
+    part, with_it = tell_sides(header(**attributes), [FIRST, SECOND], fibulas=[-6, 6], limit=2.5, parts={0})
+    assert (with_it.agreement, with_it.laterality, with_it.source) == (AGREED, L, "ImageLaterality")
+    assert (part.agreement, part.laterality) == (AGREED, R)
+
+
 ONE_KNEE: list[tuple[str, dict[str, Any], float, tuple[Marker, ...], Laterality, str, Agreement]] = [
     ("image laterality", {"ImageLaterality": "R"}, 0, (), R, "ImageLaterality", SINGLE),
     ("in small letters", {"ImageLaterality": " l "}, 0, (), L, "ImageLaterality", SINGLE),

@@ -9,9 +9,11 @@ answers differ by counts beside how far they lie from the teacher's.
 """
 
 import copy
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -159,7 +161,7 @@ def make_steady(
     optimizer, schedule = _descent(pupil, recipe)
     learning: dict[str, Kept] = {"pupil": pupil, "averaged": averaged, "optimizer": optimizer, "schedule": schedule}
     done = resume(folder / "checkpoint.pt", recipe, learning)
-    truth = targets(recipe, teacher, train, poses, folder / "teacher.npy").to(device)
+    truth = targets(recipe, teacher, train, poses, folder / "teacher.pt").to(device)
     for step, (filmed, again, which) in enumerate(_batches(recipe, train, poses, done), start=done + 1):
         views = torch.cat([filmed, again]).to(device, memory_format=torch.channels_last)
         loss = apart(pupil(views)[0], truth[which], recipe.alike)
@@ -180,8 +182,14 @@ def make_steady(
 def targets(
     recipe: SteadyRecipe, teacher: Grader, train: Sequence[LabelledKnee], poses: Sequence[Pose], kept: Path
 ) -> Tensor:
-    """What each knee is to be called, (n, 5): by the teacher, who sees it and its mirror image, and by its readers."""
-    if not kept.is_file():
+    """
+    What each knee is to be called, (n, 5): by the teacher, who sees it and its mirror image, and by its readers.
+
+    The teacher's answers are `kept` for a training that goes on, and not used for another teacher or other knees.
+    """
+    whose = _whose(teacher, train, poses, recipe.size(recipe.steps - 1))
+    told: dict[str, Any] = torch.load(kept, weights_only=True) if kept.is_file() else {"whose": ""}
+    if told["whose"] != whose:
         size, both = recipe.size(recipe.steps - 1), Ensemble([teacher]).eval()
         device, said = next(teacher.parameters()).device, []
         for first in track(range(0, len(train), BATCH), "Teacher", transient=True, console=Console(stderr=True)):
@@ -189,9 +197,20 @@ def targets(
             views = np.stack([prepare(cut(knee.read(), pose, size), size) for knee, pose in knees])
             shown = torch.from_numpy(views).to(device, memory_format=torch.channels_last)
             said.append(both(shown)[0].softmax(1).cpu().numpy())
-        np.save(kept, np.concatenate(said))
-    taught, read = np.load(kept), soft_labels(recipe.label_sigma)[truth_of(train)]
+        told = {"whose": whose, "said": torch.from_numpy(np.concatenate(said))}
+        torch.save(told, kept.with_suffix(".tmp"))
+        kept.with_suffix(".tmp").replace(kept)
+    taught, read = told["said"].numpy(), soft_labels(recipe.label_sigma)[truth_of(train)]
     return torch.from_numpy(np.asarray((1 - recipe.labels) * taught + recipe.labels * read, np.float32))
+
+
+def _whose(teacher: Grader, train: Sequence[LabelledKnee], poses: Sequence[Pose], size: int) -> str:
+    """A hash of the teacher and of what it is shown."""
+    shown = [(knee.patient, knee.side, knee.path.name, pose) for knee, pose in zip(train, poses, strict=True)]
+    told = hashlib.sha256(repr((size, shown)).encode())
+    for name, values in teacher.state_dict().items():
+        told.update(name.encode() + values.cpu().numpy().tobytes())
+    return told.hexdigest()
 
 
 def apart(logits: Tensor, truth: Tensor, alike: float) -> Tensor:
