@@ -15,7 +15,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,8 +28,10 @@ import pytest
 from pydicom.errors import InvalidDicomError
 
 HOST = "127.0.0.1"
-# pynetdicom brings tools that are called as DCMTK's are; an activated environment would put those first.
-os.environ["PATH"] = os.pathsep.join(each for each in os.get_exec_path() if Path(each) != Path(sys.executable).parent)
+# pynetdicom brings tools that are called as DCMTK's are; an activated environment, any one, would put those first.
+os.environ["PATH"] = os.pathsep.join(
+    each for each in os.get_exec_path() if not (Path(each).parent / "pyvenv.cfg").is_file()
+)
 PLACES = os.pathsep.join((os.environ["PATH"], "/usr/sbin", "/usr/local/sbin"))
 
 

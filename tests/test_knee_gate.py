@@ -124,6 +124,7 @@ def test_a_knee_is_refused_for_its_reason(
         (600, np.s_[:230], ""),  # a shutter over the shaft
         (600, np.s_[:260], "JOINT_CUT_OFF"),
         (600, np.s_[400:], ""),
+        (600, np.s_[:], "JOINT_CUT_OFF"),  # over everything
     ],
 )
 def test_a_joint_without_a_rim_is_refused(edge: int, hidden: Any, code: str) -> None:

@@ -151,8 +151,10 @@ def _laid(mask: npt.NDArray[np.bool_], pose: Pose) -> npt.NDArray[np.bool_]:
 def _shows(picture: Grey, hidden: npt.NDArray[np.bool_]) -> bool:
     """Whether there is a picture, and nothing plain, where it should be hidden; at its edge both are mixed."""
     within = cv2.erode(hidden.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    if hidden.all() or not within.any():
+        return False
     grain = np.abs(cv2.Laplacian(picture, cv2.CV_32F))
-    return bool(within.any() and np.median(grain[within]) > PLAIN * np.median(grain[~hidden]))
+    return bool(np.median(grain[within]) > PLAIN * np.median(grain[~hidden]))
 
 
 def _filled(field: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

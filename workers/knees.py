@@ -115,7 +115,7 @@ def find_knees(film: "Film", finder: "Model", found: Found | None = None) -> lis
     joints = sorted([*whole, *parts][:2], key=lambda each: each[0].x0)
     boxes = [_tight(box, film.pixels.shape) if len(joints) == 1 else box for box, _ in joints]
     knees = [_knee(film, box, each[1], cut=each in parts) for box, each in zip(boxes, joints, strict=True)]
-    sides = tell_sides(film.header, [knee.box for knee in knees], parts=cut_off(knees))
+    sides = tell_sides(film.header, [knee.box for knee in knees], parts=in_part(knees))
     return [knee.sided(side) for knee, side in zip(knees, sides, strict=True)]
 
 
@@ -126,7 +126,7 @@ def _knee(film: "Film", box: Box, sure: float, *, cut: bool) -> Knee:
     return Knee(box, Laterality.UNKNOWN, "none", sure, field_of_view_mm=mm, scale_source=scale, reason=why)
 
 
-def cut_off(knees: Sequence[Knee]) -> set[int]:
+def in_part(knees: Sequence[Knee]) -> set[int]:
     """The numbers of those that lie on the film in part."""
     return {at for at, knee in enumerate(knees) if knee.reason is not None and knee.reason.code == "JOINT_CUT_OFF"}
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from workers.knees import Found, Knee, cut_off, locate
+from workers.knees import Found, Knee, in_part, locate
 from workers.prepare import Box, Grey, crop, stretch
 from workers.read import Film
 from workers.registry import Model
@@ -51,7 +51,7 @@ def with_sides(knees: Sequence[Knee], film: Film, teller: Model, markers: Sequen
     boxes = [knee.box for knee in knees]
     fibulas = [float(left) for left in hang(film.pixels, boxes, teller)[:, LEFT]]
     limit = teller.card.thresholds["side"]
-    sides = tell_sides(film.header, boxes, fibulas=fibulas, limit=limit, markers=markers, parts=cut_off(knees))
+    sides = tell_sides(film.header, boxes, fibulas=fibulas, limit=limit, markers=markers, parts=in_part(knees))
     return [knee.sided(side) for knee, side in zip(knees, sides, strict=True)]
 
 
