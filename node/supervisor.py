@@ -105,8 +105,13 @@ def _die_with_parent() -> None:
 
 
 def stop_on_signals() -> threading.Event:
-    """An event that SIGINT and SIGTERM set."""
+    """
+    An event that SIGINT and SIGTERM set, however many of them come.
+
+    By a thread: a handler runs in the midst of the main thread, which may hold the event's lock itself, in `wait` or in
+    the handler of the signal before, and would wait for itself for ever.
+    """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: threading.Thread(target=stop.set, daemon=True).start())
     return stop
