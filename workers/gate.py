@@ -21,7 +21,7 @@ from node.grounds import Agreement
 from node.reasons import Flag, Reason, flag, reason
 from node.settings import Work
 from workers.knees import Knee, knee_sized
-from workers.prepare import Box, Grey, Pose, cut
+from workers.prepare import Box, Grey, cut
 from workers.read.header import text
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ MOST_LOST = 0.02
 four have more."""
 LOST_GRID = 128
 """Pixels of the side of the square in which that is counted."""
+BEYOND = 2
+"""In the film's field, of 0 and 1, what is no part of the film."""
 PLAIN = 0.3
 """Of the grain of the joint: what has less is a shutter or a border, also if something is written on it."""
 
@@ -135,17 +137,13 @@ def cut_off(film: "Film", knee: Knee) -> Reason | None:
     An osteophyte may grow there that nobody can see, and a grader would take what it cannot see for healthy.
     """
     left, top, right, bottom = (round(edge * LOST_GRID) for edge in RIMS)
-    field, on_film = (_laid(mask, knee.pose) for mask in (film.field, np.ones(film.field.shape, np.bool_)))
-    hidden = on_film & ~_filled(field)
+    field, size = film.field.view(np.uint8), (LOST_GRID, LOST_GRID)
+    laid = cv2.warpAffine(field, knee.pose.onto(LOST_GRID), size, flags=cv2.INTER_NEAREST, borderValue=BEYOND)
+    lost, hidden = laid == BEYOND, (laid != BEYOND) & ~_filled(laid == 1)
     # Edges of a collimator in the header are wrong where somebody cropped the image: what is seen is not hidden.
-    lost = ~on_film if _shows(cut(film.pixels, knee.pose, LOST_GRID), hidden) else ~on_film | hidden
+    if hidden.any() and not _shows(cut(film.pixels, knee.pose, LOST_GRID), hidden):
+        lost |= hidden
     return reason("JOINT_CUT_OFF") if lost[top:bottom, left:right].mean() > MOST_LOST else None
-
-
-def _laid(mask: npt.NDArray[np.bool_], pose: Pose) -> npt.NDArray[np.bool_]:
-    """A mask of the film in the square of a joint laid upright, False beyond the film."""
-    size = (LOST_GRID, LOST_GRID)
-    return cv2.warpAffine(mask.view(np.uint8), pose.onto(LOST_GRID), size, flags=cv2.INTER_NEAREST) > 0
 
 
 def _shows(picture: Grey, hidden: npt.NDArray[np.bool_]) -> bool:
