@@ -40,7 +40,7 @@ STRANGE = (
     TypeError,
     LookupError,
     AttributeError,
-    NotImplementedError,
+    NotImplementedError,  # pydicom raises it at a VR that it does not know
     ArithmeticError,
     BytesLengthException,
     struct_error,
