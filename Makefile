@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: run test check bench clean install
+.PHONY: run test check bench golden clean install
 
 run: $(VENV)/.run ## Start every part, send sample knees to itself, say where the results are
 	$(BIN)/genu demo
@@ -19,6 +19,9 @@ check: $(VENV)/.test ## Style and types
 
 bench: $(VENV)/.test ## Measure, side by side with what else is installed
 	$(BIN)/python -m bench
+
+golden: $(VENV)/.test ## Compare the answers on fixed inputs with their record: after a change that must not alter any
+	$(BIN)/python -m bench.golden
 
 install: $(VENV)/.run ## What `run` needs, without running
 
