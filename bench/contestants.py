@@ -10,8 +10,8 @@ from pathlib import Path
 
 from node.broker import EmbeddedBroker
 from node.settings import load
-from tests.peers import free_port, have, listens, orthanc, wait_until
-from tests.running import stop, write_settings
+from tests.peers.archives import free_port, have, listens, orthanc, wait_until
+from tests.peers.running_node import stop, write_settings
 
 PDU = 131072
 

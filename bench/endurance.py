@@ -9,13 +9,13 @@ from bench.memory import held_mb
 from bench.progress import bar
 from bench.tables import Row, Table
 from node.finding import Laterality
-from workers.attention import attended
-from workers.explain import explain
-from workers.eyes import open_eyes, see
-from workers.grade import grade
+from workers.detection.detect import open_eyes, see
+from workers.evaluation.labelled_films import film_of
+from workers.explanation.attribution import attended
+from workers.explanation.grad_cam import explain
+from workers.grading.grader import grade
+from workers.models.registry import DEFAULT, load
 from workers.phantom import random_film
-from workers.registry import DEFAULT, load
-from workers.training.served import film_of
 
 FILMS = 24
 """Different films, taken again and again."""

@@ -7,7 +7,7 @@ import numpy as np
 from bench.progress import bar
 from bench.tables import Cell, Spread, Table
 from node.errors import SettingsError
-from workers.registry import DEFAULT, Model, load, read_card
+from workers.models.registry import DEFAULT, Model, load, read_card
 
 BATCHES = (1, 8)
 A_ROUND = 10

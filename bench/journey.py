@@ -9,8 +9,8 @@ from pathlib import Path
 from node.demo import DemoPacs
 from node.ledger import Ledger
 from node.settings import DEFAULT_OBJECTS, Destination
-from tests.peers import HOST, have, storescp
-from tests.running import Node, running
+from tests.peers.archives import HOST, have, storescp
+from tests.peers.running_node import Node, running
 
 PATIENCE_SECONDS = 120.0
 """For one film."""

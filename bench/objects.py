@@ -10,11 +10,11 @@ import numpy as np
 from bench.films import Films
 from bench.progress import taking_turns
 from bench.tables import Row, Spread, Table
+from node.evidence import Certainty, KLGrade
 from node.finding import Finding, Laterality, ModelIdentity, Outcome, Reading
-from node.grounds import Certainty, KLGrade
 from node.settings import DEFAULT_OBJECTS, ObjectKind, Work
-from workers.explain import HeatMap
-from workers.prepare import Box, Pose
+from workers.explanation.grad_cam import HeatMap
+from workers.preprocessing import Box, Pose
 from workers.read import Film, Reader
 from workers.report import report
 

@@ -13,7 +13,7 @@ from bench.contestants import PDU, Contestant, Receiving, installed
 from bench.films import BIG, SMALL, noise
 from bench.progress import bar
 from bench.tables import Cell, Spread, Table
-from tests.peers import HOST, have
+from tests.peers.archives import HOST, have
 
 SENDERS = (1, 4)
 MB = 1e6

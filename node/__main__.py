@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from node import __version__
-from node.commands import administration, parts, peers
+from node.cli import administration, peers, processes
 from node.errors import GenuError, SettingsError
 from node.settings import load
 
@@ -91,7 +91,7 @@ def genu(ctx: click.Context, path: Path | None) -> None:
             raise  # but whoever has a mistake in genu.toml may look at the list of settings
 
 
-for command in (*parts.COMMANDS, *peers.COMMANDS, *administration.COMMANDS):
+for command in (*processes.COMMANDS, *peers.COMMANDS, *administration.COMMANDS):
     genu.add_command(command)
 
 

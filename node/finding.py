@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from node.grounds import Agreement, Attention, Certainty, Evidence, KLGrade
+from node.evidence import Agreement, Attention, Certainty, Evidence, KLGrade
 from node.reasons import FLAGS, Flag, Reason, reason
 
 

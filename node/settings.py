@@ -23,7 +23,7 @@ from node.destination import (
     Tls,
 )
 from node.errors import SettingsError
-from node.places import line_of
+from node.toml_lines import line_of
 
 __all__ = [
     "DEFAULT_OBJECTS",

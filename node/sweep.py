@@ -13,7 +13,7 @@ from node.broker import Bell
 from node.errors import GenuError
 from node.ledger import Ledger
 from node.settings import Settings
-from node.vault import Vault
+from node.storage import Vault
 
 PART = "sweep"
 BEAT_SECONDS = 5.0

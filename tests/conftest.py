@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.delivering import Node
-from tests.saying import Say
+from tests.peers.delivering_node import Node
+from tests.peers.genu_command import Say
 
 
 @pytest.fixture

@@ -4,18 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from node.errors import Ungradable
+from node.evidence import Attention
 from node.finding import Finding, Outcome, Reading
-from node.grounds import Attention
 from node.reasons import flag, reason
-from workers.attention import attended
-from workers.explain import HeatMap, explain
-from workers.eyes import Eyes, see
-from workers.gate import Rules, flags_of, hints, judge, other_part
-from workers.grade import Graded, grade
-from workers.knees import Knee
+from workers.detection.detect import Eyes, see
+from workers.detection.joints import Knee
+from workers.detection.orientation import TURNED
+from workers.eligibility import Rules, flags_of, hints, judge, other_part
+from workers.explanation.attribution import attended
+from workers.explanation.grad_cam import HeatMap, explain
+from workers.grading.grader import Graded, grade
+from workers.models.registry import Model
 from workers.read import Film
-from workers.registry import Model
-from workers.upright import TURNED
 
 
 @dataclass(frozen=True)

@@ -12,21 +12,12 @@ from node.destination import MESSAGES
 from node.finding import ModelIdentity, Outcome
 from node.ledger import Entry, ResultObject
 from node.settings import DEFAULT_OBJECTS, ObjectKind, Work
-from node.vault import Vault
+from node.storage import Vault
 from workers.analysis import Analysis
 from workers.messages import Message, messages
 from workers.read import Film, patient_facts
-from workers.report import (
-    MadeObject,
-    Predecessor,
-    film_png,
-    must_have_patient,
-    overlay_png,
-    predecessor,
-    refusal,
-    release,
-    report,
-)
+from workers.report import MadeObject, Predecessor, film_png, must_have_patient, overlay_png, refusal, release, report
+from workers.report.structured_report.predecessor import predecessor
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,15 @@ from node.errors import Permanent, Transient, Ungradable
 from node.finding import Outcome
 from node.ledger import Entry, Ledger
 from node.settings import DEFAULT_OBJECTS, Settings
-from node.vault import Vault
+from node.storage import Vault
 from workers.analysis import Analysis, analyse, refused
-from workers.eyes import Eyes
-from workers.gate import Rules
+from workers.detection.detect import Eyes
+from workers.eligibility import Rules
+from workers.models.active_model import Answering
+from workers.models.registry import Model
+from workers.models.shadow import Shadow
 from workers.outbox import Source, fill_outbox
 from workers.read import Film, Reader
-from workers.registry import Model
-from workers.shadow import Shadow
-from workers.standing import Answering
 
 log = structlog.get_logger()
 

@@ -13,12 +13,12 @@ from node.errors import Transient
 from node.ledger import Ledger
 from node.logs import configure
 from node.settings import Settings
-from node.vault import Vault
-from workers.eyes import open_eyes
+from node.storage import Vault
+from workers.detection.detect import open_eyes
+from workers.models.active_model import Answering
+from workers.models.registry import folders
+from workers.models.shadow import Shadow
 from workers.read import Reader
-from workers.registry import folders
-from workers.shadow import Shadow
-from workers.standing import Answering
 from workers.tasks import Bench, grade, worker_name
 
 BEAT_SECONDS = 5.0

@@ -19,17 +19,17 @@ from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 
 from node import __version__
-from node.admin import pages, sign_in_pages, views
-from node.admin.desk import Desk
-from node.admin.gate import Faults, SafeHeaders, SignedInOnly
+from node.admin import endpoints, sign_in, view_models
+from node.admin.authentication import Brake, Password, Sessions
+from node.admin.context import Desk
 from node.admin.health import Watch
 from node.admin.metrics import LedgerCollector
-from node.admin.signin import Brake, Password, Sessions
+from node.admin.middleware import Faults, SafeHeaders, SignedInOnly
 from node.errors import GenuError
 from node.ledger import Ledger
 from node.reasons import REASONS
 from node.settings import Settings
-from node.vault import Vault
+from node.storage import Vault
 
 log = structlog.get_logger()
 
@@ -47,7 +47,7 @@ def application(settings: Settings, vault: Vault, ledger: Ledger, broker_ping: C
             Middleware(Faults),
             Middleware(SignedInOnly, sessions=sessions),
         ],
-        exception_handlers={HTTPException: pages.refusal},
+        exception_handlers={HTTPException: endpoints.refusal},
         max_body_size=16_384,
     )
     registry = CollectorRegistry(auto_describe=False)
@@ -69,18 +69,18 @@ def application(settings: Settings, vault: Vault, ledger: Ledger, broker_ping: C
 def _routes() -> list[Route | Mount]:
     one = "/radiographs/{uid}"
     return [
-        Route("/healthz", pages.healthz),
-        Route("/readyz", pages.readyz),
-        Route("/metrics", pages.metrics),
-        Route("/sign-in", sign_in_pages.show, methods=["GET"]),
-        Route("/sign-in", sign_in_pages.enter, methods=["POST"]),
-        Route("/sign-out", sign_in_pages.leave, methods=["POST"]),
-        Route("/", pages.overview),
-        Route("/live", pages.overview_live),
-        Route(one, pages.radiograph),
-        Route(f"{one}/live", pages.radiograph_live),
-        Route(f"{one}/retry", pages.retry, methods=["POST"]),
-        Route(f"{one}/{{picture}}", pages.picture),
+        Route("/healthz", endpoints.healthz),
+        Route("/readyz", endpoints.readyz),
+        Route("/metrics", endpoints.metrics),
+        Route("/sign-in", sign_in.show, methods=["GET"]),
+        Route("/sign-in", sign_in.enter, methods=["POST"]),
+        Route("/sign-out", sign_in.leave, methods=["POST"]),
+        Route("/", endpoints.overview),
+        Route("/live", endpoints.overview_live),
+        Route(one, endpoints.radiograph),
+        Route(f"{one}/live", endpoints.radiograph_live),
+        Route(f"{one}/retry", endpoints.retry, methods=["POST"]),
+        Route(f"{one}/{{picture}}", endpoints.picture),
         Mount("/static", StaticFiles(directory=_HERE / "static")),
     ]
 
@@ -94,18 +94,18 @@ def _environment(settings: Settings) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(age=views.age, stamp=views.stamp, size=views.size)
+    environment.filters.update(age=view_models.age, stamp=view_models.stamp, size=view_models.size)
     environment.globals.update(
         version=__version__,
         receive=settings.receive,
-        flags=views.FLAGS,
-        red=views.RED,
-        grades=views.GRADES,
+        flags=view_models.FLAGS,
+        red=view_models.RED,
+        grades=view_models.GRADES,
         reasons=REASONS,
-        sides=views.SIDES,
-        sources=views.SOURCES,
-        states=views.STATES,
-        refresh_seconds=int(views.REFRESH.total_seconds()),
+        sides=view_models.SIDES,
+        sources=view_models.SOURCES,
+        states=view_models.STATES,
+        refresh_seconds=int(view_models.REFRESH.total_seconds()),
     )
     return environment
 

@@ -12,7 +12,7 @@ import structlog
 from node.errors import GenuError
 from node.ledger import Beat, Ledger, Waiting
 from node.settings import Settings
-from node.vault import Vault
+from node.storage import Vault
 
 log = structlog.get_logger()
 

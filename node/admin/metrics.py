@@ -9,15 +9,15 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from node import __version__
-from node.admin import models
+from node.admin import model_views
 from node.admin.health import SILENT_AFTER, last_seen
-from node.admin.models import model_of
+from node.admin.model_views import model_of
 from node.errors import Transient
 from node.ledger import Beat, Ledger, State
-from node.ledger.tallies import Tally
+from node.ledger.totals import Tally
 from node.reasons import FLAGS, REASONS
 from node.settings import Settings
-from node.vault import Vault
+from node.storage import Vault
 
 log = structlog.get_logger()
 
@@ -125,13 +125,13 @@ def _parts(beats: list[Beat], now: datetime) -> Iterator[Metric]:
 
 def _models(beats: list[Beat], now: datetime) -> Iterator[Metric]:
     """What the workers that live say of the models that they have."""
-    workers = models.live(beats, now, SILENT_AFTER)
-    loaded = {(role, model_of(beat, role)) for beat in workers for role in models.PREFIXES}
+    workers = model_views.live(beats, now, SILENT_AFTER)
+    loaded = {(role, model_of(beat, role)) for beat in workers for role in model_views.PREFIXES}
     told = sorted((role, each.name, each.version, each.sha256) for role, each in loaded if each)
     labels = ("role", "model", "version", "sha256")
     yield _gauge("genu_model_info", "Models that are loaded, by role.", _bounded((each, 1) for each in told), *labels)
-    troubles = models.troubles(workers)
-    wrong: Samples = [((role,), sum(each == role for each, _ in troubles)) for role in models.PREFIXES]
+    troubles = model_views.troubles(workers)
+    wrong: Samples = [((role,), sum(each == role for each, _ in troubles)) for role in model_views.PREFIXES]
     yield _gauge("genu_model_troubles", "Faults that keep a model from its work, by role.", wrong, "role")
 
 

@@ -18,7 +18,7 @@ import structlog
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from node.broker import keeper
+from node.broker import watchdog
 from node.errors import SettingsError, Transient
 
 _TRIES = 4
@@ -59,7 +59,7 @@ class EmbeddedBroker:
                     return self.url
                 if left == 1:  # it was not the port
                     log.warning("broker_data_set_aside", folder=str(self._folder))
-                    keeper.set_aside(str(self._folder))
+                    watchdog.set_aside(str(self._folder))
             raise Transient(
                 f"the embedded broker does not start: {_last_line(self._folder / 'server.log')}",
                 hint="read server.log in the storage folder's broker folder, or give a [broker] url",
@@ -83,7 +83,7 @@ class EmbeddedBroker:
         with contextlib.suppress(BrokenPipeError):
             ending.stdin.close()
         try:
-            ending.wait(keeper.END_SECONDS + 5)
+            ending.wait(watchdog.END_SECONDS + 5)
         except subprocess.TimeoutExpired:
             ending.kill()  # and the server with it: PR_SET_PDEATHSIG
             ending.wait()
@@ -108,7 +108,7 @@ class EmbeddedBroker:
             "settings": _settings(port, password),
         }
         self._keeper = subprocess.Popen(
-            [sys.executable, "-I", "-S", keeper.__file__],
+            [sys.executable, "-I", "-S", watchdog.__file__],
             stdin=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for us: the broker goes last
             pass_fds=() if self._lock is None else (self._lock.fileno(),),

@@ -10,12 +10,12 @@ import time
 
 import structlog
 
-from node.deliver.line import Line
+from node.deliver.destination_queue import Line
 from node.errors import Transient
 from node.ledger import Ledger
 from node.scu import Sent, echo, peer, send
 from node.settings import Settings
-from node.vault import Vault
+from node.storage import Vault
 
 __all__ = ["Deliverer", "Sent", "echo", "peer", "send"]
 

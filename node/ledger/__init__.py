@@ -1,8 +1,7 @@
 """The ledger knows every radiograph, its state, its results and where they still have to go. It is the truth."""
 
-from node.ledger.book import Ledger
-from node.ledger.states import MOVES, State, check_move
-from node.ledger.words import (
+from node.ledger.ledger import Ledger
+from node.ledger.records import (
     Answer,
     Beat,
     CardState,
@@ -18,6 +17,7 @@ from node.ledger.words import (
     ShadowReading,
     Waiting,
 )
+from node.ledger.states import MOVES, State, check_move
 
 __all__ = [
     "MOVES",

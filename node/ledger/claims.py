@@ -9,10 +9,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from node.ledger import deliveries, tables
-from node.ledger.keeping import raise_flag
-from node.ledger.rows import hold, move, note, now
+from node.ledger.intake import raise_flag
+from node.ledger.records import UNDECIDED_FLAG, ResultObject
 from node.ledger.states import State
-from node.ledger.words import UNDECIDED_FLAG, ResultObject
+from node.ledger.transitions import hold, move, note, now
 from node.reasons import FLAGS, reason
 
 

@@ -7,9 +7,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from node.ledger import tables
-from node.ledger.rows import hold, insert, move, note, now
+from node.ledger.records import Delivery, ResultObject
 from node.ledger.states import State
-from node.ledger.words import Delivery, ResultObject
+from node.ledger.transitions import hold, insert, move, note, now
 from node.settings import EXTRAS
 
 _D, _O = tables.delivery.c, tables.result_object.c

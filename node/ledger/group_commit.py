@@ -3,9 +3,9 @@
 import threading
 from dataclasses import dataclass
 
-from node.ledger import keeping
+from node.ledger import intake
 from node.ledger.database import Database
-from node.ledger.words import Kept
+from node.ledger.records import Kept
 from node.radiograph import Radiograph
 
 
@@ -33,7 +33,7 @@ class GroupCommit:
         self._list = threading.Lock()
 
     def keep(self, came: Radiograph, put_aside: str | None) -> Kept:
-        """As `keeping.keep`, committed when it returns. What is wrong with one radiograph is raised for it alone."""
+        """As `intake.keep`, committed when it returns. What is wrong with one radiograph is raised for it alone."""
         errand = _Errand(came, put_aside)
         with self._list:
             self._waiting.append(errand)
@@ -50,7 +50,7 @@ class GroupCommit:
     def _do(self, errands: list[_Errand]) -> None:
         try:
             with self._database.write() as connection:
-                kept = [keeping.keep(connection, each.came, each.put_aside) for each in errands]
+                kept = [intake.keep(connection, each.came, each.put_aside) for each in errands]
         except Exception as error:  # noqa: BLE001 - raised again where it belongs
             if len(errands) == 1:
                 errands[0].error = error

@@ -16,9 +16,9 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
 
 from node.receive import statuses
-from node.receive.arrival import Arrival
 from node.receive.counts import Counts
 from node.receive.dimse import Command, Inbox, Request
+from node.receive.spooled_object import Arrival
 from node.receive.upper_layer import DeadlineSocket, UpperLayer
 
 log = structlog.get_logger()

@@ -16,7 +16,7 @@ from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 
 from node.radiograph import is_uid
-from node.receive.arrival import Arrival, Overrun
+from node.receive.spooled_object import Arrival, Overrun
 from node.receive.upper_layer import DataTransfer
 
 COMMAND_LIMIT = 65536

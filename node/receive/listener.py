@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import structlog
 
 from node.errors import GenuError
-from node.receive.newcomer import Newcomer, Unwelcome
+from node.receive.pending_connection import Newcomer, Unwelcome
 
 log = structlog.get_logger()
 

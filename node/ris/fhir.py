@@ -17,11 +17,11 @@ from typing import Any
 import httpx2
 
 from node.destination import Destination
-from node.ris.outcome import NOT_NOW, WRONG_PLACE, identifying, refused_entry, said, table
-from node.ris.quiet import quiet, words_of
+from node.ris.operation_outcome import NOT_NOW, WRONG_PLACE, identifying, refused_entry, said, table
+from node.ris.redaction import quiet, words_of
 from node.scu import Context, Declined, Lost, NeverTaken, Parcel, Unreachable, Unsendable
-from node.scu.complaints import no_answer, no_association, no_connection, told
-from node.scu.wire import client_tls, wake
+from node.scu.errors import no_answer, no_association, no_connection, told
+from node.scu.transport import client_tls, wake
 from node.settings import Deliver
 
 LONGEST_ANSWER = 1 << 20

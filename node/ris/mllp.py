@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from node.destination import Destination
-from node.ris.quiet import quiet, words_of
+from node.ris.redaction import quiet, words_of
 from node.scu import Context, Declined, Lost, NeverTaken, Parcel, Unsendable
-from node.scu.complaints import no_answer, no_association, no_connection, told
-from node.scu.wire import client_tls, wake
+from node.scu.errors import no_answer, no_association, no_connection, told
+from node.scu.transport import client_tls, wake
 from node.settings import Deliver
 
 START, END = b"\x0b", b"\x1c"

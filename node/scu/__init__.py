@@ -1,8 +1,8 @@
 """The DICOM client: associations, what is sent over them, and what destinations answer, in sentences."""
 
-from node.scu.complaints import STORED, Declined, Lost, NeverTaken, NotTaken, Unreachable, Unsendable
-from node.scu.link import Link, linked
-from node.scu.parcel import VERIFICATION, Context, Parcel, parcel
+from node.scu.association import Link, linked
+from node.scu.errors import STORED, Declined, Lost, NeverTaken, NotTaken, Unreachable, Unsendable
+from node.scu.instance import VERIFICATION, Context, Parcel, parcel
 from node.scu.send import Sent, echo, peer, probe, send
 
 __all__ = [

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from node.scu.complaints import Declined, Lost, Unreachable, Unsendable
-from node.scu.link import MOST_CONTEXTS, Link, linked
-from node.scu.parcel import VERIFICATION, Context, Parcel, parcel
+from node.scu.association import MOST_CONTEXTS, Link, linked
+from node.scu.errors import Declined, Lost, Unreachable, Unsendable
+from node.scu.instance import VERIFICATION, Context, Parcel, parcel
 from node.settings import Deliver, Destination
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from pydicom.uid import JPEG2000, UID, JPEG2000Lossless, JPEGBaseline8Bit
 
-from tests.peers import needs
-from tests.radiograph_files import Way, full_window, write
-from tests.sources import CARD, MADE_AT, RIGHT, heat, reading
+from tests.peers.archives import needs
+from tests.samples.radiograph_files import Way, full_window, write
+from tests.samples.source_films import CARD, MADE_AT, RIGHT, heat, reading
 from workers.read import Reader
 from workers.report import report
 

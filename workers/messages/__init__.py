@@ -5,6 +5,6 @@ A message is the Structured Report in other words, and is made of nothing else: 
 of what no report is made there is no message.
 """
 
-from workers.messages.made import Message, messages
+from workers.messages.objects import Message, messages
 
 __all__ = ["Message", "messages"]

@@ -13,9 +13,9 @@ from typing import Any
 from pydicom.sr.coding import Code
 
 from node.uids import derived_uid
-from workers.messages.said import NOTICE, Group, Item, Quantity, Said
+from workers.messages.report_content import NOTICE, Group, Item, Quantity, Said
 from workers.report import codes
-from workers.report.signature import MANUFACTURER
+from workers.report.provenance import MANUFACTURER
 
 Json = dict[str, Any]
 

@@ -12,7 +12,7 @@ from pydicom.sr.coding import Code
 
 from node.radiograph import is_uid
 from node.uids import derived_uid
-from workers.messages.said import NOTICE, Group, Item, Quantity, Said
+from workers.messages.report_content import NOTICE, Group, Item, Quantity, Said
 from workers.report import codes
 
 DICOM_STUDY = Code("113014", "DCM", "DICOM Study")

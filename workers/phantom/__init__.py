@@ -7,9 +7,9 @@ No patient is in them. They serve `make run`, the README, the tests, and the tra
 from workers.phantom.dicom import Header, as_cr, as_dx
 from workers.phantom.film import render
 from workers.phantom.framing import JOINT_LINE_OF_BOX, PLATEAU_CENTRE_OF_BOX, PLATEAU_WIDTH_OF_BOX, joint_box
+from workers.phantom.random_films import random_film
 from workers.phantom.sample_films import samples, step_wedge
 from workers.phantom.shape import JointSpace, KneeShape, RenderedFilm
-from workers.phantom.variety import random_film
 
 __all__ = [
     "JOINT_LINE_OF_BOX",

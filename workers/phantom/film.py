@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 
 from node.finding import Laterality
-from workers.phantom import marks
+from workers.phantom import markers
 from workers.phantom.bones import COMPARTMENT_X_MM, JOINT_LINE_MM, Skeleton, skeleton
 from workers.phantom.framing import PLATEAU_WIDTH_MM, joint_box
 from workers.phantom.shape import JointSpace, KneeShape, Pose, RenderedFilm
 from workers.phantom.tissue import Frame, Leg, Map, bone_attenuation, soft_attenuation
-from workers.prepare import Box
+from workers.preprocessing import Box
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ class Scene:
     poses: tuple[Pose, ...]
     legs: tuple[Leg, ...]
     exposure: Exposure
-    lead: tuple[marks.Mark, ...] = ()
-    printed: tuple[marks.Mark, ...] = ()
+    lead: tuple[markers.Mark, ...] = ()
+    printed: tuple[markers.Mark, ...] = ()
     """Text burnt into the picture by the console."""
-    window: marks.Window | None = None
+    window: markers.Window | None = None
     """The opening of the collimator; None: the whole detector was exposed."""
     fine: int = 1
     """Rays a pixel along each side: small films are rendered finer and averaged."""
@@ -88,8 +88,8 @@ def render(
         poses=tuple(Pose(x + jitter[i], rows / 2 + jitter[2 + i]) for i, x in enumerate(places)),
         legs=tuple(Leg() for _ in shown),
         exposure=Exposure(noise=noise),
-        lead=marks.side_markers(shown, rows, columns, spacing_mm, random, mirrored=only_left) if marker else (),
-        window=marks.Window.about(rows, columns, random) if collimation else None,
+        lead=markers.side_markers(shown, rows, columns, spacing_mm, random, mirrored=only_left) if marker else (),
+        window=markers.Window.about(rows, columns, random) if collimation else None,
         fine=2 if spacing_mm > 0.6 else 1,
         seed=seed,
     )  # fmt: skip

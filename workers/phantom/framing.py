@@ -7,7 +7,7 @@ framed alike by `joint_box`, and so is a film composed of real crops.
 """
 
 from node.finding import Laterality
-from workers.prepare import Box
+from workers.preprocessing import Box
 
 PLATEAU_WIDTH_OF_BOX = 0.786
 """Width of the tibial plateau, margin to margin, as part of the box's side (5th to 95th percentile: 0.72 to 0.85)."""

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from node.finding import Laterality
-from workers.prepare import Box
+from workers.preprocessing import Box
 
 
 @dataclass(frozen=True)

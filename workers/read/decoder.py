@@ -52,7 +52,7 @@ class Decoder:
             # A fresh interpreter that inherits this one socket: no listening port, no GPU, no settings with
             # passwords. A session of its own keeps the terminal's Ctrl-C from it; it ends when the socket does.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "workers.read.decode", str(theirs.fileno()), *_arguments(limits)],
+                [sys.executable, "-m", "workers.read.decoder_process", str(theirs.fileno()), *_arguments(limits)],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -159,7 +159,7 @@ def _arguments(limits: Limits) -> list[str]:
 
 def _environment() -> dict[str, str]:
     """One thread, no GPU, and this checkout or installation on the path; nothing else is inherited."""
-    root = str(Path(__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "PYTHONPATH": os.pathsep.join([root, *(each for each in sys.path if each and each != root)]),

@@ -15,7 +15,7 @@ from pydicom import Dataset
 from pydicom.pixels.processing import apply_color_lut
 
 from workers.read.header import STRANGE, items, numbers, text, whole, words
-from workers.read.pixels import Stored
+from workers.read.stored_values import Stored
 
 Table = npt.NDArray[np.float32]
 """Something for each possible stored value, the lowest first."""

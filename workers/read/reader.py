@@ -25,10 +25,10 @@ from pydicom import Dataset, config
 from node.errors import Permanent, Ungradable
 from node.reasons import REASONS, reason
 from node.settings import Work
-from workers.prepare import Grey
+from workers.preprocessing import Grey
+from workers.read.admission import MOST_FRAMES, SMALLEST
 from workers.read.decoder import Decoder, Limits, Stopped
-from workers.read.field import find_borders
-from workers.read.gate import MOST_FRAMES, SMALLEST
+from workers.read.exposed_field import find_borders
 from workers.read.header import MAX_HEADER_BYTES, decode
 from workers.read.spacing import UNKNOWN, Spacing, SpacingKind
 

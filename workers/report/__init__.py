@@ -1,11 +1,11 @@
 """A reading and its heat maps become DICOM objects and pictures; the rooms behind `report`."""
 
 from workers.report.identity import must_have_patient
-from workers.report.predecessor import Predecessor, predecessor
+from workers.report.layout.rendering import film_png, overlay_png
+from workers.report.objects import MadeObject, refusal, report
 from workers.report.read_back import read_result
-from workers.report.release import release
-from workers.report.results import MadeObject, refusal, report
-from workers.report.view import film_png, overlay_png
+from workers.report.structured_report.predecessor import Predecessor, predecessor
+from workers.report.validation import release
 
 __all__ = [
     "MadeObject",

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 from pydicom.sr.coding import Code
 
+from node.evidence import Agreement, KLGrade
 from node.finding import Laterality
-from node.grounds import Agreement, KLGrade
 from node.reasons import FLAGS, INSUFFICIENT_QUALITY, REASONS, Flag, Reason
 
 SCHEME = "99GENU"

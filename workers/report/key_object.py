@@ -7,18 +7,11 @@ from pydicom.uid import KeyObjectSelectionDocumentStorage
 from node.finding import Reading
 from node.uids import derived_uid
 from workers.report import codes
-from workers.report.answer import Answer
-from workers.report.said import SIDES, flags_of
-from workers.report.signature import (
-    MANUFACTURER,
-    MODEL_NAME,
-    ascii_only,
-    device_uid,
-    object_uid,
-    result,
-)
+from workers.report.clean_source import adopt, equipment, stand_in
+from workers.report.content import Answer
+from workers.report.layout.wording import SIDES, flags_of
+from workers.report.provenance import MANUFACTURER, MODEL_NAME, ascii_only, device_uid, object_uid, result
 from workers.report.source import in_study
-from workers.report.stand_in import adopt, equipment, stand_in
 
 SERIES_NUMBER = 9060
 

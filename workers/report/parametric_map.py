@@ -13,13 +13,13 @@ from pydicom.uid import ParametricMapStorage
 
 from node.uids import derived_uid
 from workers.report import codes
-from workers.report.answer import Answer
+from workers.report.clean_source import adopt, equipment, stand_in
+from workers.report.content import Answer
 from workers.report.identity import copy_attributes, text_of
+from workers.report.layout.rendering import on_grid
+from workers.report.provenance import object_uid, result
 from workers.report.segmentation import named_dimensions
-from workers.report.signature import object_uid, result
 from workers.report.source import lossy_history, side_of_series, spacing_shown
-from workers.report.stand_in import adopt, equipment, stand_in
-from workers.report.view import on_grid
 
 SERIES_NUMBER = 9040
 

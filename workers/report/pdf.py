@@ -11,16 +11,16 @@ from reportlab.lib.units import mm
 from reportlab.lib.utils import ImageReader, simpleSplit
 from reportlab.pdfgen.canvas import Canvas
 
+from node.evidence import KLGrade
 from node.finding import Finding
-from node.grounds import KLGrade
 from workers.report import codes
-from workers.report.answer import Answer
-from workers.report.colours import Bytes
-from workers.report.explanation import facts
-from workers.report.frame import Layout
-from workers.report.pages import Page
-from workers.report.said import LIMITS, SIDES, WARNING, Row, flags_of, ordered
-from workers.report.signature import ascii_only, code_item, local, object_uid, result
+from workers.report.content import Answer
+from workers.report.layout.colours import Bytes
+from workers.report.layout.explanation_page import facts
+from workers.report.layout.page_frame import Layout
+from workers.report.layout.pages import Page
+from workers.report.layout.wording import LIMITS, SIDES, WARNING, Row, flags_of, ordered
+from workers.report.provenance import ascii_only, code_item, local, object_uid, result
 from workers.report.source import source_image
 
 SERIES_NUMBER = 9050

@@ -15,14 +15,14 @@ from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage
 
 from node.uids import derived_uid
 from workers.read.photometric import is_inverted
-from workers.report.answer import Answer
-from workers.report.contours import LEVELS, outlines
+from workers.report.clean_source import adopt, equipment, stand_in
+from workers.report.content import Answer
 from workers.report.identity import copy_attributes
-from workers.report.pages import pixel_aspect
-from workers.report.said import SIDES, Row, grade_words
-from workers.report.signature import ascii_only, object_uid, result
+from workers.report.layout.contours import LEVELS, outlines
+from workers.report.layout.pages import pixel_aspect
+from workers.report.layout.wording import SIDES, Row, grade_words
+from workers.report.provenance import ascii_only, object_uid, result
 from workers.report.source import side_of_series
-from workers.report.stand_in import adopt, equipment, stand_in
 from workers.report.tracking import tracking
 
 SERIES_NUMBER = 9020

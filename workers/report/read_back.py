@@ -8,10 +8,10 @@ from pydicom.errors import InvalidDicomError
 
 from node.errors import GenuError
 from node.finding import Reading
-from workers.report.carried import carried
-from workers.report.coded import coded
-from workers.report.signature import MANUFACTURER, MODEL_NAME
-from workers.report.template import REPORTS
+from workers.report.private_json import carried
+from workers.report.provenance import MANUFACTURER, MODEL_NAME
+from workers.report.structured_report.parse import coded
+from workers.report.structured_report.template import REPORTS
 
 
 def read_result(source: Path | Dataset) -> Reading:

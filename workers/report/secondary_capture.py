@@ -13,11 +13,11 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import UID, MultiFrameTrueColorSecondaryCaptureImageStorage
 
-from workers.report.answer import Answer
-from workers.report.colours import Bytes
-from workers.report.pages import Page, pages
-from workers.report.said import WARNING
-from workers.report.signature import MANUFACTURER, MODEL_NAME, local, object_uid, result, software_versions
+from workers.report.content import Answer
+from workers.report.layout.colours import Bytes
+from workers.report.layout.pages import Page, pages
+from workers.report.layout.wording import WARNING
+from workers.report.provenance import MANUFACTURER, MODEL_NAME, local, object_uid, result, software_versions
 from workers.report.source import anatomy, lossy_history, source_image
 
 LONG_SIDE = 480

@@ -21,18 +21,18 @@ from pydicom.valuerep import format_number_as_ds
 
 from node.finding import Finding, Laterality, ModelIdentity
 from node.uids import derived_uid
-from workers.prepare import Box
+from workers.preprocessing import Box
 from workers.report import codes
-from workers.report.answer import Answer
-from workers.report.colours import Bytes
-from workers.report.contours import LEVELS
+from workers.report.clean_source import adopt, equipment, stand_in
+from workers.report.content import Answer
 from workers.report.identity import copy_attributes
-from workers.report.said import SIDES
-from workers.report.signature import MANUFACTURER, ascii_only, code_item, object_uid, result
+from workers.report.layout.colours import Bytes
+from workers.report.layout.contours import LEVELS
+from workers.report.layout.rendering import on_grid
+from workers.report.layout.wording import SIDES
+from workers.report.provenance import MANUFACTURER, ascii_only, code_item, object_uid, result
 from workers.report.source import lossy_history, spacing_shown
-from workers.report.stand_in import adopt, equipment, stand_in
 from workers.report.tracking import tracking
-from workers.report.view import on_grid
 
 SERIES_NUMBER = 9030
 BANDS = (("25-50 %", *LEVELS[:2]), ("50-75 %", *LEVELS[1:]), ("over 75 %", LEVELS[2], np.inf))

@@ -7,7 +7,7 @@ from node.finding import Finding, Laterality
 from workers.read.header import numbers
 from workers.report import codes
 from workers.report.identity import copy_attributes, text_of
-from workers.report.signature import code_item
+from workers.report.provenance import code_item
 
 ALWAYS_LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
 MAYBE_LOSSY = (JPEG2000,)

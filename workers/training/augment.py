@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from workers.prepare import Grey
+from workers.preprocessing import Grey
 
 
 def augment(knee: Grey, random: np.random.Generator, *, hide: bool = True) -> Grey:

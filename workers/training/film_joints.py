@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workers.prepare import Box, Grey, Pose
+from workers.evaluation.labelled_knees import LabelledKnee, both_knees
+from workers.preprocessing import Box, Grey, Pose
 from workers.training.films import OUTSIDE, Crop, compose
-from workers.training.knees import LabelledKnee, both_knees
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from workers.networks import JointFinder, JointLook
+from workers.evaluation.labelled_knees import LabelledKnee
+from workers.models.networks import JointFinder, JointLook
 from workers.training.joint_figures import judged
 from workers.training.joint_films import Patients, Sample, film_of, held_back, patients_of, quiet_workers, sample
-from workers.training.knees import LabelledKnee
 from workers.training.steps import average
 
 

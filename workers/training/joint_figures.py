@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from workers.knees import overview, peaks
-from workers.look import KNEE, WIDE, grown, view_of, whole_film
-from workers.prepare import Box
+from workers.detection.joints import overview, peaks
+from workers.detection.landmarks import KNEE, WIDE, grown, view_of, whole_film
+from workers.preprocessing import Box
 from workers.training.films import LabelledFilm
 from workers.training.joint_films import FINDER_SIZE, LOOK_SIZE
 

@@ -9,10 +9,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from workers.knees import STRIDE, overview
-from workers.look import KNEE, OTHER, WIDE, grown, view_of, whole_film
+from workers.detection.joints import STRIDE, overview
+from workers.detection.landmarks import KNEE, OTHER, WIDE, grown, view_of, whole_film
+from workers.evaluation.labelled_knees import LabelledKnee, both_knees
 from workers.phantom import random_film
-from workers.prepare import Box
+from workers.preprocessing import Box
 from workers.training.films import (
     Crop,
     Joint,
@@ -25,7 +26,6 @@ from workers.training.films import (
     with_remote_metal,
     without_joint,
 )
-from workers.training.knees import LabelledKnee, both_knees
 
 Array = npt.NDArray[np.float32]
 FINDER_SIZE, LOOK_SIZE = 320, 160

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from workers.networks import Grader
+from workers.models.networks import Grader
 
 
 def soft_labels(sigma: float) -> npt.NDArray[np.float32]:

@@ -17,24 +17,24 @@ from tomlkit import dump, parse
 from torch.nn import Module
 
 from node.errors import SettingsError
-from workers.eyes import open_eyes
-from workers.networks import FINE, Ensemble, Grader, build, refine, start_from_imagenet, trunk_of
-from workers.prepare import PREPARATION
-from workers.registry import CARDS, LOOKER, load
-from workers.training import fit_joints, fit_letters, fit_marks, fit_upright
+from workers.detection.detect import open_eyes
+from workers.evaluation.calibration_fit import calibrated, cross_fitted, heat_scale, limits
+from workers.evaluation.evaluate import answers
+from workers.evaluation.labelled_knees import LabelledKnee, grade_counts, read_labels, truth_of
+from workers.evaluation.metrics import known, with_intervals
+from workers.evaluation.plots import training_log
+from workers.models.networks import FINE, Ensemble, Grader, build, refine, start_from_imagenet, trunk_of
+from workers.models.registry import CARDS, LOOKER, load
+from workers.preprocessing import PREPARATION
+from workers.training import fit_artefacts, fit_joints, fit_lead_markers, fit_orientation
 from workers.training.audit.knees import ask
-from workers.training.calibrate import calibrated, cross_fitted, heat_scale, limits
-from workers.training.evaluate import answers
+from workers.training.consistency import SteadyRecipe, make_steady
 from workers.training.export import export, export_graph, named, save
-from workers.training.familiarity import Sample, fit_familiar
-from workers.training.figures import known, with_intervals
-from workers.training.fit import Progress as Standing
-from workers.training.fit import Recipe, fit
+from workers.training.feature_statistics import Sample, fit_familiar
+from workers.training.fit_grader import Progress as Standing
+from workers.training.fit_grader import Recipe, fit
 from workers.training.joint_films import read_landmarks
-from workers.training.knees import LabelledKnee, grade_counts, read_labels, truth_of
-from workers.training.plots import training_log
-from workers.training.posed import poses_of
-from workers.training.steady import SteadyRecipe, make_steady
+from workers.training.posed_crops import poses_of
 
 console = Console(stderr=True)
 
@@ -217,28 +217,28 @@ def _joints(
 
 
 def _upright(name: str, told: Any, train: list[LabelledKnee], val: list[LabelledKnee], out: Path) -> None:
-    recipe, size = fit_upright.UprightRecipe(**_recipe_of(told)), int(told["input_size"])
+    recipe, size = fit_orientation.UprightRecipe(**_recipe_of(told)), int(told["input_size"])
     with _steps(recipe.steps) as watch:
-        network = fit_upright.fit_upright(recipe, train, size, watch=watch)
+        network = fit_orientation.fit_upright(recipe, train, size, watch=watch)
     _write(name, told, network, out)
-    right = fit_upright.part_right(network, val, size)
+    right = fit_orientation.part_right(network, val, size)
     told["metrics"] = {"val": {"n": len(val), "dark": round(right[0], 4), "side": round(right[1], 4)}}
     console.print(f"on val {100 * right[0]:.2f} % of polarities and {100 * right[1]:.2f} % of sides are told right")
 
 
 def _marks(name: str, told: Any, train: list[LabelledKnee], out: Path) -> None:
-    recipe = fit_marks.MarksRecipe(**_recipe_of(told))
+    recipe = fit_artefacts.MarksRecipe(**_recipe_of(told))
     with _steps(recipe.steps) as watch:
-        network = fit_marks.fit_marks(recipe, train, int(told["input_size"]), watch=watch)
+        network = fit_artefacts.fit_marks(recipe, train, int(told["input_size"]), watch=watch)
     _write(name, told, network, out)
 
 
 def _letters(name: str, told: Any, train: list[LabelledKnee], val: list[LabelledKnee], out: Path) -> None:
-    recipe, size = fit_letters.LettersRecipe(**_recipe_of(told)), int(told["input_size"])
+    recipe, size = fit_lead_markers.LettersRecipe(**_recipe_of(told)), int(told["input_size"])
     with _steps(recipe.steps) as watch:
-        network = fit_letters.fit_letters(recipe, train, size, watch=watch)
+        network = fit_lead_markers.fit_letters(recipe, train, size, watch=watch)
     _write(name, told, network, out)
-    reading = fit_letters.judge(network, val, size, float(told["thresholds"]["letter"]))
+    reading = fit_lead_markers.judge(network, val, size, float(told["thresholds"]["letter"]))
     told["metrics"] = {"val": {key: round(value, 4) for key, value in asdict(reading).items()}}
     console.print(f"on films of val: {told['metrics']['val']}")
 

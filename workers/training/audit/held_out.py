@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from workers.attention import red_flags, regions_of
-from workers.certainty import Limits
-from workers.regions import shares_of
-from workers.registry import Card
+from workers.evaluation.calibration_fit import FOLDS, folds, limits
+from workers.explanation.attribution import red_flags, regions_of
+from workers.explanation.regions import shares_of
+from workers.grading.calibration import Limits
+from workers.models.registry import Card
 from workers.training.audit.knees import Asked
-from workers.training.calibrate import FOLDS, folds, limits
 
 SEED = 40
 

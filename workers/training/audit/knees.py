@@ -6,17 +6,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from node.grounds import Attention
-from workers.attention import attended_crops, regions_of
-from workers.explain import HeatMap, explain
-from workers.eyes import Eyes, with_marks
-from workers.grade import Graded, grade_crops
-from workers.knees import Knee
-from workers.prepare import Grey, cut
-from workers.regions import JOINT, REGIONS, shares_of
-from workers.registry import Model
-from workers.training.knees import LabelledKnee
-from workers.training.served import as_film, whole
+from node.evidence import Attention
+from workers.detection.detect import Eyes, with_marks
+from workers.detection.joints import Knee
+from workers.evaluation.labelled_films import as_film, whole
+from workers.evaluation.labelled_knees import LabelledKnee
+from workers.explanation.attribution import attended_crops, regions_of
+from workers.explanation.grad_cam import HeatMap, explain
+from workers.explanation.regions import JOINT, REGIONS, shares_of
+from workers.grading.grader import Graded, grade_crops
+from workers.models.registry import Model
+from workers.preprocessing import Grey, cut
 
 BATCH = 8
 Change = Callable[[Grey, int], Grey]

@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from workers.grade import contrast_map, expected_map
-from workers.regions import JOINT
-from workers.registry import Model
-from workers.report.colours import Bytes, signed_colour
-from workers.report.view import cut, laid, mixed, spread
+from workers.evaluation.labelled_films import as_film
+from workers.explanation.regions import JOINT
+from workers.grading.grader import contrast_map, expected_map
+from workers.models.registry import Model
+from workers.report.layout.colours import Bytes, signed_colour
+from workers.report.layout.rendering import cut, laid, mixed, spread
 from workers.training.audit.knees import Asked
-from workers.training.served import as_film
 
 SIDE, OPACITY = 240, 0.5
 SHOWN = 5

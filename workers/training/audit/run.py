@@ -12,13 +12,13 @@ from rich.progress import Progress
 
 from node.errors import GenuError
 from node.settings import Settings
-from workers.eyes import Eyes, open_eyes
-from workers.registry import Model, folders, load
-from workers.training.audit import cheating, faithful, held_out
+from workers.detection.detect import Eyes, open_eyes
+from workers.evaluation.labelled_knees import LabelledKnee, read_labels
+from workers.models.registry import Model, folders, load
+from workers.training.audit import faithfulness, held_out, shortcut_model
+from workers.training.audit.inserted import Planted, caught, planted
 from workers.training.audit.knees import Asked, ask, watched
 from workers.training.audit.page import write
-from workers.training.audit.planted import Planted, caught, planted
-from workers.training.knees import LabelledKnee, read_labels
 
 SEED = 40
 FAITHFUL = 24
@@ -106,19 +106,19 @@ def _faithfulness(asked: Sequence[Asked], model: Model, settings: Settings, bar:
     chosen = [speaking[int(at)] for at in picked]
     if not chosen:
         return {}
-    task = bar.add_task("Faithfulness", total=FAITHFUL * len(faithful.ORDERS))
-    told = faithful.curves(chosen, model, SEED, lambda: bar.advance(task))
+    task = bar.add_task("Faithfulness", total=FAITHFUL * len(faithfulness.ORDERS))
+    told = faithfulness.curves(chosen, model, SEED, lambda: bar.advance(task))
     figures: dict[str, Any] = {"faithful_n": len(chosen)}
     for kind, areas in told.items():
         for order, each in areas.items():
             figures[f"{kind}_auc" + ("" if order == "map" else f"_{order}")] = round(float(np.mean(each)), 4)
         for order in ("centre", "random"):
-            apart = faithful.compared(areas["map"], areas[order])
+            apart = faithfulness.compared(areas["map"], areas[order])
             figures[f"{kind}_against_{order}"] = [round(value, 4) for value in apart]
-    figures["stability"] = round(faithful.stability(chosen, model), 4)
+    figures["stability"] = round(faithfulness.stability(chosen, model), 4)
     for key, head_alone in (("shuffled_head_alike", True), ("shuffled_alike", False)):
         spoilt = load(model.card.stem, engine="torch", within=folders(settings))
-        figures[key] = round(faithful.shuffled(chosen[:SHUFFLED], spoilt, head_alone=head_alone), 4)
+        figures[key] = round(faithfulness.shuffled(chosen[:SHUFFLED], spoilt, head_alone=head_alone), 4)
     return figures
 
 
@@ -133,11 +133,11 @@ def _planted(asked: Sequence[Asked], model: Model, eyes: Eyes, bar: Progress) ->
 def _cheating(
     knees: Sequence[LabelledKnee], model: Model, data: Path, eyes: Eyes, settings: Settings, bar: Progress
 ) -> dict[str, Any]:
-    lesson, shown = cheating.Lesson(), knees[:CHEATED]
+    lesson, shown = shortcut_model.Lesson(), knees[:CHEATED]
     step = partial(bar.advance, bar.add_task("Cheating", total=lesson.steps + 2 * len(shown)))
     spoilt = load(model.card.stem, engine="torch", within=folders(settings))
-    taught = cheating.cheat(spoilt, read_labels(data, "train"), lesson, step)
-    return cheating.figures(cheating.hung(taught, shown, eyes, step))
+    taught = shortcut_model.cheat(spoilt, read_labels(data, "train"), lesson, step)
+    return shortcut_model.figures(shortcut_model.hung(taught, shown, eyes, step))
 
 
 def say(figures: dict[str, Any], out: Path) -> str:

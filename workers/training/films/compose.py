@@ -7,13 +7,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from workers.look import CAST, KNEE, LATERAL, METAL, OTHER, PARTLY_REPLACED, REPLACED, SKYLINE
-from workers.prepare import Box, Grey
-from workers.training import parts
-from workers.training.films.dressing import background, dress
+from workers.detection.landmarks import CAST, KNEE, LATERAL, METAL, OTHER, PARTLY_REPLACED, REPLACED, SKYLINE
+from workers.preprocessing import Box, Grey
+from workers.training import other_anatomy
+from workers.training.films.background import background, dress
 from workers.training.films.joint import Crop, Joint, LabelledFilm, moved, points_of
 from workers.training.films.leg import ANYWHERE, Leg, Seams, leg_of
-from workers.training.metal import lay_metal, place_remote
+from workers.training.implants import lay_metal, place_remote
 
 METALS = {
     "total_replacement": REPLACED, "partial_replacement": PARTLY_REPLACED, "nail": METAL, "plate": METAL,
@@ -165,7 +165,7 @@ def _lay_part(leg: Leg, part: str, level: float, size: float, random: np.random.
     y0, y1 = max(0, top), min(rows, top + side)
     if y1 - y0 < side // 3:
         return
-    drawn = parts.draw(part, random, (side, side))[y0 - top : y1 - top]
+    drawn = other_anatomy.draw(part, random, (side, side))[y0 - top : y1 - top]
     ramp = np.abs(np.linspace(-1, 1, side, dtype=np.float32))
     fade = np.clip(3 * (1 - ramp), 0, 1)
     weight = (fade[:, None] * fade[None, :])[y0 - top : y1 - top]
@@ -178,11 +178,11 @@ def without_joint(crop: Crop, random: np.random.Generator, *, size: tuple[int, i
     """A film without an AP or PA knee: another part, another view, the texture of a knee without its joint."""
     kind = OTHER
     if random.random() < 0.25:
-        film = parts.real_textured(crop.pixels, random)
+        film = other_anatomy.real_textured(crop.pixels, random)
         film = np.asarray(cv2.resize(film, size[::-1], interpolation=cv2.INTER_AREA), np.float32)
     else:
-        part = str(random.choice(parts.PARTS))
-        film = parts.draw(part, random, size)
+        part = str(random.choice(other_anatomy.PARTS))
+        film = other_anatomy.draw(part, random, size)
         kind = {"knee_lateral": LATERAL, "knee_skyline": SKYLINE}.get(part, OTHER)
     return LabelledFilm(dress(film, [], random, drawn=True), (), kind)
 

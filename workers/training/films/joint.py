@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from workers.look import KNEE, OTHER, TYPICAL, Points
-from workers.prepare import Box, Grey
+from workers.detection.landmarks import KNEE, OTHER, TYPICAL, Points
+from workers.preprocessing import Box, Grey
 
 
 @dataclass(frozen=True)

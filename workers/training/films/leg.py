@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from workers.prepare import Box, Grey
+from workers.preprocessing import Box, Grey
 from workers.training.films.joint import Crop, Joint
 
 

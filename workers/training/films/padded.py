@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from workers.look import KNEE
-from workers.prepare import Box, Grey
+from workers.detection.landmarks import KNEE
+from workers.preprocessing import Box, Grey
 from workers.training.films.joint import Crop, Joint, LabelledFilm
 
 BORDERS = (cv2.BORDER_CONSTANT, cv2.BORDER_REFLECT, cv2.BORDER_REPLICATE, cv2.BORDER_WRAP)

@@ -1,0 +1,193 @@
+"""`genu check`, `genu status` and `genu retry`: is the node well, what does it do, try that again."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import click
+
+from node.broker import Bell, application
+from node.cli.processes import open_memory
+from node.errors import GenuError
+from node.ledger import Beat, Ledger, State
+from node.reasons import REASONS
+from node.ris import echo
+from node.settings import Destination, Settings, describe
+
+EVERY_SETTING = "\n\n".join(
+    f"\b\n{table}" for table in f"Every setting, its default, its meaning:\n\n{describe()}".split("\n\n")
+)
+
+
+@click.command(epilog=EVERY_SETTING)
+@click.pass_obj
+def check(settings: Settings) -> None:
+    """
+    Examine settings, disk, ledger, broker, model and every destination; end with 1 if anything is wrong.
+
+    Run it after installing and after every change of the settings.
+    """
+    wrong = 0
+    for name, examine in _examinations(settings):
+        try:
+            click.echo(f"ok     {name}: {examine()}")
+        except Exception as error:  # noqa: BLE001 - a doctor reports every illness and goes on
+            wrong += 1
+            click.echo(f"WRONG  {name}: {error}")
+    if wrong:
+        raise SystemExit(1)
+
+
+def _examinations(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
+    yield "settings", lambda: f"receive as {settings.receive.ae_title} on port {settings.receive.port}"
+    yield "storage", lambda: _storage(settings)
+    yield "ledger", lambda: _ledger(settings)
+    yield "broker", lambda: _broker(settings)
+    for entry in entry_points(group="genu.checks"):
+        yield entry.name, lambda entry=entry: _worker_check(entry, settings)  # type: ignore[misc]
+    if not settings.destination:
+        yield "destinations", _no_destination
+    for each in settings.destination:
+        yield f"destination {each.name}", lambda each=each: _destination(settings, each)  # type: ignore[misc]
+
+
+def _worker_check(entry: EntryPoint, settings: Settings) -> str:
+    try:
+        return str(entry.load()(settings))
+    except ModuleNotFoundError as error:  # a node whose workers stand on another host
+        return f"no worker is installed here: {error.name} is missing"
+
+
+def _storage(settings: Settings) -> str:
+    vault, ledger = open_memory(settings)
+    ledger.close()
+    free = vault.free_mb()
+    if free < settings.storage.min_free_mb:
+        raise GenuError(f"{free:.0f} MB free, less than min_free_mb", hint="free some space; nothing is accepted now")
+    return f"{settings.storage.folder} is writable, {free / 1024:.1f} GB free"
+
+
+def _ledger(settings: Settings) -> str:
+    ledger = Ledger(settings.database_url)
+    counts = ledger.counts()
+    ledger.close()
+    return f"{sum(counts.values())} radiographs"
+
+
+def _broker(settings: Settings) -> str:
+    if not settings.broker.url:
+        return "embedded, started by `genu run`"
+    if not Bell(application(settings.broker.url)).ping():
+        raise GenuError("it does not answer", hint="check [broker] url, and that Redis or Valkey runs there")
+    return "answers"
+
+
+def _destination(settings: Settings, destination: Destination) -> str:
+    echo(destination, settings.deliver)
+    return "answers"
+
+
+def _no_destination() -> str:
+    raise GenuError("none in the settings: results would go nowhere", hint="add a [[destination]]")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print it as one JSON object.")
+@click.pass_obj
+def status(settings: Settings, as_json: bool) -> None:
+    """Show how many radiographs are in which state, what waits for which destination, and which parts live."""
+    _, ledger = open_memory(settings)
+    told = _status(ledger)
+    ledger.close()
+    if as_json:
+        click.echo(json.dumps(told))
+        return
+    for state, counted in told["radiographs"].items():
+        click.echo(f"{state.replace('_', ' '):14} {counted['count']:6}" + _since(counted["oldest"]))
+    for line in told["waiting"]:
+        error = f"; last error: {line['last_error']}" if line["last_error"] else ""
+        click.echo(f"{line['count']} objects wait for {line['destination']}{_since(line['oldest'])}{error}")
+    for part in told["parts"]:
+        answers = f"; {part['model']} {part['version']} answers" if part.get("model") else ""
+        shadow = f", {part['shadow_model']} {part['shadow_version']} in shadow" if part.get("shadow_model") else ""
+        click.echo(f"{part['part']} {part['name']}: seen {part['seconds_ago']:.0f} s ago{answers}{shadow}")
+        for trouble in filter(None, (part.get("trouble"), part.get("shadow_trouble"))):
+            click.echo(f"  WRONG: {trouble}")
+
+
+def _status(ledger: Ledger) -> dict[str, Any]:
+    counts, oldest, now = ledger.counts(), ledger.oldest(), datetime.now(UTC)
+    return {
+        "radiographs": {
+            state.value: {"count": counts.get(state, 0), "oldest": _iso(oldest.get(state))} for state in State
+        },
+        "waiting": [
+            {"destination": name, "count": count, "oldest": _iso(since), "last_error": error}
+            for name, count, since, error in ledger.waiting()
+        ],
+        "parts": [
+            {"part": beat.part, "name": beat.name, "seconds_ago": (now - beat.seen_at).total_seconds(), **_models(beat)}
+            for beat in ledger.parts()
+        ],
+    }
+
+
+def _models(beat: Beat) -> dict[str, Any]:
+    """What a worker says of its models."""
+    told = ("card", "model", "version", "sha256", "engine", "trouble")
+    keys = (*told, *(f"shadow_{key}" for key in told))
+    return {key: beat.detail[key] for key in keys if key in beat.detail} if beat.part == "work" else {}
+
+
+def _iso(at: datetime | None) -> str | None:
+    return at.isoformat(timespec="seconds") if at else None
+
+
+def _since(at: object) -> str:
+    return f"   oldest since {at}" if at else ""
+
+
+@click.command()
+@click.argument("uids", nargs=-1)
+@click.option("--failed", is_flag=True, help="Every radiograph that is FAILED.")
+@click.option("--reason", default="", help="Every radiograph with this reason code.")
+@click.option("--graded", is_flag=True, help="Grade the UIDs again though they have a grade: a new model was promoted.")
+@click.pass_obj
+def retry(settings: Settings, uids: tuple[str, ...], failed: bool, reason: str, graded: bool) -> None:
+    """
+    Ask again for radiographs that FAILED or were NOT_ANALYSED: by SOP Instance UID, or many at once.
+
+    With --graded also for those that were graded. What another model says of them goes out as new objects, and the new
+    report names the one that it replaces; what the same model says again is the same and goes out no second time.
+
+    \b
+    Example: genu retry --failed
+             genu retry --reason DECODER_LIMIT
+             genu retry --graded 1.2.840.113619.2.5.1762583153
+    """
+    if graded and not uids:
+        raise click.UsageError("--graded needs the UIDs of the radiographs")
+    if not (uids or failed or reason):
+        raise click.UsageError("name radiographs by UID, or use --failed or --reason")
+    if reason and reason not in REASONS:
+        raise click.UsageError(f"there is no reason {reason}; there are: {', '.join(REASONS)}")
+    _, ledger = open_memory(settings)
+    chosen = [*uids, *(_chosen(ledger, failed=failed, reason=reason) if failed or reason else [])]
+    asked = [uid for uid in chosen if ledger.ask_again(uid, "command line", graded=graded)]
+    ledger.close()
+    click.echo(f"{len(asked)} of {len(chosen)} will be tried again within {settings.broker.sweep_seconds:.0f} s")
+    if len(asked) < len(uids):
+        hint = (
+            "only radiographs that are here and not in hand" if graded else "only FAILED and NOT_ANALYSED ones can be"
+        )
+        raise GenuError("some were not asked for again", hint=hint)
+
+
+def _chosen(ledger: Ledger, *, failed: bool, reason: str) -> list[str]:
+    entries = ledger.listing(state=State.FAILED if failed else None, reason=reason or None, limit=100_000)
+    return [entry.sop_instance_uid for entry in entries]
+
+
+COMMANDS = (check, status, retry)

@@ -1,0 +1,174 @@
+"""What the ledger is asked: by the sweep, the admin page, the metrics and the command line."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, RowMapping
+
+from node.ledger import tables
+from node.ledger.deliveries import result_object
+from node.ledger.records import Answer, Beat, Conflict, Entry, JournalLine, ModelUse, ResultObject, Waiting
+from node.ledger.states import State
+
+_R, _A, _D = tables.radiograph.c, tables.answer.c, tables.delivery.c
+
+
+def find(connection: Connection, uid: str) -> Entry | None:
+    found = _read(connection, _entries().where(_R.sop_instance_uid == uid))
+    return found[0] if found else None
+
+
+def listing(
+    connection: Connection,
+    *,
+    state: State | None,
+    reason: str | None,
+    flag: str | None,
+    limit: int,
+    before: datetime | None,
+) -> list[Entry]:
+    """Newest first."""
+    wanted = _entries()
+    if state is not None:
+        wanted = wanted.where(_R.state == State(state).value)
+    if reason is not None:
+        wanted = wanted.where(_R.reason == reason)
+    if flag is not None:
+        flagged = sa.select(tables.flag.c.sop_instance_uid).where(tables.flag.c.flag == flag)
+        wanted = wanted.where(_R.sop_instance_uid.in_(flagged))
+    if before is not None:
+        wanted = wanted.where(_R.received_at < before)
+    return _read(connection, wanted.order_by(_R.received_at.desc(), _R.sop_instance_uid).limit(limit))
+
+
+def unfinished(connection: Connection, moment: datetime) -> list[str]:
+    """What no worker is at, oldest first."""
+    abandoned = sa.and_(_R.state == State.GRADING.value, _R.lease_until <= moment)
+    wanted = sa.select(_R.sop_instance_uid).where(sa.or_(_R.state == State.RECEIVED.value, abandoned))
+    return list(connection.execute(wanted.order_by(_R.received_at)).scalars())
+
+
+def counts(connection: Connection) -> dict[State, int]:
+    found = connection.execute(sa.select(_R.state, sa.func.count()).group_by(_R.state)).all()
+    return dict.fromkeys(State, 0) | {State(state): count for state, count in found}
+
+
+def oldest(connection: Connection) -> dict[State, datetime]:
+    found = connection.execute(sa.select(_R.state, sa.func.min(_R.received_at)).group_by(_R.state)).all()
+    return {State(state): moment for state, moment in found}
+
+
+def waiting(connection: Connection) -> list[Waiting]:
+    open_ = _D.state == "WAITING"
+    latest = tables.delivery.alias("latest")
+    last_error = (
+        sa.select(latest.c.last_error)
+        .where(latest.c.destination == _D.destination, latest.c.state == "WAITING")
+        .order_by(latest.c.changed_at.desc(), latest.c.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    wanted = sa.select(_D.destination, sa.func.count(), sa.func.min(_D.asked_at), last_error).where(open_)
+    return [Waiting(*row) for row in connection.execute(wanted.group_by(_D.destination).order_by(_D.destination))]
+
+
+def objects(connection: Connection, uid: str, *, superseded: bool) -> list[ResultObject]:
+    of_source = tables.result_object.c.source_uid == uid
+    wanted = sa.select(tables.result_object).where(of_source).order_by(tables.result_object.c.answer_id)
+    if not superseded:
+        standing = sa.select(_R.answer_id).where(_R.sop_instance_uid == uid).scalar_subquery()
+        wanted = wanted.where(tables.result_object.c.answer_id == standing)
+    found = connection.execute(wanted.order_by(tables.result_object.c.kind)).mappings()
+    return [result_object(row) for row in found]
+
+
+def answers(connection: Connection, uid: str) -> list[Answer]:
+    wanted = sa.select(tables.answer).where(_A.source_uid == uid).order_by(_A.id)
+    return [
+        Answer(
+            at=row["at"],
+            state=State(row["state"]),
+            reason=row["reason"],
+            model_name=row["model_name"],
+            model_version=row["model_version"],
+            model_sha256=row["model_sha256"],
+            reading=json.loads(row["reading"]),
+        )
+        for row in connection.execute(wanted).mappings()
+    ]
+
+
+def models(connection: Connection, said: sa.Table) -> list[ModelUse]:
+    """Who answered, or graded in shadow: `said` is the table of either. A shadow that failed said nothing."""
+    who = (said.c.model_name, said.c.model_version, said.c.model_sha256)
+    first, last = sa.func.min(said.c.at).label("first"), sa.func.max(said.c.at).label("last")
+    wanted = sa.select(*who, sa.func.count(), first, last).where(said.c.model_name.is_not(None))
+    wanted = wanted.where(said.c.reading.is_not(None)).group_by(*who)
+    return [ModelUse(*row) for row in connection.execute(wanted.order_by(last))]
+
+
+def conflicts(connection: Connection, uid: str) -> list[Conflict]:
+    columns = [column for column in tables.conflict.c if column.name != "id"]
+    wanted = sa.select(*columns).where(tables.conflict.c.sop_instance_uid == uid).order_by(tables.conflict.c.id)
+    return [Conflict(**row) for row in connection.execute(wanted).mappings()]
+
+
+def journal(connection: Connection, uid: str) -> list[JournalLine]:
+    lines = tables.journal.c
+    wanted = sa.select(lines.at, lines.what, lines.detail, lines.by).where(lines.sop_instance_uid == uid)
+    return [JournalLine(*row) for row in connection.execute(wanted.order_by(lines.id))]
+
+
+def parts(connection: Connection) -> list[Beat]:
+    wanted = sa.select(tables.beat).order_by(tables.beat.c.part, tables.beat.c.name)
+    return [
+        Beat(part=row["part"], name=row["name"], seen_at=row["seen_at"], detail=json.loads(row["detail"]))
+        for row in connection.execute(wanted).mappings()
+    ]
+
+
+def known_files(connection: Connection, hashes: Sequence[str]) -> set[str]:
+    """Which of these contents some row speaks of."""
+    named = [
+        sa.select(table.c.sha256).where(table.c.sha256.in_(hashes)) for table in (tables.radiograph, tables.conflict)
+    ]
+    return set(connection.execute(sa.union(*named)).scalars())
+
+
+def _entries() -> sa.Select[Any]:
+    return sa.select(tables.radiograph, _A.reading).outerjoin(tables.answer, _A.id == _R.answer_id)
+
+
+def _read(connection: Connection, wanted: sa.Select[Any]) -> list[Entry]:
+    rows = connection.execute(wanted).mappings().all()
+    flags: dict[str, list[str]] = {}
+    uids = [row["sop_instance_uid"] for row in rows]
+    raised = sa.select(tables.flag).where(tables.flag.c.sop_instance_uid.in_(uids)).order_by(tables.flag.c.flag)
+    for uid, flag in connection.execute(raised):
+        flags.setdefault(uid, []).append(flag)
+    return [_entry(row, tuple(flags.get(row["sop_instance_uid"], ()))) for row in rows]
+
+
+def _entry(row: RowMapping, flags: tuple[str, ...]) -> Entry:
+    return Entry(
+        sop_instance_uid=row["sop_instance_uid"],
+        sop_class_uid=row["sop_class_uid"],
+        transfer_syntax_uid=row["transfer_syntax_uid"],
+        sha256=row["sha256"],
+        size=row["size"],
+        calling_ae_title=row["calling_ae_title"],
+        calling_host=row["calling_host"],
+        received_at=row["received_at"],
+        state=State(row["state"]),
+        reason=row["reason"],
+        detail=row["detail"],
+        attempts=row["attempts"],
+        lease_until=row["lease_until"],
+        worker=row["worker"],
+        changed_at=row["changed_at"],
+        flags=flags,
+        reading=json.loads(row["reading"]) if row["reading"] else None,
+    )

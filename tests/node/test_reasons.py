@@ -1,0 +1,86 @@
+"""The two tables of codes: they fit into a report, and the page for people shows them as they are."""
+
+import re
+
+import pytest
+from pydicom.sr._concepts_dict import concepts
+
+from node.evidence import Agreement, Evidence, KLGrade
+from node.finding import Finding, Laterality
+from node.reasons import FLAGS, REASONS, Flag, Reason, flag
+from tests.paths import ROOT
+from workers.report import codes
+
+PAGE = ROOT / "deploy" / "CODES.md"
+NEVER_REPORTED = {"ATTEMPTS_EXHAUSTED", "IDENTITY_MISSING"}
+"""Of failures nothing is reported, so their codes may be longer than a code value."""
+
+
+@pytest.mark.parametrize("each", [*REASONS.values(), *FLAGS.values()], ids=lambda each: each.code)
+def test_a_code_fits_into_a_report(each: Reason | Flag) -> None:
+    """At most 16 characters (PS3.5, SH), a meaning of at most 64 (LO), all of it ASCII, and something to do."""
+    assert re.fullmatch(r"[A-Z][A-Z_]*", each.code)
+    assert len(each.code) <= 16 or each.code in NEVER_REPORTED
+    assert 0 < len(each.meaning) <= 64 or each.code in NEVER_REPORTED
+    assert not each.meaning.endswith(".")
+    assert each.advice.endswith(".")
+    assert (each.meaning + each.advice).isascii()
+
+
+def test_no_code_means_two_things() -> None:
+    """A reason and a flag never share a code, and a report knows them all."""
+    assert not FLAGS.keys() & REASONS.keys()
+    assert codes.FLAG_CODES.keys() == FLAGS.keys()
+    assert REASONS.keys() - codes.REASON_CODES.keys() <= NEVER_REPORTED
+
+
+@pytest.mark.parametrize("each", [each for each in REASONS.values() if each.equivalent], ids=lambda each: each.code)
+def test_an_equivalent_is_a_code_of_the_standard(each: Reason) -> None:
+    """Value and meaning are those that PS3.16 lists."""
+    assert each.equivalent is not None
+    value, scheme, meaning = each.equivalent
+    listed = [known for known in concepts[scheme].values() if value in known]
+    assert any(known[value][0] == meaning for known in listed)
+
+
+def row(each: Reason | Flag) -> str:
+    if isinstance(each, Flag):
+        return f"| {each.code} | {'red' if each.red else 'remark'} | {each.meaning} | {each.advice} |"
+    same = "({}, {}, {})".format(*each.equivalent) if each.equivalent else ""
+    return f"| {each.code} | {each.meaning} | {each.advice} | {same} |"
+
+
+def test_the_page_of_codes_shows_the_tables() -> None:
+    """deploy/CODES.md has a line for each code, in the order of the tables, and no others."""
+    shown = [
+        line for line in PAGE.read_text().split("## What tells")[0].splitlines() if re.match(r"\| [A-Z_]+ \|", line)
+    ]
+    assert shown == [row(each) for each in (*REASONS.values(), *FLAGS.values())]
+
+
+def test_flags_and_evidence_survive_json() -> None:
+    """Also a flag that another version knows and this one does not, and a knee of before there were any."""
+    finding = Finding(
+        Laterality.LEFT,
+        "image",
+        (0.0, 0.0, 9.0, 9.0),
+        KLGrade.KL1,
+        (0.1, 0.6, 0.1, 0.1, 0.1),
+        flags=(flag("SIDE_CONFLICT"), Flag("NEWER", "Something new", "Update.", red=True)),
+        evidence=(Evidence("ImageLaterality", "R", 4.6), Evidence("image", "L", 5.5)),
+        agreement=Agreement.CONFLICT,
+        field_of_view_mm=101.5,
+        scale_source="calibrated",
+    )
+    told = finding.as_json()
+    assert Finding.from_json(told) == finding
+    assert told["laterality_agreement"] == "conflict"
+    assert [(each["witness"], each["says"]) for each in told["laterality_evidence"]] == [
+        ("ImageLaterality", "R"),
+        ("image", "L"),
+    ]
+    assert [(each["code"], each["red"]) for each in told["flags"]] == [("SIDE_CONFLICT", True), ("NEWER", True)]
+    for key in ("flags", "laterality_evidence", "laterality_agreement", "field_of_view_mm", "scale_source"):
+        del told[key]
+    older = Finding.from_json(told)
+    assert (older.flags, older.evidence, older.agreement) == ((), (), Agreement.NONE)

@@ -1,0 +1,49 @@
+"""A node that delivers: a vault, a ledger and a deliverer, for the tests of every protocol."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from node.deliver import Deliverer
+from node.ledger import Delivery, Ledger
+from node.settings import Deliver, Destination, Settings, Storage
+from node.storage import Vault
+from tests.peers.archives import wait_until
+from tests.samples.pending_deliveries import Owed, owe
+
+IMPATIENT = Deliver(first_pause_seconds=0.2, longest_pause_seconds=1, connect_seconds=3, response_seconds=3)
+
+
+class Node:
+    """A vault, a ledger, and a deliverer that can be started and stopped."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.vault = Vault(folder / "vault")
+        self.ledger = Ledger(f"sqlite:///{folder / 'ledger.sqlite'}")
+        self.ledger.upgrade()
+
+    @contextmanager
+    def delivering(self, *destinations: Destination, patience: Deliver = IMPATIENT) -> Iterator[None]:
+        """Deliver to these until the block ends; ending must not take longer than any wait for a peer may."""
+        settings = Settings(destination=destinations, deliver=patience, storage=Storage(folder=self.folder))
+        stop = threading.Event()
+        thread = threading.Thread(target=Deliverer(settings, self.vault, self.ledger).run, args=(stop,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(15)
+            assert not thread.is_alive()
+            assert wait_until(lambda: not any(each.name.startswith("deliver-") for each in threading.enumerate()))
+
+    def owe(self, *destinations: str, side: int = 32, kinds: Sequence[str] = ("SC", "SR")) -> Owed:
+        return owe(self.ledger, self.vault, destinations or ("pacs",), side=side, kinds=kinds)
+
+    def delivery(self, owed: Owed, kind: str) -> Delivery:
+        return next(each for each in self.ledger.deliveries(owed.source_uid) if each.object.kind == kind)
+
+    def status(self, name: str = "pacs") -> dict[str, object]:
+        return next((beat.detail for beat in self.ledger.parts() if (beat.part, beat.name) == ("deliver", name)), {})

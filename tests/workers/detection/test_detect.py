@@ -1,0 +1,193 @@
+"""What the closer look tells apart: knees to grade, replaced joints, casts, other parts; and where the joint lies."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node.errors import Ungradable
+from node.finding import Laterality
+from tests.paths import ROOT
+from tests.samples.real_knees import needs_knees, pixels, some_knees
+from tests.workers.detection.test_joints import as_film, rendered
+from workers.detection.detect import Eyes, open_eyes, see
+from workers.detection.joints import Knee
+from workers.detection.landmarks import MOST_MOVED, MOST_SIZED, MOST_TURNED, TYPICAL, pose_of
+from workers.phantom import KneeShape, render
+from workers.preprocessing import Box, Pose
+from workers.read import Film
+from workers.training import other_anatomy
+from workers.training.films import Crop, compose, left_to_right
+from workers.training.films.joint import points_of
+from workers.training.implants import KINDS, lay_metal, place_remote
+
+R, L = Laterality.RIGHT, Laterality.LEFT
+
+
+@pytest.fixture(scope="module")
+def eyes() -> Eyes:
+    return open_eyes()
+
+
+def told(film: Film, eyes: Eyes) -> list[str]:
+    """The reason of each knee, "" where it may be graded; of a film without one, the film's."""
+    try:
+        return [knee.reason.code if knee.reason else "" for knee in see(film, eyes)[1]]
+    except Ungradable as refusal:
+        return [refusal.reason.code]
+
+
+def seen(film: Film, eyes: Eyes) -> list[Knee]:
+    return see(film, eyes)[1]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_joint_cut_off_above_is_not_graded_beside_a_whole_one(eyes: Eyes, seed: int) -> None:
+    """Though its rims are to be seen; and what the header says is said of the whole one."""
+    film = rendered(render([KneeShape(R), KneeShape(L)], rows=1800, columns=2200, seed=seed))
+    box = seen(film, eyes)[1].box
+    begin = int(box.y0 + 0.35 * box.height)
+    film.pixels[:-begin, 1100:] = film.pixels[begin:, 1100:].copy()
+    film.header.ImageLaterality = "R"
+    whole, part = seen(film, eyes)
+    assert whole.reason is None
+    assert (whole.laterality, whole.laterality_source) == (R, "ImageLaterality")
+    assert part.reason is not None
+    assert part.reason.code == "JOINT_CUT_OFF"
+    assert part.box.y0 < 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_landmarks_lie_in_the_box_and_the_tilt_follows_the_film(eyes: Eyes, seed: int) -> None:
+    """Plateau and condyles run from left to right across the box; the plateau of an upright knee is about level."""
+    film = rendered(render([KneeShape(R), KneeShape(L)], rows=1800, columns=2200, seed=seed))
+    knees = seen(film, eyes)
+    assert len(knees) == 2
+    for knee in knees:
+        assert knee.points is not None
+        plateau = knee.points[:9]
+        assert (np.diff(plateau[:, 0]) > 0).all()
+        assert knee.box.x0 < plateau[0, 0] < plateau[-1, 0] < knee.box.x1
+        assert knee.box.y0 < plateau[:, 1].min() < plateau[:, 1].max() < knee.box.y1
+        assert abs(knee.tilt) < 12
+
+
+@given(
+    shift=st.tuples(st.floats(-0.1, 0.1), st.floats(-0.1, 0.1)), size=st.floats(-0.15, 0.15), turn=st.floats(-25, 25)
+)
+def test_a_joint_is_laid_as_an_average_one_lies(shift: tuple[float, float], size: float, turn: float) -> None:
+    """Landmarks that are an average knee's, moved, scaled and turned, are told to be so; their mirror image too."""
+    box = Box(100, 200, 500, 600)
+    laid = Pose((300 + 400 * shift[0], 400 + 400 * shift[1]), 400 * float(np.exp(size)), turn)
+    points = ((TYPICAL - 0.5) * laid.side @ laid.axes + np.array(laid.middle)).astype(np.float32)
+    told = pose_of(points, box)
+    assert told.middle == pytest.approx(laid.middle, abs=0.01)
+    assert (told.side, told.turn) == pytest.approx((laid.side, turn), abs=0.01)
+    np.testing.assert_allclose(told.within(points), TYPICAL, atol=1e-4)
+    flipped = pose_of(left_to_right(points * [-1, 1] + np.array([600, 0])), box)
+    assert flipped.middle[0] == pytest.approx(600 - told.middle[0], abs=0.01)
+    assert flipped.turn == pytest.approx(-turn, abs=0.01)
+
+
+def test_landmarks_that_cannot_be_are_not_believed() -> None:
+    """However they lie, what is graded stays near the box; without any it is the box."""
+    box, random = Box(100, 200, 500, 600), np.random.default_rng(4)
+    for points in (np.zeros((16, 2)), np.full((16, 2), 1e6), random.normal(0, 1e4, (16, 2)), TYPICAL[::-1] * 1e-3):
+        told = pose_of(points.astype(np.float32), box)
+        assert np.abs(np.array(told.middle) - box.middle).max() <= MOST_MOVED * 400 + 1e-6
+        assert abs(np.log(told.side / 400)) <= MOST_SIZED + 1e-9
+        assert abs(told.turn) <= MOST_TURNED
+    assert pose_of(None, box) == Pose.of(box)
+
+
+@needs_knees
+def test_replaced_knees_are_refused_and_others_are_not(eyes: Eyes) -> None:
+    """Of 30 val knees at most one is refused as it is; with a replacement drawn in, at most one is not."""
+    kept = refused = 0
+    for at, row in enumerate(some_knees("val", 30)):
+        knee = pixels(row).astype(np.float32) / 255
+        kept += told(as_film(knee), eyes) == [""]
+        laid, _ = lay_metal(knee, points_of(Crop(knee)), "total_replacement", np.random.default_rng(at))
+        refused += told(as_film(laid), eyes) != [""]
+    assert (kept >= 29, refused >= 29) == (True, True), (kept, refused)
+
+
+@needs_knees
+def test_an_implant_on_one_side_does_not_silence_the_other(eyes: Eyes) -> None:
+    """A film of two knees, one of them replaced: one has a reason, the other none."""
+    rows = some_knees("val", 8)
+    right = next(row for row in rows if row["side"] == "R")
+    left = next(row for row in rows if row["side"] == "L")
+    crops = [pixels(row).astype(np.float32) / 255 for row in (right, left)]
+    laid, _ = lay_metal(crops[1], points_of(Crop(crops[1])), "total_replacement", np.random.default_rng(3))
+    gap = np.zeros((299, 40), np.float32)
+    film = as_film(np.hstack([crops[0], gap, laid]))
+    assert told(film, eyes) == ["", "TOTAL_REPLACED"]
+
+
+@needs_knees
+def test_metal_beside_the_joint_is_remarked_upon(eyes: Eyes) -> None:
+    """A screw or a staple in a shaft refuses nothing, and most are seen; a knee without one has no such remark."""
+    seen_on, seen_off = [], []
+    for at, row in enumerate(some_knees("val", 12)):
+        knee = pixels(row).astype(np.float32) / 255
+        laid, _ = place_remote(knee, points_of(Crop(knee)), np.random.default_rng(at))
+        for film, remarks in ((as_film(laid), seen_on), (as_film(knee), seen_off)):
+            (found,) = seen(film, eyes)
+            remarks.append("HARDWARE_NEAR" in {flag.code for flag in found.flags} or found.reason is not None)
+    assert (sum(seen_on) >= 10, sum(seen_off)) == (True, 0), (seen_on, seen_off)
+
+
+@pytest.mark.parametrize("part", other_anatomy.PARTS)
+def test_other_parts_are_drawn_at_every_size_and_refused(eyes: Eyes, part: str) -> None:
+    """The same seed gives the same picture, in range and not blank; no knee is graded on it."""
+    for size in ((96, 96), (220, 300), (300, 180)):
+        drawn = other_anatomy.draw(part, np.random.default_rng(5), size)
+        assert drawn.shape == size
+        assert 0 <= drawn.min() < drawn.max() <= 1
+        np.testing.assert_array_equal(drawn, other_anatomy.draw(part, np.random.default_rng(5), size))
+    assert "" not in told(as_film(other_anatomy.draw(part, np.random.default_rng(8), (400, 400))), eyes)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "remote"])
+@pytest.mark.parametrize("size", [96, 400])
+def test_metal_brightens_what_it_covers_and_keeps_the_range(kind: str, size: int) -> None:
+    """The same seed lays the same metal, within the picture's range, and its box is on the picture."""
+    knee = np.full((size, size), 0.4, np.float32)
+    knee[size // 3 :] += 0.1
+
+    def laid() -> tuple[np.ndarray, object]:  # type: ignore[type-arg]
+        random, points = np.random.default_rng(7), points_of(Crop(knee))
+        return place_remote(knee, points, random) if kind == "remote" else lay_metal(knee, points, kind, random)
+
+    picture, box = laid()
+    assert picture.shape == knee.shape
+    assert 0 <= picture.min() < picture.max() <= 1
+    assert picture.max() > knee.max()
+    assert box is not None
+    np.testing.assert_array_equal(picture, laid()[0])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_landmarks_move_with_the_joint_they_belong_to(seed: int) -> None:
+    """A bright dot in the crop lies where the film's landmark says it does."""
+    random = np.random.default_rng(seed)
+    knee = np.full((299, 299), 0.1, np.float32)
+    points = points_of(Crop(knee))
+    x, y = points[4].astype(int)
+    knee[y - 4 : y + 5, x - 4 : x + 5] = 1
+    film = compose([Crop(knee, points)], random, joint=(200, 260))
+    (joint,) = film.joints
+    assert joint.points is not None
+    at_x, at_y = joint.points[4].astype(int)
+    around = cv2.GaussianBlur(film.pixels, (0, 0), 2)[at_y - 20 : at_y + 21, at_x - 20 : at_x + 21]
+    row, column = np.unravel_index(around.argmax(), around.shape)
+    assert abs(int(row) - 20) <= 3
+    assert abs(int(column) - 20) <= 3
+
+
+def test_weights_are_small() -> None:
+    """Finder and look together stay below six megabytes."""
+    folder = ROOT / "workers" / "models" / "weights"
+    assert sum((folder / f"{name}.safetensors").stat().st_size for name in ("finder", "look")) < 6e6

@@ -1,0 +1,390 @@
+"""Which model answers: a running worker follows what is promoted, and never mixes two models in one answer."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pydicom
+import pytest
+import sqlalchemy as sa
+from structlog.testing import capture_logs
+
+from node.errors import SettingsError
+from node.ledger import Ledger
+from node.settings import Database, Settings
+from tests.peers.archives import needs
+from tests.samples.site_models import BASE_WEIGHTS, SHIPPED, add_card, add_model, receive, spoil
+from tests.samples.source_films import dciodvfy
+from workers.cli.file_grading import Desk
+from workers.evaluation.labelled_films import grader_of
+from workers.models import active_model
+from workers.models.active_model import Answering, Wanted, check, wanted, wanted_of
+from workers.models.card_list import listed
+from workers.models.promotion import promote, roll_back
+from workers.models.registry import DEFAULT, Model, read_card
+from workers.phantom import samples
+from workers.read import Film
+from workers.report import MadeObject
+from workers.tasks import Bench, grade
+from workers.worker import set_up
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    destination = [{"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 4242}]
+    return Settings(storage={"folder": tmp_path / "data"}, destination=destination)
+
+
+@pytest.fixture
+def bench(settings: Settings) -> Iterator[Bench]:
+    bench = set_up(settings, "w")
+    yield bench
+    bench.reader.close()
+    bench.ledger.close()
+
+
+def with_work(settings: Settings, **work: object) -> Settings:
+    return settings.model_copy(update={"work": settings.work.model_copy(update=work)})
+
+
+def answered_by(bench: Bench, uid: str) -> str | None:
+    """The name of the model in every place where the answer says it; they have to be one."""
+    (answer,) = bench.ledger.answers(uid)
+    told = {answer.model_name, answer.reading["model"]["name"]}
+    for made in bench.ledger.objects(uid):
+        dataset = pydicom.dcmread(bench.vault.results(uid) / made.file)
+        told.add(dataset.SoftwareVersions[1].split()[0])
+    assert {"SC", "SR"} <= {made.kind for made in bench.ledger.objects(uid)}
+    (name,) = told
+    return name
+
+
+def test_the_settings_win_over_the_ledger_and_the_ledger_over_what_is_shipped(settings: Settings) -> None:
+    """Nothing promoted: the shipped model; and to ask makes neither a folder nor a ledger."""
+    assert wanted_of(settings).card == DEFAULT
+    assert not settings.storage.folder.exists()
+    add_card(settings, "kl-next", "2.0.0")
+    promote(settings, "kl-next", "mary")
+    found = wanted_of(settings)
+    assert (found.card, found.source) == ("kl-next", "promoted by mary")
+    assert wanted_of(with_work(settings, model="other")).card == "other"
+
+
+def test_a_running_worker_answers_its_next_film_by_what_was_promoted(settings: Settings, bench: Bench) -> None:
+    """Without a restart, there and back again; each answer names its model in ledger, reading and both objects."""
+    add_model(settings, "kl-next", "2.0.0")
+    films = [receive(settings, film) for film in samples(seed=3)[:3]]
+    grade(films[0], bench)
+    promote(settings, "kl-next", "mary")
+    grade(films[1], bench)
+    roll_back(settings, "mary")
+    grade(films[2], bench)
+    assert [answered_by(bench, uid) for uid in films] == [SHIPPED, "kl-next", SHIPPED]
+    told = bench.ledger.answers(films[1])[0].reading
+    assert {knee["grade"] for knee in told["knees"]} == {4}
+
+
+def report_of(bench: Bench, uid: str) -> pydicom.Dataset:
+    (made,) = (each for each in bench.ledger.objects(uid) if each.kind == "SR")
+    return pydicom.dcmread(bench.vault.results(uid) / made.file)
+
+
+def replaced_by(report: pydicom.Dataset) -> list[str]:
+    """UIDs of the reports that a report says it replaces."""
+    return [
+        str(document.ReferencedSOPInstanceUID)
+        for study in report.get("PredecessorDocumentsSequence", ())
+        for series in study.ReferencedSeriesSequence
+        for document in series.ReferencedSOPSequence
+    ]
+
+
+@needs("dciodvfy")
+def test_a_new_model_s_report_names_the_one_that_it_replaces(settings: Settings, bench: Bench, tmp_path: Path) -> None:
+    """Graded again by another model, and by the first again: each names the one before; by the same it is the same."""
+    add_model(settings, "kl-next", "2.0.0")
+    uid = receive(settings, samples(seed=3)[0])
+    grade(uid, bench)
+    first = report_of(bench, uid)
+    assert replaced_by(first) == []
+
+    def again() -> pydicom.Dataset:
+        assert not bench.ledger.ask_again(uid, "mary")
+        assert bench.ledger.ask_again(uid, "mary", graded=True)
+        grade(uid, bench)
+        return report_of(bench, uid)
+
+    assert again() == first
+    promote(settings, "kl-next", "mary")
+    second = again()
+    assert replaced_by(second) == [str(first.SOPInstanceUID)]
+    (study,) = second.PredecessorDocumentsSequence
+    assert study.StudyInstanceUID == first.StudyInstanceUID
+    assert study.ReferencedSeriesSequence[0].SeriesInstanceUID == first.SeriesInstanceUID
+    assert again() == second
+    roll_back(settings, "mary")
+    third = again()
+    assert replaced_by(third) == [str(second.SOPInstanceUID)]
+    assert len({str(each.SOPInstanceUID) for each in (first, second, third)}) == 3
+    assert dciodvfy(MadeObject("SR", third), tmp_path) == []
+
+
+def test_a_film_in_hand_is_finished_by_the_model_that_began_it(settings: Settings, bench: Bench) -> None:
+    """A promotion while it is read, even one that the heartbeat has already taken up, waits for the next film."""
+    add_card(settings, "kl-next", "2.0.0")
+    uid = receive(settings, samples(seed=3)[2])
+
+    class PromotesMeanwhile:
+        def film(self, path: Path) -> Film:
+            promote(settings, "kl-next", "mary")
+            bench.answering.follow()
+            return bench.reader.film(path)
+
+    grade(uid, replace(bench, reader=PromotesMeanwhile()))  # type: ignore[arg-type]
+    assert bench.answering.told()["card"] == "kl-next"
+    assert answered_by(bench, uid) == SHIPPED
+
+
+def test_a_worker_that_lost_its_radiograph_writes_no_picture_beside_the_others_answer(
+    settings: Settings, bench: Bench
+) -> None:
+    """It sleeps while it reads; another takes over and answers by a model promoted meanwhile; then it wakes."""
+    add_model(settings, "kl-next", "2.0.0")
+    uid = receive(settings, samples(seed=3)[2])
+    other = replace(bench, name="other")
+
+    def written() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in bench.vault.results(uid).iterdir()}
+
+    class SleepsMeanwhile:
+        def __init__(self) -> None:
+            self.found: dict[str, bytes] = {}
+
+        def film(self, path: Path) -> Film:
+            promote(settings, "kl-next", "mary")
+            with bench.ledger._database.write() as connection:
+                connection.execute(sa.text("UPDATE radiograph SET lease_until = '2000-01-01 00:00:00.000000'"))
+            grade(uid, other)
+            self.found = written()
+            return bench.reader.film(path)
+
+    sleeper = SleepsMeanwhile()
+    grade(uid, replace(bench, reader=sleeper))  # type: ignore[arg-type]
+    assert answered_by(bench, uid) == "kl-next"
+    assert {"heat-1.png", "film.png", "reading.json"} <= sleeper.found.keys()
+    assert written() == sleeper.found
+
+
+def test_a_model_that_cannot_be_loaded_takes_nothing_over(
+    settings: Settings, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file is spoilt after it was promoted: the old one goes on, an error says so once, and it is tried again."""
+    monkeypatch.setattr(active_model, "AGAIN_SECONDS", 0)
+    add_model(settings, "kl-next", "2.0.0")
+    weights = settings.storage.folder / "models" / BASE_WEIGHTS
+    promote(settings, "kl-next", "mary")
+    spoil(weights)
+    first, second = (receive(settings, film) for film in samples(seed=4)[:2])
+    with capture_logs() as logs:
+        grade(first, bench)
+        for _ in range(3):
+            bench.answering.follow()
+    errors = [line for line in logs if line["log_level"] == "error"]
+    assert [(line["event"], line["card"], line["goes_on"]) for line in errors] == [
+        ("model_not_loaded", "kl-next", SHIPPED)
+    ]
+    assert f"{weights} is not the file that its card describes" in bench.answering.told()["trouble"]
+    assert answered_by(bench, first) == SHIPPED
+    spoil(weights)
+    bench.answering.follow()
+    assert bench.answering.told()["trouble"] == ""
+    grade(second, bench)
+    assert answered_by(bench, second) == "kl-next"
+
+
+def test_what_nobody_thought_of_takes_nothing_over_either(
+    settings: Settings, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The heartbeat lives on, and tells the kind of the fault; its text may hold anything."""
+    add_card(settings, "kl-next", "2.0.0")
+    promote(settings, "kl-next", "mary")
+
+    def broken(*_: object) -> None:
+        raise MemoryError("Kanarienvogel")
+
+    monkeypatch.setattr(active_model, "take", broken)
+    bench.answering.follow()
+    assert (bench.answering.told()["card"], bench.answering.told()["trouble"]) == (SHIPPED, "MemoryError")
+
+
+def test_no_film_waits_for_a_model_that_is_being_loaded(
+    settings: Settings, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The heartbeat loads it; until it is there, the model of before answers."""
+    add_card(settings, "kl-next", "2.0.0")
+    promote(settings, "kl-next", "mary")
+    begun, free, real = threading.Event(), threading.Event(), active_model.take
+
+    def slowly(asked: Wanted, settings: Settings) -> Model:
+        begun.set()
+        free.wait(20)
+        return real(asked, settings)
+
+    monkeypatch.setattr(active_model, "take", slowly)
+    heartbeat = threading.Thread(target=bench.answering.follow)
+    heartbeat.start()
+    assert begun.wait(20)
+    assert bench.answering.model().card.stem == SHIPPED
+    free.set()
+    heartbeat.join()
+    assert bench.answering.model().card.stem == "kl-next"
+
+
+def test_a_model_in_trouble_is_left_alone_for_a_while(
+    settings: Settings, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heartbeats do not try it each time, films never; another that is promoted is tried at once."""
+    tried = []
+
+    def broken(asked: Wanted, settings: Settings) -> None:
+        tried.append(asked.card)
+        raise SettingsError("broken")
+
+    for card in ("kl-next", "kl-last"):
+        add_card(settings, card, "2.0.0")
+        promote(settings, card, "mary")
+        with monkeypatch.context() as patched:
+            patched.setattr(active_model, "take", broken)
+            for _ in range(3):
+                bench.answering.follow()
+                bench.answering.model()
+    assert tried == ["kl-next", "kl-last"]
+    monkeypatch.setattr(active_model, "AGAIN_SECONDS", 0)
+    monkeypatch.setattr(active_model, "take", broken)
+    bench.answering.model()
+    assert tried == ["kl-next", "kl-last"]
+    bench.answering.follow()
+    assert tried == ["kl-next", "kl-last", "kl-last"]
+
+
+def test_trouble_ends_when_what_made_it_is_rolled_back(settings: Settings, bench: Bench) -> None:
+    """The model that goes on is then the one that should."""
+    path = add_card(settings, "kl-next", "2.0.0")
+    promote(settings, "kl-next", "mary")
+    path.unlink()
+    bench.answering.follow()
+    assert "there is no model card 'kl-next'" in bench.answering.told()["trouble"]
+    roll_back(settings, "mary")
+    bench.answering.follow()
+    assert bench.answering.told()["trouble"] == ""
+
+
+def test_a_card_that_is_not_the_one_that_was_promoted_does_not_answer(settings: Settings) -> None:
+    """Another version under the same name: a worker does not start with it, and says what was promoted."""
+    add_card(settings, "kl-next", "2.0.0")
+    promote(settings, "kl-next", "mary")
+    add_card(settings, "kl-next", "2.0.1")
+    ledger = Ledger(settings.database_url)
+    with pytest.raises(SettingsError, match=r"is kl-next 2\.0\.1 .* but kl-next 2\.0\.0 .* was promoted by mary"):
+        Answering(settings, ledger)
+    promote(settings, "kl-next", "mary")
+    assert Answering(settings, ledger).told()["version"] == "2.0.1"
+    ledger.close()
+
+
+def test_a_card_whose_calibration_was_changed_does_not_answer_as_what_was_promoted(settings: Settings) -> None:
+    """Name, version and weights are the same, what it says of a knee is not; promoted again it may."""
+    path = add_card(settings, "kl-next", "2.0.0")
+    promote(settings, "kl-next", "mary")
+    path.write_text(path.read_text().replace("temperature = ", "temperature = 1"))
+    why = "the card kl-next says something else today than when it was promoted by mary"
+    with pytest.raises(SettingsError, match=why):
+        check(settings)
+    (told,) = (each for each in listed(settings) if each.card == "kl-next")
+    assert (told.role, told.fault) == ("unusable", why.replace("the card kl-next", "it"))
+    promote(settings, "kl-next", "mary")
+    assert "kl-next 2.0.0 on openvino answers" in check(settings)
+
+
+def test_a_worker_does_not_start_with_a_spoilt_model(settings: Settings) -> None:
+    """The message names file, expected and found hash."""
+    add_model(settings, "kl-next", "2.0.0")
+    promote(settings, "kl-next", "mary")
+    weights = settings.storage.folder / "models" / BASE_WEIGHTS
+    expected = hashlib.sha256(weights.read_bytes()).hexdigest()
+    spoil(weights)
+    found = hashlib.sha256(weights.read_bytes()).hexdigest()
+    with pytest.raises(SettingsError, match=f"{weights.name} is not .* expected sha256 {expected}, found {found}"):
+        set_up(settings, "w")
+
+
+def test_a_model_that_says_nothing_useful_is_found_out_before_it_answers(settings: Settings) -> None:
+    """A graph that asks for another shape is tried on a blank knee first."""
+    path = add_card(settings, "kl-odd", "1.0.0")
+    path.write_text(path.read_text().replace("input_size = 256", "input_size = 20"))
+    with pytest.raises(SettingsError, match="kl-odd"):
+        promote(settings, "kl-odd", "mary")
+    with pytest.raises(SettingsError, match="kl-odd"):  # nor is it judged on labelled knees
+        grader_of("kl-odd", settings)
+
+
+def test_a_model_that_cannot_explain_is_found_out_as_well(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blank knee goes through grading and the heat map, as every knee will."""
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(active_model, "explain", broken, raising=False)
+    add_card(settings, "kl-next", "2.0.0")
+    with pytest.raises(SettingsError, match="kl-next fails on a blank knee: ZeroDivisionError"):
+        promote(settings, "kl-next", "mary")
+
+
+def test_without_its_ledger_a_worker_goes_on_as_before(settings: Settings, tmp_path: Path) -> None:
+    """What cannot be asked changes nothing."""
+    ledger = Ledger(settings.database_url)
+    ledger.upgrade()
+    answering = Answering(settings, ledger)
+    ledger.close()
+    (settings.storage.folder / "ledger.sqlite").unlink()
+    with capture_logs() as logs:
+        answering.follow()
+    assert [line["event"] for line in logs] == ["standing_unknown"]
+    assert answering.told()["card"] == DEFAULT
+
+
+def test_a_database_that_is_away_is_told_with_the_way_around_it(settings: Settings) -> None:
+    """Nobody knows then what was promoted: no model answers silently in its place, but one that is named does."""
+    away = settings.model_copy(update={"database": Database(url="postgresql+psycopg://genu@127.0.0.1:1/genu")})
+    with pytest.raises(SettingsError, match=r"ledger that knows which model answers is away.*--model CARD"):
+        wanted_of(away)
+    assert wanted_of(with_work(away, model=SHIPPED)).card == SHIPPED
+    with Desk(away, model=SHIPPED):
+        pass
+
+
+def test_check_says_who_answers_and_who_shadows(settings: Settings) -> None:
+    """A shadow of the answering model itself is told to be none; a spoilt one is an error."""
+    shipped = f"{SHIPPED} {read_card(SHIPPED).version} on openvino"
+    assert check(settings) == (
+        "finder 2.0.0 on openvino finds, look 1.0.0 on openvino looks at each, "
+        "upright 2.0.0 on openvino tells how they hang, letters 1.0.0 on openvino reads lead letters, "
+        f"marks 1.1.0 on openvino names what lies beside the bones, {shipped} answers (shipped)"
+    )
+    add_card(settings, "kl-next", "2.0.0")
+    assert check(with_work(settings, shadow="kl-next")).endswith(", kl-next 2.0.0 on openvino runs in shadow")
+    assert "nothing runs in shadow" in check(with_work(settings, shadow=SHIPPED))
+    with pytest.raises(SettingsError, match="no model card 'kl-lost'"):
+        check(with_work(settings, shadow="kl-lost"))
+    assert "answers ([work] model)" in check(with_work(settings, model="kl-next"))
+
+
+def test_a_pinned_worker_asks_nobody(settings: Settings) -> None:
+    """With [work] model the ledger's word is not heard."""
+    add_card(settings, "kl-next", "2.0.0")
+    promote(settings, "kl-next", "mary")
+    ledger = Ledger(settings.database_url)
+    assert wanted(with_work(settings, model=SHIPPED), ledger).card == SHIPPED
+    ledger.close()

@@ -1,0 +1,1 @@
+"""The commands of `genu` that need the workers: grade, read, work, evaluate, calibrate, audit, train, models."""

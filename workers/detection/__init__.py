@@ -1,0 +1,1 @@
+"""Where the knee joints are on a film, how they lie, what each of them is, and what lies beside the bones."""

@@ -1,0 +1,1 @@
+"""How good a model is: metrics on labelled knees, stress, comparison, and calibration to a site's readers."""

@@ -1,0 +1,28 @@
+"""The network that reads a lead letter."""
+
+from torch import Tensor, nn
+
+from workers.laterality.lead_markers import NAMES
+from workers.models.networks.layers import convolution
+
+SIDE = 32
+"""Pixels of the side of what it sees."""
+
+
+class LetterReader(nn.Module):
+    """(n, 1, SIDE, SIDE) of what may be a letter to logits (n, 3) of workers.laterality.lead_markers.NAMES."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(
+            convolution(1, 16, 3),
+            convolution(16, 24, 3, 2),
+            convolution(24, 24, 3),
+            convolution(24, 40, 3, 2),
+            convolution(40, 40, 3),
+            convolution(40, 12, 1),
+        )
+        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(0.2), nn.Linear(12 * (SIDE // 4) ** 2, len(NAMES)))
+
+    def forward(self, patches: Tensor) -> tuple[Tensor]:
+        return (self.head(self.trunk(patches)),)

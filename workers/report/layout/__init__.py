@@ -1,0 +1,1 @@
+"""Pages for people: fonts, canvas, frames, heat maps over the film, and the words on them."""
