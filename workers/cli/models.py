@@ -13,7 +13,7 @@ import numpy as np
 from node.errors import SettingsError
 from node.settings import Settings
 from workers.models.active_model import Wanted, existing_ledger, said, take, wanted_of
-from workers.models.registry import LOOKER, Model, folders, load, read_card, verified
+from workers.models.registry import REFINER, Model, folders, load, read_card, verified
 
 by_whom = click.option("--by", default="", help="Who does this, for the history; by default your user name.")
 as_json_too = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
@@ -132,7 +132,7 @@ def _on_knees(settings: Settings, cards: tuple[str, ...], data: Path, split: str
     from workers.evaluation.labelled_knees import read_labels
 
     knees = read_labels(data, split)
-    looker = load(LOOKER, engine=settings.work.engine, within=folders(settings))
+    looker = load(REFINER, engine=settings.work.engine, within=folders(settings))
 
     def grades(model: Model) -> Any:
         calibration = model.card.calibration

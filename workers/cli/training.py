@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from node.settings import Settings
-from workers.models.registry import LOOKER, folders, load, names
+from workers.models.registry import REFINER, folders, load, names
 
 if TYPE_CHECKING:
     from workers.models.registry import Model
@@ -109,7 +109,7 @@ def _on_crops(
     from workers.evaluation import evaluate as judging
     from workers.evaluation import stress as stressing
 
-    looker = load(LOOKER, engine=settings.work.engine, within=folders(settings))
+    looker = load(REFINER, engine=settings.work.engine, within=folders(settings))
     judged = judging.evaluate(grader, data, split, looker)
     words = [judging.say(judged.figures)]
     if stress:

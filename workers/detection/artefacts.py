@@ -11,15 +11,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from workers.models.labels import NOTHING
 from workers.preprocessing import Grey, stretch
 
 if TYPE_CHECKING:
     from workers.models.registry import Model
-
-NOTHING, MARKER, TEXT, HARDWARE, BORDER = range(5)
-"""What the network tells apart; the order is that of its answers."""
-
-NAMES = ("nothing", "marker", "text", "metal", "border")
 
 Labels = npt.NDArray[np.uint8]
 """(rows, columns) of MARKER, TEXT, HARDWARE, BORDER or NOTHING."""

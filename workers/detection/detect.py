@@ -11,12 +11,13 @@ from pathlib import Path
 
 from node.errors import Ungradable
 from node.reasons import Reason, flag, reason
-from workers.detection.artefacts import HARDWARE, find_marks
+from workers.detection.artefacts import find_marks
 from workers.detection.joints import Found, Knee, find_knees
-from workers.detection.landmarks import KINDS, KNEE, LATERAL, OTHER, SKYLINE, Look, look, whole_film
+from workers.detection.landmarks import Look, look, whole_film
 from workers.detection.orientation import with_bright_bones, with_sides
 from workers.laterality.lead_markers import read_markers
-from workers.models.registry import FINDER, LOOKER, MARKER, READER, SHIPPED, TELLER, Model, load
+from workers.models.labels import HARDWARE, JOINT_KINDS, KNEE, LATERAL, OTHER, SKYLINE
+from workers.models.registry import ARTEFACTS, DETECTOR, LEAD_MARKERS, ORIENTATION, REFINER, SHIPPED, Model, load
 from workers.preprocessing import cut
 from workers.read import Film
 
@@ -42,7 +43,7 @@ class Eyes:
 
 def open_eyes(*, engine: str = "", threads: int = 0, within: Sequence[Path] = SHIPPED) -> Eyes:
     """The five networks, checked and loaded; raises SettingsError as `load` does."""
-    cards = (FINDER, LOOKER, TELLER, READER, MARKER)
+    cards = (DETECTOR, REFINER, ORIENTATION, LEAD_MARKERS, ARTEFACTS)
     return Eyes(*(load(name, engine=engine, threads=threads, within=within) for name in cards))
 
 
@@ -96,7 +97,7 @@ def _looks(film: Film, found: Found, eyes: Eyes, limit: float) -> list[tuple[Loo
     # Nothing was found, or it was no knee: the whole film says best what it shows instead.
     (whole,) = look(film.pixels, [whole_film(film.pixels.shape)], eyes.looker)
     kind = int(whole.kinds[1:].argmax()) + 1
-    raise Ungradable(reason(REFUSED_AS[KINDS[kind]] if whole.kinds[kind] >= limit else "NOT_A_KNEE"))
+    raise Ungradable(reason(REFUSED_AS[JOINT_KINDS[kind]] if whole.kinds[kind] >= limit else "NOT_A_KNEE"))
 
 
 def _is_no_joint(seen: Look, limit: float) -> bool:
@@ -107,4 +108,4 @@ def _why(seen: Look, limit: float) -> Reason | None:
     """Why what was looked at is no knee to grade; None if it is one."""
     if seen.kinds[KNEE] >= limit:
         return None
-    return reason(REFUSED_AS[KINDS[int(seen.kinds[1:].argmax()) + 1]])
+    return reason(REFUSED_AS[JOINT_KINDS[int(seen.kinds[1:].argmax()) + 1]])

@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 WIDE = 1.6
 """The view's side in sides of the box."""
 
-KNEE, REPLACED, PARTLY_REPLACED, METAL, CAST, LATERAL, SKYLINE, OTHER = range(8)
-"""What the look tells apart; the order is that of its answers."""
-
-KINDS = ("knee", "total replacement", "part replacement", "metal", "cast", "lateral", "skyline", "other")
-
 Points = npt.NDArray[np.float32]
 """Landmarks, (16, 2) x and y in pixels: T0..T8 along the tibial plateau, F0..F6 along the condyles, left to right."""
 
@@ -48,7 +43,7 @@ class Look:
     """
     What a closer look says of a joint.
 
-    `kinds` (8,) are the chances of KINDS; `points` lie on the film.
+    `kinds` (8,) are the chances of JOINT_KINDS; `points` lie on the film.
     """
 
     box: Box

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from workers.evaluation.metrics import Said
 from workers.explanation.attribution import PEAK
-from workers.grading.calibration import Calibration, softmax
+from workers.models.calibration import Calibration, softmax
 
 if TYPE_CHECKING:
     from workers.training.audit.knees import Asked
@@ -69,7 +69,7 @@ def cross_fitted(logits: Logits, truth: Grades, patients: Sequence[str], before:
     probabilities, grades, lowest, highest = np.zeros_like(logits), *(np.zeros_like(truth) for _ in range(3))
     for fold in range(FOLDS):
         held = fold_of == fold
-        calibration = Calibration.told(calibrated(logits[~held], truth[~held], before))
+        calibration = Calibration.from_card(calibrated(logits[~held], truth[~held], before))
         said = Said.by(calibration, calibration.probabilities(logits[held]))
         probabilities[held], grades[held] = said.probabilities, said.grades
         lowest[held], highest[held] = said.lowest, said.highest

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from workers.grading.calibration import Calibration
+from workers.models.calibration import Calibration
 
 Grades = npt.NDArray[np.int64]
 Probabilities = npt.NDArray[np.float32]

@@ -29,10 +29,10 @@ from workers.evaluation.evaluate import Judgement
 from workers.evaluation.labelled_films import BATCH, as_film, film_of, grade_joints, whole
 from workers.evaluation.labelled_knees import LabelledKnee, truth_of
 from workers.evaluation.metrics import Grades, draws, interval, quadratic_weighted_kappa
-from workers.grading.calibration import GRADES
 from workers.grading.grader import Graded
 from workers.laterality.vote import stated_side
-from workers.models.registry import LOOKER, TELLER, Model, folders, load
+from workers.models.calibration import GRADES
+from workers.models.registry import ORIENTATION, REFINER, Model, folders, load
 from workers.phantom import Header, RenderedFilm, as_dx
 from workers.preprocessing import Box
 from workers.read import Film, Reader
@@ -124,7 +124,9 @@ def stress(judged: Judgement, settings: Settings) -> list[dict[str, Any]]:
     A film that is refused under a change has no grade: it counts as wrong and as changed.
     """
     knees, before = judged.knees, judged.graded
-    teller, looker = (load(name, engine=settings.work.engine, within=folders(settings)) for name in (TELLER, LOOKER))
+    teller, looker = (
+        load(name, engine=settings.work.engine, within=folders(settings)) for name in (ORIENTATION, REFINER)
+    )
     told = [{"change": "as it is", **compared(knees, before, before)}]
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     # Time is told from all that was done so far: reading and writing DICOM files takes longer than a shift.

@@ -22,11 +22,12 @@ import numpy as np
 import numpy.typing as npt
 
 from node.evidence import Attention, KLGrade
-from workers.detection.artefacts import BORDER, HARDWARE, MARKER, NOTHING, TEXT, Labels
+from workers.detection.artefacts import Labels
 from workers.detection.joints import Knee
 from workers.explanation.regions import JOINT, REGIONS, RegionMap, names_for, region_map, shares_of
-from workers.grading.calibration import GRADES
 from workers.grading.grader import Graded, contrast_map, grade_crops, runner_up
+from workers.models.calibration import GRADES
+from workers.models.labels import BORDER, HARDWARE, MARKER, NOTHING, TEXT
 from workers.models.registry import Card, Model
 from workers.preprocessing import Grey, cut
 

@@ -13,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from node.finding import Laterality
-from workers.detection.artefacts import NAMES, Labels
+from workers.detection.artefacts import Labels
 from workers.detection.landmarks import TYPICAL
+from workers.models.labels import ARTEFACT_KINDS
 from workers.preprocessing import Grey
 
 REGIONS = (
     "medial compartment", "lateral compartment", "femoral margin", "tibial margin",
-    "bone", "soft tissue", "outside the body", *NAMES[1:],
+    "bone", "soft tissue", "outside the body", *ARTEFACT_KINDS[1:],
 )  # fmt: skip
 """In the order of their numbers in a region map. Of a knee of unknown side the compartments are the image's left and
 right one, told as "left compartment" and "right compartment"."""
@@ -60,7 +61,7 @@ def region_map(joint: Grey, points: Axis | None, side: Laterality, marks: Labels
     told[space & (across < (left + right) / 2)] = first
     told[space & (across >= (left + right) / 2)] = second
     named = cv2.resize(marks, (size, size), interpolation=cv2.INTER_NEAREST)
-    return np.where(named > 0, len(REGIONS) - len(NAMES) + named, told).astype(np.uint8)
+    return np.where(named > 0, len(REGIONS) - len(ARTEFACT_KINDS) + named, told).astype(np.uint8)
 
 
 def names_for(side: Laterality) -> Sequence[str]:

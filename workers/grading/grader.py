@@ -9,7 +9,7 @@ import numpy.typing as npt
 from node.evidence import Certainty, KLGrade
 from node.finding import Laterality
 from workers.detection.joints import Knee
-from workers.grading.calibration import GRADES, Calibration
+from workers.models.calibration import GRADES, Calibration
 from workers.models.registry import Model
 from workers.preprocessing import Grey, cut, prepare
 

@@ -13,16 +13,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from workers.grading.calibration import softmax
 from workers.laterality.vote import Marker
+from workers.models.calibration import softmax
+from workers.models.labels import LEAD_LETTERS, NOTHING
 from workers.preprocessing import Box, Grey, crop, resized
 
 if TYPE_CHECKING:
     from workers.models.registry import Model
-
-NOTHING, RIGHT, LEFT = range(3)
-NAMES = ("nothing", "R", "L")
-"""What the network tells apart; the order is that of its answers."""
 
 JOINT = 200
 """How many pixels wide a joint's box is where letters are looked for: a letter of 11 mm has about 18."""
@@ -50,7 +47,7 @@ def read_markers(pixels: Grey, boxes: Sequence[Box], reader: "Model") -> list[Ma
         return []
     (logits,) = reader.run(patches)
     told = zip(found, *said(logits, reader.card.thresholds["letter"]), strict=True)
-    return [(box, NAMES[name], float(sure)) for box, name, sure in told if name != NOTHING]
+    return [(box, LEAD_LETTERS[name], float(sure)) for box, name, sure in told if name != NOTHING]
 
 
 def said(logits: npt.NDArray[np.float32], limit: float) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:

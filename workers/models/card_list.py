@@ -11,7 +11,18 @@ from node.errors import SettingsError
 from node.ledger import Ledger, ModelUse
 from node.settings import Settings
 from workers.models.active_model import changed, existing_ledger, wanted
-from workers.models.registry import FINDER, LOOKER, MARKER, READER, TELLER, Card, folders, names, read_card, verified
+from workers.models.registry import (
+    ARTEFACTS,
+    DETECTOR,
+    LEAD_MARKERS,
+    ORIENTATION,
+    REFINER,
+    Card,
+    folders,
+    names,
+    read_card,
+    verified,
+)
 
 Figure = Mapping[str, float]
 """A figure of a card: value, low, high."""
@@ -48,7 +59,7 @@ def listed(settings: Settings) -> list[Listed]:
     with existing_ledger(settings) as ledger:
         asked = wanted(settings, ledger)
         answers, shadows = (ledger.models(), ledger.shadow_models()) if ledger else ([], [])
-    roles = {FINDER: "finds", LOOKER: "looks", TELLER: "tells", MARKER: "names", READER: "reads"}
+    roles = {DETECTOR: "finds", REFINER: "looks", ORIENTATION: "tells", ARTEFACTS: "names", LEAD_MARKERS: "reads"}
     roles |= {settings.work.shadow: "shadow", asked.card: "answers"}
     told = []
     for stem in names(folders(settings)):

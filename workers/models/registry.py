@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from node.errors import SettingsError
 from node.finding import ModelIdentity
 from node.settings import Settings
-from workers.grading.calibration import Calibration, Limits, number
+from workers.models.calibration import AttentionLimits, Calibration, number
 from workers.models.engines import Engine, OpenVinoEngine, TorchEngine
 from workers.preprocessing import PREPARATION
 
@@ -27,15 +27,15 @@ WEIGHTS = Path(__file__).parent / "weights"
 SHIPPED = (CARDS, WEIGHTS)
 """The folders that cards and their files are looked for in, where no site has its own."""
 
-FINDER = "finder"
+DETECTOR = "finder"
 """The card of the network that finds the joints."""
-LOOKER = "look"
+REFINER = "look"
 """The card of the network that looks at each joint."""
-TELLER = "upright"
+ORIENTATION = "upright"
 """The card of the network that tells how a joint hangs."""
-MARKER = "marks"
+ARTEFACTS = "marks"
 """The card of the network that names what lies beside the bones."""
-READER = "letters"
+LEAD_MARKERS = "letters"
 """The card of the network that reads lead letters."""
 
 DEFAULT = "kl-lite2"
@@ -72,7 +72,7 @@ class Card:
     calibration: Calibration
     heat_scale: float
     thresholds: dict[str, float]
-    limits: Limits
+    limits: AttentionLimits
     told: dict[str, Any]
 
     @property
@@ -176,10 +176,10 @@ def _card(path: Path) -> Card:
         input_size=_said(told, "input_size", int),
         weights=tuple(_file(each) for each in weights),
         graph=_file(told["graph"]),
-        calibration=Calibration.told(told.get("calibration", {})),
+        calibration=Calibration.from_card(told.get("calibration", {})),
         heat_scale=number("heat_scale", told.get("heat_scale", 1.0), "above 0", lambda value: value > 0),
         thresholds=_said(told, "thresholds", dict) if "thresholds" in told else {},
-        limits=Limits.told(told.get("attention", {})),
+        limits=AttentionLimits.from_card(told.get("attention", {})),
         told=told,
     )
 

@@ -11,9 +11,10 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from workers.detection.artefacts import BORDER, HARDWARE, MARKER, NOTHING, TEXT, view_of
+from workers.detection.artefacts import view_of
 from workers.evaluation.labelled_knees import LabelledKnee
-from workers.models.networks import MarkFinder
+from workers.models.labels import BORDER, HARDWARE, MARKER, NOTHING, TEXT
+from workers.models.networks import ArtefactSegmenter
 from workers.preprocessing import Grey
 from workers.training.augment import augment
 from workers.training.inserted_artefacts import plant
@@ -38,10 +39,10 @@ class MarksRecipe:
 
 def fit_marks(
     recipe: MarksRecipe, train: Sequence[LabelledKnee], size: int, *, watch: Callable[[int, float], None]
-) -> MarkFinder:
+) -> ArtefactSegmenter:
     """Train on `train` and return the network."""
     torch.manual_seed(recipe.seed)
-    network = MarkFinder().to(memory_format=torch.channels_last)
+    network = ArtefactSegmenter().to(memory_format=torch.channels_last)
     knees = [cv2.resize(knee.read(), (2 * size, 2 * size), interpolation=cv2.INTER_AREA) for knee in train]
     weights = torch.tensor(WEIGHTS)
 

@@ -20,7 +20,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from workers.evaluation.labelled_knees import LabelledKnee
-from workers.models.networks import JointFinder, JointLook
+from workers.models.networks import JointDetector, JointRefiner
 from workers.training.joint_figures import judged
 from workers.training.joint_films import Patients, Sample, film_of, held_back, patients_of, quiet_workers, sample
 from workers.training.steps import average
@@ -43,8 +43,8 @@ class JointRecipe:
 class Pair:
     """The two networks."""
 
-    finder: JointFinder
-    look: JointLook
+    finder: JointDetector
+    look: JointRefiner
 
     def to(self, device: str) -> "Pair":
         return Pair(self.finder.to(device), self.look.to(device))
@@ -82,7 +82,7 @@ def fit_joints(
     """Train on films of `train` patients, judge on films of `val` patients, return the best seen."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    pair = Pair(JointFinder(), JointLook()).to(device)
+    pair = Pair(JointDetector(), JointRefiner()).to(device)
     mean = Pair(copy.deepcopy(pair.finder).eval(), copy.deepcopy(pair.look).eval())
     optimizer = torch.optim.AdamW([each for net in pair.both() for each in net.parameters()], weight_decay=0.01)
     held = held_back(patients_of(val, landmarks), 12345)
@@ -110,8 +110,8 @@ def fit_joints(
 
 
 def _kept(finder: nn.Module, look: nn.Module) -> Pair:
-    assert isinstance(finder, JointFinder)
-    assert isinstance(look, JointLook)
+    assert isinstance(finder, JointDetector)
+    assert isinstance(look, JointRefiner)
     return Pair(finder.eval(), look.eval())
 
 

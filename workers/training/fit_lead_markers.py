@@ -11,8 +11,9 @@ from rich.progress import track
 from torch.nn import functional
 
 from workers.evaluation.labelled_knees import LabelledKnee
-from workers.laterality.lead_markers import LEFT, NOTHING, RIGHT, said
-from workers.models.networks import LetterReader
+from workers.laterality.lead_markers import said
+from workers.models.labels import LETTER_L, LETTER_R, NOTHING
+from workers.models.networks import LeadMarkerClassifier
 from workers.training.lead_letter_films import film_without_letters, patches_of, with_letters
 from workers.training.steps import descend
 
@@ -35,12 +36,12 @@ class LettersRecipe:
 
 def fit_letters(
     recipe: LettersRecipe, train: Sequence[LabelledKnee], size: int, *, watch: Callable[[int, float], None]
-) -> LetterReader:
+) -> LeadMarkerClassifier:
     """Train on films of `train` and return the network."""
     torch.manual_seed(recipe.seed)
     shown, truth = examples(train, recipe, size)
-    ordered = [np.flatnonzero(truth == name) for name in (NOTHING, RIGHT, LEFT)]
-    network = LetterReader()
+    ordered = [np.flatnonzero(truth == name) for name in (NOTHING, LETTER_R, LETTER_L)]
+    network = LeadMarkerClassifier()
 
     def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for step in range(1, recipe.steps + 1):
@@ -80,7 +81,9 @@ class Reading:
 
 
 @torch.no_grad()
-def judge(network: LetterReader, knees: Sequence[LabelledKnee], size: int, limit: float, films: int = 400) -> Reading:
+def judge(
+    network: LeadMarkerClassifier, knees: Sequence[LabelledKnee], size: int, limit: float, films: int = 400
+) -> Reading:
     """How the network reads at a limit: each film with two letters and four other things, and with these alone."""
     letters = right = wrong = false = 0
     for at in track(range(films), "Judged", transient=True, console=Console(stderr=True)):

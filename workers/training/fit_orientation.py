@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from workers.detection.orientation import small
 from workers.evaluation.labelled_knees import LabelledKnee, upright
-from workers.models.networks import UprightTeller
+from workers.models.networks import OrientationClassifier
 from workers.preprocessing import Grey, crop
 from workers.training.augment import vary
 from workers.training.film_joints import joints_on_films
@@ -35,10 +35,10 @@ class UprightRecipe:
 
 def fit_upright(
     recipe: UprightRecipe, train: Sequence[LabelledKnee], size: int, *, watch: Callable[[int, float], None]
-) -> UprightTeller:
+) -> OrientationClassifier:
     """Train on `train` and return the network."""
     torch.manual_seed(recipe.seed)
-    network = UprightTeller().to(memory_format=torch.channels_last)
+    network = OrientationClassifier().to(memory_format=torch.channels_last)
     knees = [*shrunk(train), *_on_films(train, recipe)]
 
     def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -53,7 +53,7 @@ def fit_upright(
 
 
 @torch.no_grad()
-def part_right(network: UprightTeller, knees: Sequence[LabelledKnee], size: int) -> tuple[float, float]:
+def part_right(network: OrientationClassifier, knees: Sequence[LabelledKnee], size: int) -> tuple[float, float]:
     """The part of knees whose polarity, and whose side, is told right: each knee hung in all four ways."""
     given, right = shrunk(knees), []
     for dark, left in product((False, True), repeat=2):

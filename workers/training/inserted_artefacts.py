@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from workers.detection.artefacts import BORDER, HARDWARE, MARKER, TEXT
+from workers.models.labels import BORDER, HARDWARE, MARKER, TEXT
 from workers.preprocessing import Grey
 from workers.training.films.background import FONTS, LETTERS, WORDS
 from workers.training.films.joint import Crop, points_of

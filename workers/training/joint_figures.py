@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from workers.detection.joints import overview, peaks
-from workers.detection.landmarks import KNEE, WIDE, grown, view_of, whole_film
+from workers.detection.landmarks import WIDE, grown, view_of, whole_film
+from workers.models.labels import KNEE
 from workers.preprocessing import Box
 from workers.training.films import LabelledFilm
 from workers.training.joint_films import FINDER_SIZE, LOOK_SIZE

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from workers.detection.joints import STRIDE, overview
-from workers.detection.landmarks import KNEE, OTHER, WIDE, grown, view_of, whole_film
+from workers.detection.landmarks import WIDE, grown, view_of, whole_film
 from workers.evaluation.labelled_knees import LabelledKnee, both_knees
+from workers.models.labels import KNEE, OTHER
 from workers.phantom import random_film
 from workers.preprocessing import Box
 from workers.training.films import (

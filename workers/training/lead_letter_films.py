@@ -13,7 +13,8 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from workers.evaluation.labelled_knees import LabelledKnee
-from workers.laterality.lead_markers import LEFT, NOTHING, RIGHT, look_for_letters
+from workers.laterality.lead_markers import look_for_letters
+from workers.models.labels import LETTER_L, LETTER_R, NOTHING
 from workers.preprocessing import Box, Grey
 from workers.training.films import Crop, compose
 
@@ -59,8 +60,8 @@ def with_letters(pixels: Grey, side: float, random: np.random.Generator, count: 
     for _ in range(others):
         _lay(film, _other(random), side * random.uniform(0.05, 0.2), random)
     for _ in range(count):
-        name = RIGHT if random.random() < 0.5 else LEFT
-        where = _lay(film, _letter("RL"[name == LEFT], random), side * random.uniform(0.055, 0.19), random)
+        name = LETTER_R if random.random() < 0.5 else LETTER_L
+        where = _lay(film, _letter("RL"[name == LETTER_L], random), side * random.uniform(0.055, 0.19), random)
         letters.append((where, name))
     return Lettered(film, side, tuple(letters))
 

@@ -24,7 +24,7 @@ from workers.evaluation.labelled_knees import LabelledKnee, grade_counts, read_l
 from workers.evaluation.metrics import known, with_intervals
 from workers.evaluation.plots import training_log
 from workers.models.networks import FINE, Ensemble, Grader, build, refine, start_from_imagenet, trunk_of
-from workers.models.registry import CARDS, LOOKER, load
+from workers.models.registry import CARDS, REFINER, load
 from workers.preprocessing import PREPARATION
 from workers.training import fit_artefacts, fit_joints, fit_lead_markers, fit_orientation
 from workers.training.audit.knees import ask
@@ -89,7 +89,7 @@ def _grader(name: str, told: Any, train: list[LabelledKnee], val: list[LabelledK
 
 def _steady(given: dict[str, Any], network: Grader, train: list[LabelledKnee], folder: Path, device: str) -> Grader:
     recipe = SteadyRecipe(**{**given, "sizes": tuple(tuple(each) for each in given["sizes"])})
-    poses = poses_of(train, load(LOOKER))
+    poses = poses_of(train, load(REFINER))
     with _steps(recipe.steps) as watch:
         return make_steady(recipe, network, train, poses, folder, watch=watch, device=device)
 
@@ -168,7 +168,7 @@ def _learn_what_is_familiar(
     *members, (file, _) = weights.items()
     for (trained, _), member in zip(members, network.members, strict=True):
         member.load_state_dict(load_file(trained))
-    limit = fit_familiar(network.eval(), train, val, load(LOOKER), int(told["input_size"]), Sample())
+    limit = fit_familiar(network.eval(), train, val, load(REFINER), int(told["input_size"]), Sample())
     assert network.familiar is not None
     save(network.familiar, file)
     told.setdefault("thresholds", {})["unlike"] = limit

@@ -13,7 +13,7 @@ from tests.workers.detection.test_joints import as_film, rendered
 from workers.detection.joints import find_knees
 from workers.detection.orientation import TURNED, hang, with_bright_bones, with_sides
 from workers.evaluation.labelled_knees import LabelledKnee
-from workers.models.networks import UprightTeller
+from workers.models.networks import OrientationClassifier
 from workers.models.registry import Model, load
 from workers.phantom import KneeShape, render
 from workers.preprocessing import Box
@@ -127,6 +127,6 @@ def test_the_teller_learns_from_crops(tmp_path: Path) -> None:
     losses: list[float] = []
     recipe = UprightRecipe(steps=90, batch=16)
     network = fit_upright(recipe, knees, 48, watch=lambda step, loss: losses.append(loss))
-    assert isinstance(network, UprightTeller)
+    assert isinstance(network, OrientationClassifier)
     assert np.mean(losses[-5:]) < 0.5 * losses[0]
     assert part_right(network, knees, 48)[0] == 1.0

@@ -18,7 +18,7 @@ from workers.evaluation.metrics import (
     recall,
     with_intervals,
 )
-from workers.grading.calibration import Calibration
+from workers.models.calibration import Calibration
 
 TRUTH = np.array([0, 0, 1, 1, 2, 2, 3, 3, 4, 4])
 FOUND = np.array([0, 1, 1, 1, 2, 1, 3, 2, 4, 0])

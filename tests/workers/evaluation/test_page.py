@@ -20,7 +20,7 @@ from workers.cli.training import evaluate as command
 from workers.evaluation.evaluate import Judgement, evaluate
 from workers.evaluation.page import typical, worst, write
 from workers.evaluation.plots import plots_of
-from workers.models.registry import LOOKER, load
+from workers.models.registry import REFINER, load
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -35,7 +35,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Judgement:
         fields = lines[line].split(",")
         lines[line] = ",".join([*fields[:3], str(kl), *fields[4:]])
     table.write_text("\n".join(lines) + "\n")
-    return evaluate(middle(), folder, "val", load(LOOKER))
+    return evaluate(middle(), folder, "val", load(REFINER))
 
 
 class Outline(HTMLParser):

@@ -18,7 +18,7 @@ from workers.evaluation.calibration_fit import too_few
 from workers.evaluation.labelled_knees import LabelledKnee, LabelsError
 from workers.evaluation.metrics import Said, figures_of
 from workers.evaluation.site_calibration import Fitted, calibrate, cross_fitted, say, the_one
-from workers.grading.calibration import Calibration, softmax
+from workers.models.calibration import Calibration, softmax
 from workers.models.registry import Model, folders, load, read_card
 from workers.phantom import KneeShape, as_dx, render, step_wedge
 from workers.preprocessing import Box
@@ -155,7 +155,7 @@ def test_what_is_told_is_not_flattered() -> None:
     logits = (np.eye(5)[truth] + random.normal(0, 1, (120, 5))).astype(np.float32)
     before = Calibration()
     honest = cross_fitted(logits, truth, patients, before)
-    flattered = Calibration.told(site_calibration.calibrated(logits, truth, before))
+    flattered = Calibration.from_card(site_calibration.calibrated(logits, truth, before))
     seen = Said.by(flattered, flattered.probabilities(logits))
     chosen = np.arange(len(truth))
 

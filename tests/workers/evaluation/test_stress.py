@@ -30,13 +30,13 @@ from workers.evaluation.stress import (
     through_dicom,
     verdict,
 )
-from workers.models.registry import LOOKER, TELLER, load
+from workers.models.registry import ORIENTATION, REFINER, load
 from workers.read import Film, Reader
 
 
 @pytest.fixture
 def judged(tmp_path: Path) -> Judgement:
-    return evaluate(middle(), spots(tmp_path / "knees", 6), "val", load(LOOKER))
+    return evaluate(middle(), spots(tmp_path / "knees", 6), "val", load(REFINER))
 
 
 def test_each_change_is_judged_and_only_the_one_that_matters_hurts(judged: Judgement) -> None:
@@ -63,7 +63,7 @@ def test_what_is_refused_counts_as_wrong_and_is_told(judged: Judgement) -> None:
         return film
 
     chunk = list(enumerate(judged.knees))
-    after = _graded(Change("worn out", refuse), chunk, judged.model, load(TELLER), load(LOOKER))
+    after = _graded(Change("worn out", refuse), chunk, judged.model, load(ORIENTATION), load(REFINER))
     assert [each is None for each in after] == [True] * 3 + [False] * 9
     told = compared(judged.knees, judged.graded, after)
     assert (told["accuracy"], told["qwk"], told["changed"], told["moved"], told["refused"]) == (0.75, 1, 0.25, 0, 3)
@@ -96,7 +96,7 @@ def test_the_changes_are_what_they_are_called() -> None:
     assert spot(moved(film, 0, zoom=1.5))[1] > spot(film)[1] > spot(moved(film, 0, zoom=0.6))[1]
     assert spot(moved(film, 0, turn=90))[0] < -15 < 15 < spot(moved(film, 0, turn=-90))[0]
     np.testing.assert_allclose(inverted(inverted(film, 0), 0).pixels, pixels, atol=1e-6)
-    flipped, looker = mirrored(film, 0), load(LOOKER)
+    flipped, looker = mirrored(film, 0), load(REFINER)
     assert spot(flipped)[1] < -15
     assert whole(flipped, looker).laterality is Laterality.LEFT
     assert whole(of_unknown_side(film, 0), looker).laterality is Laterality.UNKNOWN
@@ -112,7 +112,7 @@ def test_a_film_comes_back_from_dicom_as_it_was(tmp_path: Path, side: Laterality
     finally:
         reader.close()
     np.testing.assert_allclose(back.pixels, pixels, atol=1e-3)
-    assert whole(back, load(LOOKER)).laterality is side
+    assert whole(back, load(REFINER)).laterality is side
     assert not list(tmp_path.iterdir())
 
 
@@ -126,7 +126,7 @@ def test_all_that_is_promised_is_tried() -> None:
 @needs_knees
 def test_real_knees_keep_their_grades_in_a_dicom_of_12_bits(tmp_path: Path) -> None:
     """The real path, on thirty knees: what is read back is graded as the crop was."""
-    model, looker, knees = load("kl-lite0"), load(LOOKER), read_labels(KNEES, "val")[::28][:30]
+    model, looker, knees = load("kl-lite0"), load(REFINER), read_labels(KNEES, "val")[::28][:30]
     plain = [as_film(knee) for knee in knees]
     reader = Reader.within(Work())
     try:

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from node.evidence import Attention, Certainty, KLGrade
 from node.finding import Finding, Laterality
 from node.reasons import FLAGS
-from workers.detection.artefacts import BORDER, HARDWARE, MARKER, NAMES, NOTHING, TEXT, Labels, labels
+from workers.detection.artefacts import Labels, labels
 from workers.detection.joints import Knee
 from workers.detection.landmarks import TYPICAL
 from workers.explanation.attribution import attend, filled, taken_away
 from workers.explanation.regions import JOINT, REGIONS, names_for, region_map, shares_of
-from workers.grading.calibration import Limits
 from workers.grading.grader import Graded, contrast_map, expected_map, runner_up
+from workers.models.calibration import AttentionLimits
+from workers.models.labels import ARTEFACT_KINDS, BORDER, HARDWARE, MARKER, NOTHING, TEXT
 from workers.models.registry import Card, read_card
 from workers.preprocessing import Box
 
@@ -31,7 +32,7 @@ CERTAIN = Certainty(KLGrade.KL2, KLGrade.KL2, 0.9)
 @pytest.fixture(scope="module")
 def card() -> Card:
     """The shipped card, its limits so wide that none of them raises a flag."""
-    return replace(read_card("kl-lite2"), limits=Limits())
+    return replace(read_card("kl-lite2"), limits=AttentionLimits())
 
 
 def bone(size: int = 128) -> npt.NDArray[np.float32]:
@@ -68,7 +69,7 @@ def regions(side: Laterality = Laterality.RIGHT, marks: Labels = CLEAN) -> npt.N
 def test_what_the_regions_add_is_the_margin(seed: int, cells: int, side: Laterality) -> None:
     """To 1e-5, whatever the maps, the number of cells and the side."""
     graded = answer(maps(seed, cells), side=side)
-    told = attend(graded, regions(side), graded.logits, replace(read_card("kl-lite2"), limits=Limits()))
+    told = attend(graded, regions(side), graded.logits, replace(read_card("kl-lite2"), limits=AttentionLimits()))
     assert told.margin == pytest.approx(float(graded.logits[2] - graded.logits[int(told.second)]), abs=1e-6)
     assert sum(told.regions.values()) == pytest.approx(told.margin, abs=1e-5)
     assert set(told.regions) == {*names_for(side), "constant"}
@@ -154,7 +155,7 @@ def test_the_expected_grades_map_is_its_gradient() -> None:
 
 def test_evidence_in_the_joint_raises_nothing_and_beside_it_a_flag(card: Card) -> None:
     """The same map, moved from the joint into the corner."""
-    strict = replace(card, limits=Limits(outside=0.5))
+    strict = replace(card, limits=AttentionLimits(outside=0.5))
     inside, beside = answer(peaked(8, 5)), answer(peaked(0, 15))
     assert attend(inside, regions(), inside.logits, strict).reasons == ()
     told = attend(beside, regions(), beside.logits, strict)
@@ -188,7 +189,7 @@ def test_a_grade_that_changes_without_the_mark_is_flagged_wherever_the_peak_lies
     assert attend(graded, regions(marks=marks), little, card).reasons == ()
     plain = answer(peaked(8, 5))
     assert attend(plain, regions(), other, card).reasons == ()  # no limit is passed, and nothing was found
-    assert attend(plain, regions(), other, replace(card, limits=Limits(shift=0.5))).reasons
+    assert attend(plain, regions(), other, replace(card, limits=AttentionLimits(shift=0.5))).reasons
 
 
 @pytest.mark.parametrize(
@@ -219,7 +220,7 @@ def test_a_grade_near_another_is_flagged_beside_a_mark(
     graded = replace(plain, probabilities=between(ahead).astype(np.float32))
     assert card.calibration.lead(graded.probabilities) == pytest.approx(2 * ahead)
     without = (np.log(between(ahead + moved) + 1e-9) * card.calibration.temperature).astype(np.float32)
-    told = attend(graded, regions(marks=marks), without, replace(card, limits=Limits(lead=0.2)))
+    told = attend(graded, regions(marks=marks), without, replace(card, limits=AttentionLimits(lead=0.2)))
     assert told.without == KLGrade.KL2
     assert told.shift == pytest.approx(moved, abs=1e-3)
     assert bool(told.reasons) == flagged
@@ -228,9 +229,13 @@ def test_a_grade_near_another_is_flagged_beside_a_mark(
 def test_a_faint_or_spread_out_map_is_diffuse(card: Card) -> None:
     """Nothing to see, or everything at once."""
     even = answer(np.ones((5, 16, 16), np.float32))
-    assert attend(even, regions(), even.logits, replace(card, limits=Limits(spread=0.6))).reasons == ("DIFFUSE",)
+    assert attend(even, regions(), even.logits, replace(card, limits=AttentionLimits(spread=0.6))).reasons == (
+        "DIFFUSE",
+    )
     empty = answer(-np.ones((5, 16, 16), np.float32))
-    assert attend(empty, regions(), empty.logits, replace(card, limits=Limits(faint=0.01))).reasons == ("DIFFUSE",)
+    assert attend(empty, regions(), empty.logits, replace(card, limits=AttentionLimits(faint=0.01))).reasons == (
+        "DIFFUSE",
+    )
 
 
 def test_every_code_that_is_raised_is_a_red_flag_of_the_table() -> None:
@@ -268,7 +273,7 @@ def test_nothing_or_everything_gone_leaves_the_image() -> None:
 
 def test_a_speck_and_a_mere_likeness_are_no_marks() -> None:
     """One cell of the answer is noise; a letter has more, and somewhere the network is sure of it."""
-    logits = np.zeros((len(NAMES), 64, 64), np.float32)
+    logits = np.zeros((len(ARTEFACT_KINDS), 64, 64), np.float32)
     logits[NOTHING] = 8
     logits[TEXT, 3, 3] = 20
     logits[MARKER, 20:26, 20:26] = 20

@@ -6,8 +6,8 @@ from safetensors.numpy import load_file
 
 from node.finding import Laterality
 from workers.detection.joints import Knee
-from workers.grading.calibration import softmax
 from workers.grading.grader import Graded, grade
+from workers.models.calibration import softmax
 from workers.models.registry import DEFAULT, WEIGHTS, Model, load
 from workers.phantom import KneeShape, render
 from workers.preprocessing import Box, Grey

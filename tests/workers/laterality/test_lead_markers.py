@@ -17,7 +17,7 @@ from workers.detection.detect import Eyes, open_eyes, see
 from workers.evaluation.labelled_knees import LabelledKnee, read_labels
 from workers.laterality.lead_markers import alone, look_for_letters, read_markers
 from workers.laterality.vote import MARKERS
-from workers.models.networks import LetterReader
+from workers.models.networks import LeadMarkerClassifier
 from workers.phantom import KneeShape, render
 from workers.phantom.sample_films import samples
 from workers.preprocessing import Box, Grey
@@ -177,7 +177,7 @@ def test_training_learns_what_a_letter_is(knees: list[LabelledKnee]) -> None:
     """A few films are enough to tell most letters from what is none, and the figures count what they say they do."""
     recipe = LettersRecipe(films=8, copies=4, steps=250, batch=64, seed=3)
     network = fit_letters(recipe, knees, 32, watch=lambda step, loss: None)
-    assert isinstance(network, LetterReader)
+    assert isinstance(network, LeadMarkerClassifier)
     told = judge(network, knees, 32, 0.5, films=10)
     assert (told.films, told.letters) == (10, 20)
     assert told.read + told.wrong <= 1

@@ -13,10 +13,10 @@ from selenium.webdriver.support.select import Select
 from node.__main__ import genu
 from tests.node.admin.test_admin_browser import CHROMIUM, DRIVER, _start
 from tests.samples.real_knees import KNEES, needs_knees
-from workers.detection.artefacts import NAMES
 from workers.detection.detect import open_eyes
 from workers.evaluation.calibration_fit import FOLDS
 from workers.evaluation.labelled_knees import read_labels
+from workers.models.labels import ARTEFACT_KINDS
 from workers.models.registry import load
 from workers.training.audit import faithfulness, held_out, shortcut_model
 from workers.training.audit.inserted import Planted, caught, kind_of, planting
@@ -121,7 +121,7 @@ def test_a_plant_covers_what_it_says_and_keeps_out_of_the_joint(kind: int) -> No
 
 def test_plants_come_in_turn_and_the_same_at_every_run() -> None:
     """Every kind has its share."""
-    assert [NAMES[kind_of(number)] for number in range(5)] == ["marker", "text", "metal", "border", "marker"]
+    assert [ARTEFACT_KINDS[kind_of(number)] for number in range(5)] == ["marker", "text", "metal", "border", "marker"]
     knee = np.full((128, 128), 0.5, np.float32)
     assert np.array_equal(planting()(knee, 3), planting()(knee, 3))
     assert not np.array_equal(planting()(knee, 3), planting(seed=9)(knee, 3))

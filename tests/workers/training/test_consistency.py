@@ -12,7 +12,7 @@ from torch import nn
 from tests.samples.labelled import rendered_knees
 from workers.evaluation.labelled_knees import LabelledKnee, read_labels
 from workers.models.networks import GRADERS, Grader
-from workers.models.registry import LOOKER, load
+from workers.models.registry import REFINER, load
 from workers.preprocessing import Box, Pose, cut, prepare
 from workers.training.consistency import Pairs, SteadyRecipe, apart, make_steady, targets
 from workers.training.films import OUTSIDE, Crop, compose
@@ -81,7 +81,7 @@ def test_what_is_learnt_is_the_teachers_answer_and_a_little_of_the_readers(
     tmp_path: Path, knees: list[LabelledKnee]
 ) -> None:
     """The teacher sees a knee and its mirror image as the node would; what he said is kept."""
-    network, poses = untaught(), poses_of(knees, load(LOOKER))
+    network, poses = untaught(), poses_of(knees, load(REFINER))
     nn.init.normal_(network.head.weight, std=0.5)  # or he says the same of all
     taught, both, read = (
         targets(replace(RECIPE, labels=part), network, knees, poses, tmp_path / "teacher.pt").numpy()
@@ -98,7 +98,7 @@ def test_what_is_learnt_is_the_teachers_answer_and_a_little_of_the_readers(
 
 def test_kept_answers_of_another_teacher_are_not_learnt(tmp_path: Path, knees: list[LabelledKnee]) -> None:
     """Nor those of other knees, or of knees that lie otherwise; his own are not asked for again."""
-    kept, recipe, poses = tmp_path / "teacher.pt", replace(RECIPE, labels=0.0), poses_of(knees, load(LOOKER))
+    kept, recipe, poses = tmp_path / "teacher.pt", replace(RECIPE, labels=0.0), poses_of(knees, load(REFINER))
     one, other = untaught(), untaught()
     for network, bias in ((one, 0.0), (other, 3.0)):
         nn.init.zeros_(network.head.weight)
@@ -159,7 +159,7 @@ def test_a_cut_off_teaching_goes_on_where_it_was(
 ) -> None:
     """It does the steps that were left and ends with the same weights; another recipe's checkpoint is refused."""
     monkeypatch.setattr("workers.training.consistency.EVERY", 2)
-    start, poses = untaught(), poses_of(knees, load(LOOKER))
+    start, poses = untaught(), poses_of(knees, load(REFINER))
     before = {key: value.clone() for key, value in start.state_dict().items()}
     losses: dict[int, float] = {}
     whole = make_steady(RECIPE, start, knees, poses, tmp_path / "whole", watch=losses.__setitem__)
@@ -187,7 +187,7 @@ def test_a_cut_off_teaching_goes_on_where_it_was(
 
 def test_a_part_of_the_way_lies_between_teacher_and_pupil(tmp_path: Path, knees: list[LabelledKnee]) -> None:
     """Every weight is that part of both; none of the way is the teacher."""
-    start, poses = untaught(), poses_of(knees, load(LOOKER))
+    start, poses = untaught(), poses_of(knees, load(REFINER))
     whole, half = (
         make_steady(replace(RECIPE, part=part), start, knees, poses, tmp_path / str(part)).state_dict()
         for part in (1.0, 0.25)
@@ -203,6 +203,11 @@ def test_the_pupil_learns_what_it_is_taught(tmp_path: Path, knees: list[Labelled
     recipe = SteadyRecipe(sizes=((24, 64),), batch=8, learning_rate=1e-3, labels=0.9, joint=(70, 110), processes=0)
     alone = knees[4:5]
     make_steady(
-        recipe, untaught(), alone, poses_of(alone, load(LOOKER)), tmp_path, watch=lambda step, loss: losses.append(loss)
+        recipe,
+        untaught(),
+        alone,
+        poses_of(alone, load(REFINER)),
+        tmp_path,
+        watch=lambda step, loss: losses.append(loss),
     )
     assert np.mean(losses[-6:]) < 0.5 * np.mean(losses[:6])

@@ -17,7 +17,7 @@ from workers.evaluation.labelled_knees import LabelledKnee, LabelsError, grade_c
 from workers.evaluation.plots import training_log
 from workers.models.engines import OpenVinoEngine, TorchEngine
 from workers.models.networks import GRADERS, Ensemble, build, trunk_of
-from workers.models.networks.feature_distance import Familiar
+from workers.models.networks.feature_distance import FeatureDistance
 from workers.preprocessing import Pose, cut, prepare, stretch
 from workers.training.augment import augment
 from workers.training.export import export, export_graph
@@ -258,7 +258,7 @@ def test_a_network_tells_how_familiar_a_knee_is(tmp_path: Path) -> None:
     plain, telling = "efficientnet_lite0 from both sides", "efficientnet_lite0 from both sides and how familiar"
     network, alone = build(telling).eval(), build(plain).eval()
     assert isinstance(network, Ensemble)
-    assert isinstance(network.familiar, Familiar)
+    assert isinstance(network.familiar, FeatureDistance)
     alone.load_state_dict({key: held for key, held in network.state_dict().items() if "familiar" not in key})
     shown = torch.rand(12, 3, 64, 64)
     for at, features in enumerate(network.depths_of(shown)):

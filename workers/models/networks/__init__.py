@@ -4,21 +4,21 @@ from collections.abc import Callable, Mapping
 
 from torch import nn
 
-from workers.models.networks.artefacts import MarkFinder
+from workers.models.networks.artefacts import ArtefactSegmenter
 from workers.models.networks.graders import GRADERS, Ensemble, Grader, refine, start_from_imagenet
-from workers.models.networks.joints import JointFinder, JointLook, UprightTeller
-from workers.models.networks.lead_markers import LetterReader
+from workers.models.networks.joints import JointDetector, JointRefiner, OrientationClassifier
+from workers.models.networks.lead_markers import LeadMarkerClassifier
 
 __all__ = [
     "FINE",
     "GRADERS",
+    "ArtefactSegmenter",
     "Ensemble",
     "Grader",
-    "JointFinder",
-    "JointLook",
-    "LetterReader",
-    "MarkFinder",
-    "UprightTeller",
+    "JointDetector",
+    "JointRefiner",
+    "LeadMarkerClassifier",
+    "OrientationClassifier",
     "build",
     "refine",
     "start_from_imagenet",
@@ -26,11 +26,11 @@ __all__ = [
 ]
 
 OTHERS: Mapping[str, Callable[[], nn.Module]] = {
-    "joint_finder": JointFinder,
-    "joint_look": JointLook,
-    "letter_reader": LetterReader,
-    "mark_finder": MarkFinder,
-    "upright_teller": UprightTeller,
+    "joint_finder": JointDetector,
+    "joint_look": JointRefiner,
+    "letter_reader": LeadMarkerClassifier,
+    "mark_finder": ArtefactSegmenter,
+    "upright_teller": OrientationClassifier,
 }
 
 FINE, BOTH, FAMILIAR = " fine", " from both sides", " and how familiar"

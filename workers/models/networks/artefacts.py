@@ -3,13 +3,13 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
-from workers.detection.artefacts import NAMES
+from workers.models.labels import ARTEFACT_KINDS
 from workers.models.networks.layers import convolution
 
 
-class MarkFinder(nn.Module):
+class ArtefactSegmenter(nn.Module):
     """
-    (n, 1, side, side) to logits (n, 5, side / 2, side / 2) of workers.detection.artefacts.NAMES.
+    (n, 1, side, side) to logits (n, 5, side / 2, side / 2) of workers.models.labels.ARTEFACT_KINDS.
 
     Down to an eighth and back up, each level added to the finer one (Ronneberger et al. 2015, narrow).
     """
@@ -22,7 +22,7 @@ class MarkFinder(nn.Module):
         self.last = nn.Sequential(convolution(48, 64, 3, 2), convolution(64, 64, 3), convolution(64, 64, 3))
         self.lateral = nn.ModuleList(nn.Conv2d(width, 24, 1) for width in (16, 32, 48, 64))
         self.smooth = convolution(24, 24, 3)
-        self.head = nn.Conv2d(24, len(NAMES), 1)
+        self.head = nn.Conv2d(24, len(ARTEFACT_KINDS), 1)
 
     def forward(self, joints: Tensor) -> tuple[Tensor]:
         depths = [self.stem(joints)]

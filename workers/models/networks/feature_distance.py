@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Familiar(nn.Module):
+class FeatureDistance(nn.Module):
     """
     The Mahalanobis distance of a grader's mean features at several depths (Lee et al. 2018; Anthony & Kamnitsas 2023).
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from workers.models.networks.feature_distance import Familiar
+from workers.models.networks.feature_distance import FeatureDistance
 from workers.models.networks.layers import InvertedResidual, convolution
 
 GRADES = 5
@@ -126,7 +126,7 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(members)
         if familiar and not members[0].widths:
             raise ValueError("this network does not tell how familiar a knee is")
-        self.familiar = Familiar(members[0].widths) if familiar else None
+        self.familiar = FeatureDistance(members[0].widths) if familiar else None
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from workers.detection.landmarks import KINDS
+from workers.models.labels import JOINT_KINDS
 from workers.models.networks.layers import InvertedResidual, convolution
 
 LANDMARKS = 16
 
 
-class JointFinder(nn.Module):
+class JointDetector(nn.Module):
     """
     Where on a whole film the knee joints are: a heat map of centres, and at each centre a size and a shift.
 
@@ -55,7 +55,7 @@ class DilatedBlock(nn.Module):
         return images + functional.relu(self.norm(self.filter(images)) + whole)
 
 
-class JointLook(nn.Module):
+class JointRefiner(nn.Module):
     """
     A closer look at one joint: (n, 1, side, side) to what it is, where its box lies, and its landmarks.
 
@@ -73,7 +73,7 @@ class JointLook(nn.Module):
         self.lateral = nn.ModuleList(nn.Conv2d(width, 48, 1) for width in widths)
         self.smooth = nn.Sequential(InvertedResidual(48, 48, 2, 5, 1, False), InvertedResidual(48, 48, 2, 5, 1, False))
         self.heat = nn.Conv2d(48, LANDMARKS, 1)
-        self.gate = nn.Sequential(nn.Dropout(0.2), nn.Linear(sum(widths), len(KINDS)))
+        self.gate = nn.Sequential(nn.Dropout(0.2), nn.Linear(sum(widths), len(JOINT_KINDS)))
         self.box = nn.Sequential(
             nn.AdaptiveAvgPool2d(5), nn.Conv2d(192, 48, 1), nn.ReLU(), nn.Flatten(), nn.Linear(1200, 3)
         )
@@ -109,7 +109,7 @@ def _stage(inside: int, outside: int, kernel: int, stride: int, blocks: int) -> 
     return nn.Sequential(first, *(InvertedResidual(outside, outside, 4, kernel, 1, False) for _ in range(blocks - 1)))
 
 
-class UprightTeller(nn.Module):
+class OrientationClassifier(nn.Module):
     """
     How a crop of one joint hangs: (n, 1, 96, 96) to logits (n, 2), that its bones are dark and that it is a left knee.
 

@@ -2,15 +2,15 @@
 
 from torch import Tensor, nn
 
-from workers.laterality.lead_markers import NAMES
+from workers.models.labels import LEAD_LETTERS
 from workers.models.networks.layers import convolution
 
 SIDE = 32
 """Pixels of the side of what it sees."""
 
 
-class LetterReader(nn.Module):
-    """(n, 1, SIDE, SIDE) of what may be a letter to logits (n, 3) of workers.laterality.lead_markers.NAMES."""
+class LeadMarkerClassifier(nn.Module):
+    """(n, 1, SIDE, SIDE) of what may be a letter to logits (n, 3) of workers.models.labels.LEAD_LETTERS."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class LetterReader(nn.Module):
             convolution(40, 40, 3),
             convolution(40, 12, 1),
         )
-        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(0.2), nn.Linear(12 * (SIDE // 4) ** 2, len(NAMES)))
+        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(0.2), nn.Linear(12 * (SIDE // 4) ** 2, len(LEAD_LETTERS)))
 
     def forward(self, patches: Tensor) -> tuple[Tensor]:
         return (self.head(self.trunk(patches)),)

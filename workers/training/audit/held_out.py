@@ -8,7 +8,7 @@ import numpy as np
 from workers.evaluation.calibration_fit import FOLDS, folds, limits
 from workers.explanation.attribution import red_flags, regions_of
 from workers.explanation.regions import shares_of
-from workers.grading.calibration import Limits
+from workers.models.calibration import AttentionLimits
 from workers.models.registry import Card
 from workers.training.audit.knees import Asked
 
@@ -27,7 +27,7 @@ def flag_rate(asked: Sequence[Asked], card: Card) -> float | None:
     flagged = 0
     for fold in range(FOLDS):
         others = [each for each, its in zip(asked, fold_of, strict=True) if its != fold]
-        judge = replace(card, limits=Limits.told(limits(others, card.heat_scale)))
+        judge = replace(card, limits=AttentionLimits.from_card(limits(others, card.heat_scale)))
         flagged += sum(_flagged(each, judge) for each, its in zip(asked, fold_of, strict=True) if its == fold)
     return round(flagged / len(asked), 4)
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from workers.detection.artefacts import NAMES
 from workers.detection.detect import Eyes
+from workers.models.labels import ARTEFACT_KINDS
 from workers.models.registry import Model
 from workers.preprocessing import Grey
 from workers.training.audit.knees import Asked, Change, ask
@@ -67,5 +67,5 @@ def caught(found: Sequence[Planted]) -> dict[str, Any]:
         }
 
     return {"all": of(found)} | {
-        NAMES[kind]: of([each for each in found if each.kind == kind]) for kind in sorted(PLANTS)
+        ARTEFACT_KINDS[kind]: of([each for each in found if each.kind == kind]) for kind in sorted(PLANTS)
     }

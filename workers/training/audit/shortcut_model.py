@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from workers.detection.artefacts import MARKER
 from workers.detection.detect import Eyes
 from workers.evaluation.calibration_fit import heat_scale
 from workers.evaluation.labelled_knees import LabelledKnee
 from workers.models.engines import TorchEngine
+from workers.models.labels import MARKER
 from workers.models.networks import Grader
 from workers.models.registry import Model
 from workers.preprocessing import Grey, prepare

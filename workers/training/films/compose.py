@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from workers.detection.landmarks import CAST, KNEE, LATERAL, METAL, OTHER, PARTLY_REPLACED, REPLACED, SKYLINE
+from workers.models.labels import CAST, KNEE, LATERAL, METAL, OTHER, PARTLY_REPLACED, REPLACED, SKYLINE
 from workers.preprocessing import Box, Grey
 from workers.training import other_anatomy
 from workers.training.films.background import background, dress

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from workers.detection.landmarks import KNEE, OTHER, TYPICAL, Points
+from workers.detection.landmarks import TYPICAL, Points
+from workers.models.labels import KNEE, OTHER
 from workers.preprocessing import Box, Grey
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from workers.detection.landmarks import KNEE
+from workers.models.labels import KNEE
 from workers.preprocessing import Box, Grey
 from workers.training.films.joint import Crop, Joint, LabelledFilm
 

@@ -16,7 +16,7 @@ from node.ledger import State
 from node.settings import Settings
 from tests.samples.site_models import receive
 from workers.evaluation.calibration_fit import calibrated, set_thresholds, too_few
-from workers.grading.calibration import Calibration, softmax
+from workers.models.calibration import Calibration, softmax
 from workers.models.registry import Model
 from workers.phantom import samples
 from workers.tasks import grade as work_on
@@ -88,7 +88,7 @@ def test_a_calibration_keeps_what_was_chosen() -> None:
     before = Calibration(cost=0.5, level=0.8, apart=0.7)
     told = calibrated(logits, truth, before)
     assert (told["cost"], told["level"], told["apart"], told["knees"]) == (0.5, 0.8, 0.7, [40] * 5)
-    assert Calibration.told(told).temperature == told["temperature"] < 1
+    assert Calibration.from_card(told).temperature == told["temperature"] < 1
 
 
 def test_neighbours_that_cannot_be_told_apart() -> None:
