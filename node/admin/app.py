@@ -1,4 +1,4 @@
-"""The admin web application: what the node did with each radiograph, and how it is doing."""
+"""The admin web application: the state of each radiograph and of the node, served by uvicorn."""
 
 import contextlib
 import os
@@ -20,11 +20,11 @@ from starlette.templating import Jinja2Templates
 
 from node import __version__
 from node.admin import endpoints, sign_in, view_models
-from node.admin.authentication import Brake, Password, Sessions
-from node.admin.context import Desk
-from node.admin.health import Watch
+from node.admin.authentication import LoginThrottle, Password, Sessions
+from node.admin.context import AdminContext
+from node.admin.health import ReadinessMonitor
 from node.admin.metrics import LedgerCollector
-from node.admin.middleware import Faults, SafeHeaders, SignedInOnly
+from node.admin.middleware import RequireSession, SecurityHeaders, UncaughtErrors
 from node.errors import GenuError
 from node.ledger import Ledger
 from node.reasons import REASONS
@@ -33,8 +33,8 @@ from node.storage import Vault
 
 log = structlog.get_logger()
 
-_HERE = Path(__file__).parent
-_BEAT_SECONDS = 5.0
+_FOLDER = Path(__file__).parent
+_HEARTBEAT_SECONDS = 5.0
 
 
 def application(settings: Settings, vault: Vault, ledger: Ledger, broker_ping: Callable[[], bool]) -> Starlette:
@@ -43,69 +43,69 @@ def application(settings: Settings, vault: Vault, ledger: Ledger, broker_ping: C
     app = Starlette(
         routes=_routes(),
         middleware=[
-            Middleware(SafeHeaders),
-            Middleware(Faults),
-            Middleware(SignedInOnly, sessions=sessions),
+            Middleware(SecurityHeaders),
+            Middleware(UncaughtErrors),
+            Middleware(RequireSession, sessions=sessions),
         ],
-        exception_handlers={HTTPException: endpoints.refusal},
+        exception_handlers={HTTPException: endpoints.error_page},
         max_body_size=16_384,
     )
     registry = CollectorRegistry(auto_describe=False)
     registry.register(LedgerCollector(settings, vault, ledger))
-    app.state.desk = Desk(
+    app.state.context = AdminContext(
         settings=settings,
         vault=vault,
         ledger=ledger,
-        watch=Watch(settings, vault, ledger, broker_ping),
+        readiness_monitor=ReadinessMonitor(settings, vault, ledger, broker_ping),
         password=Password(settings.admin.password, settings.storage.folder),
         sessions=sessions,
-        brake=Brake(),
+        login_throttle=LoginThrottle(),
         registry=registry,
-        templates=Jinja2Templates(env=_environment(settings)),
+        templates=Jinja2Templates(env=_template_environment(settings)),
     )
     return app
 
 
 def _routes() -> list[Route | Mount]:
-    one = "/radiographs/{uid}"
+    base = "/radiographs/{uid}"
     return [
         Route("/healthz", endpoints.healthz),
         Route("/readyz", endpoints.readyz),
         Route("/metrics", endpoints.metrics),
-        Route("/sign-in", sign_in.show, methods=["GET"]),
-        Route("/sign-in", sign_in.enter, methods=["POST"]),
-        Route("/sign-out", sign_in.leave, methods=["POST"]),
+        Route("/sign-in", sign_in.show_sign_in, methods=["GET"]),
+        Route("/sign-in", sign_in.sign_in, methods=["POST"]),
+        Route("/sign-out", sign_in.sign_out, methods=["POST"]),
         Route("/", endpoints.overview),
         Route("/live", endpoints.overview_live),
-        Route(one, endpoints.radiograph),
-        Route(f"{one}/live", endpoints.radiograph_live),
-        Route(f"{one}/retry", endpoints.retry, methods=["POST"]),
-        Route(f"{one}/{{picture}}", endpoints.picture),
-        Mount("/static", StaticFiles(directory=_HERE / "static")),
+        Route(base, endpoints.radiograph),
+        Route(f"{base}/live", endpoints.radiograph_live),
+        Route(f"{base}/retry", endpoints.retry, methods=["POST"]),
+        Route(f"{base}/{{image}}", endpoints.image),
+        Mount("/static", StaticFiles(directory=_FOLDER / "static")),
     ]
 
 
-def _environment(settings: Settings) -> jinja2.Environment:
-    """Templates that escape everything, and that fail rather than show nothing for a wrong name."""
+def _template_environment(settings: Settings) -> jinja2.Environment:
+    """Templates that escape every value, and that raise an error for an undefined name."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE / "templates"),
+        loader=jinja2.FileSystemLoader(_FOLDER / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(age=view_models.age, stamp=view_models.stamp, size=view_models.size)
+    environment.filters.update(age=view_models.age, timestamp=view_models.timestamp, size=view_models.size)
     environment.globals.update(
         version=__version__,
         receive=settings.receive,
-        flags=view_models.FLAGS,
-        red=view_models.RED,
-        grades=view_models.GRADES,
+        flag_meanings=view_models.FLAG_MEANINGS,
+        red_flags=view_models.RED_FLAGS,
+        grade_meanings=view_models.GRADE_MEANINGS,
         reasons=REASONS,
-        sides=view_models.SIDES,
-        sources=view_models.SOURCES,
-        states=view_models.STATES,
-        refresh_seconds=int(view_models.REFRESH.total_seconds()),
+        laterality_names=view_models.LATERALITY_NAMES,
+        laterality_sources=view_models.LATERALITY_SOURCES,
+        states=view_models.STATE_TEXTS,
+        refresh_seconds=int(view_models.REFRESH_INTERVAL.total_seconds()),
     )
     return environment
 
@@ -123,27 +123,27 @@ def serve(
     Raises
     ------
     GenuError
-        If the port is taken or may not be used.
+        If the port is in use or may not be used.
     """
-    listening = _listen(settings.admin.host, settings.admin.port)
+    listener = _listen(settings.admin.host, settings.admin.port)
     server = _server(application(settings, vault, ledger, broker_ping))
-    # In a thread of its own uvicorn leaves the signals to whoever started us.
-    thread = threading.Thread(target=server.run, args=([listening],), name="admin-web", daemon=True)
+    # In a thread of its own uvicorn leaves signal handling to the caller.
+    thread = threading.Thread(target=server.run, args=([listener],), name="admin-web", daemon=True)
     thread.start()
-    log.info("admin_started", host=settings.admin.host, port=listening.getsockname()[1])
+    log.info("admin_started", host=settings.admin.host, port=listener.getsockname()[1])
     name = f"{socket.gethostname()}:{os.getpid()}"
     try:
         while thread.is_alive():
-            _beat(ledger, name, settings.admin.port)
-            if stop_event.wait(_BEAT_SECONDS):
+            _record_heartbeat(ledger, name, settings.admin.port)
+            if stop_event.wait(_HEARTBEAT_SECONDS):
                 break
     finally:
         server.should_exit = True
         thread.join(timeout=10)
-        listening.close()
+        listener.close()
     log.info("admin_stopped")
     if not stop_event.is_set():
-        raise GenuError("the admin page stopped by itself", hint="the log says why; start it again")
+        raise GenuError("the admin server stopped unexpectedly", hint="the log has the reason; start it again")
 
 
 def _server(app: Starlette) -> uvicorn.Server:
@@ -161,28 +161,28 @@ def _server(app: Starlette) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-def _beat(ledger: Ledger, name: str, port: int) -> None:
+def _record_heartbeat(ledger: Ledger, name: str, port: int) -> None:
     try:
         ledger.beat("admin", name, {"port": port})
-    except Exception as error:  # noqa: BLE001 - a ledger that is away must not end the page that shows it
-        log.warning("beat_failed", error=type(error).__name__)
+    except Exception as error:  # noqa: BLE001 - an unavailable ledger must not end the server that reports it
+        log.warning("heartbeat_failed", error=type(error).__name__)
 
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind, protocol)
+        listener = socket.socket(family, kind, protocol)
     except OSError as error:
         raise GenuError(f"the admin page cannot use the address {host}", hint="set [admin] host") from error
     try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(128)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
     except OSError as error:
         with contextlib.suppress(OSError):
-            listening.close()
+            listener.close()
         raise GenuError(
             f"the admin page cannot listen on {host}:{port}: {error.strerror}",
             hint="another program has the port: end it, or set [admin] port (GENU__ADMIN__PORT)",
         ) from error
-    return listening
+    return listener

@@ -1,4 +1,4 @@
-"""Who may look: one password, sessions that end, and a pause that grows with every wrong guess."""
+"""Authentication for the admin pages: one password, sessions that expire, and a delay after failed sign-ins."""
 
 import hashlib
 import hmac
@@ -18,32 +18,37 @@ import structlog
 
 log = structlog.get_logger()
 
-FILE = "admin.json"
-"""The sign-in file in the storage folder: a scrypt hash, never the password. Delete it to have a new one chosen."""
+CREDENTIALS_FILE = "admin.json"
+"""The password file in the storage folder: a scrypt hash, never the password. Delete it to have a new one chosen."""
 
-_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # nothing that is read as something else (0 o, 1 l i)
-_COST = {"n": 2**15, "r": 8, "p": 1}  # 32 MiB and some 80 ms for each guess (RFC 7914 section 2)
-_MEMORY = 64 * 2**20
+_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # no characters that are easily confused (0 o, 1 l i)
+_SCRYPT_COST = {"n": 2**15, "r": 8, "p": 1}  # 32 MiB and some 80 ms for each guess (RFC 7914 section 2)
+_SCRYPT_MEMORY = 64 * 2**20
 
 
-def first_password(folder: Path) -> str | None:
+def create_first_password(folder: Path) -> str | None:
     """
     A new password, returned this once and stored as a scrypt hash; None if the folder already has one.
 
-    When several parts start at once only one of them gets a password: the file appears whole or not at all.
+    When several processes start at once only one of them gets a password: the file appears whole or not at all.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / FILE
+    target = folder / CREDENTIALS_FILE
     if target.exists():
         return None
     password = "-".join("".join(secrets.choice(_ALPHABET) for _ in range(5)) for _ in range(4))
     salt = secrets.token_bytes(16)
-    told = {"scheme": "scrypt", **_COST, "salt": salt.hex(), "hash": _scrypt(password, salt, _COST).hex()}
-    temporary = folder / f".{FILE}.{secrets.token_hex(8)}"
+    content = {
+        "scheme": "scrypt",
+        **_SCRYPT_COST,
+        "salt": salt.hex(),
+        "hash": _scrypt(password, salt, _SCRYPT_COST).hex(),
+    }
+    temporary = folder / f".{CREDENTIALS_FILE}.{secrets.token_hex(8)}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-            json.dump(told, stream)
+            json.dump(content, stream)
             stream.flush()
             os.fsync(stream.fileno())
         os.link(temporary, target)
@@ -55,127 +60,128 @@ def first_password(folder: Path) -> str | None:
 
 
 class Password:
-    """The password of the settings, or the one whose hash lies in the storage folder."""
+    """The password of the settings, or the one whose hash is in the storage folder."""
 
     def __init__(self, from_settings: str, folder: Path) -> None:
-        self._digest = hashlib.sha256(_normal(from_settings)).digest() if from_settings else None
-        self._file = folder / FILE
+        self._digest = hashlib.sha256(_normalised(from_settings)).digest() if from_settings else None
+        self._file = folder / CREDENTIALS_FILE
 
     def is_set(self) -> bool:
         return self._digest is not None or self._file.is_file()
 
-    def fits(self, guess: str) -> bool:
-        """Whether `guess` is the password, in a time that says nothing of how nearly."""
+    def verify(self, guess: str) -> bool:
+        """Whether `guess` is the password. The comparison takes the same time wherever the guess differs."""
         if self._digest is not None:
-            return hmac.compare_digest(hashlib.sha256(_normal(guess)).digest(), self._digest)
+            return hmac.compare_digest(hashlib.sha256(_normalised(guess)).digest(), self._digest)
         try:
-            told = json.loads(self._file.read_text(encoding="ascii"))
-            cost = {key: int(told[key]) for key in _COST}
-            found = _scrypt(guess, bytes.fromhex(told["salt"]), cost)
-            return hmac.compare_digest(found, bytes.fromhex(told["hash"]))
+            content = json.loads(self._file.read_text(encoding="ascii"))
+            cost = {key: int(content[key]) for key in _SCRYPT_COST}
+            digest = _scrypt(guess, bytes.fromhex(content["salt"]), cost)
+            return hmac.compare_digest(digest, bytes.fromhex(content["hash"]))
         except FileNotFoundError:
             return False
         except (OSError, ValueError, KeyError, TypeError) as error:
-            log.error("sign_in_file_unusable", error=type(error).__name__)
+            log.error("password_file_unusable", error=type(error).__name__)
             return False
 
 
-def _normal(text: str) -> bytes:
+def _normalised(text: str) -> bytes:
     """The same bytes for the same password, however a keyboard composes its accents (RFC 8265 section 4.2)."""
     return unicodedata.normalize("NFC", text).encode("utf-8", "surrogatepass")
 
 
 def _scrypt(password: str, salt: bytes, cost: dict[str, int]) -> bytes:
-    return hashlib.scrypt(_normal(password), salt=salt, maxmem=_MEMORY, dklen=32, **cost)
+    return hashlib.scrypt(_normalised(password), salt=salt, maxmem=_SCRYPT_MEMORY, dklen=32, **cost)
 
 
 @dataclass(frozen=True)
 class Session:
-    """A signed-in browser. `csrf` must come back with every form that it sends."""
+    """A browser that is signed in. Every form that it sends must contain `csrf`."""
 
     csrf: str
-    ends_at: float
+    expires_at: float
 
 
 class Sessions:
-    """The browsers that are signed in. Only hashes of their tokens are kept, in memory: a restart signs all out."""
+    """The browsers that are signed in. Only hashes of their tokens are held, in memory: a restart signs all out."""
 
-    def __init__(self, hours: float, clock: Callable[[], float] = time.monotonic, most: int = 256) -> None:
-        self._seconds, self._clock, self._most = hours * 3600, clock, most
+    def __init__(self, hours: float, clock: Callable[[], float] = time.monotonic, max_sessions: int = 256) -> None:
+        self._seconds, self._clock, self._max_sessions = hours * 3600, clock, max_sessions
         self._key = secrets.token_bytes(32)
-        self._open: OrderedDict[str, Session] = OrderedDict()
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._lock = threading.Lock()
 
-    def begin(self) -> str:
-        """The token of a new session, for a cookie."""
+    def create(self) -> str:
+        """The token of a new session, for a cookie. The oldest session ends if there are more than `max_sessions`."""
         token = secrets.token_urlsafe(32)
         with self._lock:
-            self._open[_hashed(token)] = Session(self.csrf(token), self._clock() + self._seconds)
-            while len(self._open) > self._most:
-                self._open.popitem(last=False)
+            self._sessions[_token_hash(token)] = Session(self.csrf_token(token), self._clock() + self._seconds)
+            while len(self._sessions) > self._max_sessions:
+                self._sessions.popitem(last=False)
         return token
 
     def find(self, token: str | None) -> Session | None:
         if not token:
             return None
         with self._lock:
-            session = self._open.get(_hashed(token))
-            if session is not None and session.ends_at <= self._clock():
-                del self._open[_hashed(token)]
+            session = self._sessions.get(_token_hash(token))
+            if session is not None and session.expires_at <= self._clock():
+                del self._sessions[_token_hash(token)]
                 return None
             return session
 
     def end(self, token: str | None) -> None:
         with self._lock:
-            self._open.pop(_hashed(token or ""), None)
+            self._sessions.pop(_token_hash(token or ""), None)
 
-    def csrf(self, token: str) -> str:
-        """What a form must carry when it comes with the cookie `token`; another site cannot work it out."""
+    def csrf_token(self, token: str) -> str:
+        """The CSRF token of a form that is sent with the cookie `token`; another site cannot compute it."""
         return hmac.new(self._key, token.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
 
 
-def _hashed(token: str) -> str:
+def _token_hash(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
 
-class Brake:
-    """Makes a client address that guesses wait: 3 tries are free, then 2, 4, 8 ... 300 seconds."""
+class LoginThrottle:
+    """Delays the sign-ins of a client address: 3 attempts are free, then it waits 2, 4, 8 ... 300 seconds."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, most: int = 4096) -> None:
-        self._clock, self._most = clock, most
+    def __init__(self, clock: Callable[[], float] = time.monotonic, max_addresses: int = 4096) -> None:
+        self._clock, self._max_addresses = clock, max_addresses
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self._lock = threading.Lock()
 
     def attempt(self, address: str) -> float:
         """
-        Count a try of `address` as failed, before it is known; `forgive` takes it back.
+        Count an attempt of `address` as failed, before its password is checked; `reset` takes it back.
 
         Returns the seconds still to wait, and counts nothing, if the address may not try yet. Counting first
         means that many guesses sent at once do not all slip through before the first is known to be wrong.
         """
-        key = _network(address)
+        key = _throttled_network(address)
         with self._lock:
             now = self._clock()
             count, last = self._failures.pop(key, (0, now))
             if now - last > 3600:
                 count = 0
-            wait = last + _pause_after(count) - now if count else 0.0
+            wait = last + _delay_after(count) - now if count else 0.0
             self._failures[key] = (count, last) if wait > 0 else (count + 1, now)
-            while len(self._failures) > self._most:
+            while len(self._failures) > self._max_addresses:
                 self._failures.popitem(last=False)
             return max(0.0, wait)
 
-    def forgive(self, address: str) -> None:
+    def reset(self, address: str) -> None:
+        """Clear the failures of `address`: it signed in."""
         with self._lock:
-            self._failures.pop(_network(address), None)
+            self._failures.pop(_throttled_network(address), None)
 
 
-def _pause_after(failures: int) -> float:
+def _delay_after(failures: int) -> float:
     return 0.0 if failures < 3 else min(300.0, 2.0 ** min(failures - 2, 10))
 
 
-def _network(address: str) -> str:
-    """The address that is held to account; of IPv6 the /64, for one host has all of it."""
+def _throttled_network(address: str) -> str:
+    """The address that failures are counted for; of IPv6 the /64, because one host has all of it."""
     try:
         parsed = ip_address(address)
     except ValueError:

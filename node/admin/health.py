@@ -1,4 +1,4 @@
-"""Whether the process answers, whether the node can do its work, and which destinations are behind."""
+"""Health of the node: whether the process answers, whether the node can work, and which destinations are degraded."""
 
 import secrets
 import threading
@@ -16,43 +16,50 @@ from node.storage import Vault
 
 log = structlog.get_logger()
 
-PARTS = ("receive", "work", "deliver", "sweep")
-"""The parts that must have beaten lately for the node to be ready. admin is the one that answers."""
+REQUIRED_PROCESSES = ("receive", "work", "deliver", "sweep")
+"""The processes whose heartbeat must be recent for the node to be ready. admin is the one that answers."""
 
 SILENT_AFTER = timedelta(seconds=20)
+"""A process whose last heartbeat is older is silent."""
 
 _PING_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
 class Readiness:
-    """What /readyz says: a word for each check, and the destinations that do not take what waits for them."""
+    """The answer of /readyz: a result for each check, and the destinations that do not accept what waits for them."""
 
     checks: Mapping[str, str]
-    """Name of the check -> "ok", or in a word or two what is missing."""
-    behind: tuple[str, ...] = ()
+    """Name of the check -> "ok", or a word or two for what is missing."""
+    degraded: tuple[str, ...] = ()
 
     @property
     def ready(self) -> bool:
-        return all(word == "ok" for word in self.checks.values())
+        return all(result == "ok" for result in self.checks.values())
 
     @property
-    def word(self) -> str:
+    def status(self) -> str:
+        """ "ready", "degraded" or "not ready"."""
         if not self.ready:
             return "not ready"
-        return "degraded" if self.behind else "ready"
+        return "degraded" if self.degraded else "ready"
 
     @property
-    def missing(self) -> list[str]:
-        return [f"{check}: {word}" for check, word in self.checks.items() if word != "ok"]
+    def failed_checks(self) -> list[str]:
+        return [f"{check}: {result}" for check, result in self.checks.items() if result != "ok"]
 
     def as_json(self) -> dict[str, object]:
-        return {"status": self.word, "ready": self.ready, "checks": dict(self.checks), "degraded": list(self.behind)}
+        return {
+            "status": self.status,
+            "ready": self.ready,
+            "checks": dict(self.checks),
+            "degraded": list(self.degraded),
+        }
 
 
-class Watch:
+class ReadinessMonitor:
     """
-    Asks every part of the node whether it is there; at most once in `keep_seconds`, however many want to know.
+    Checks every process and resource of the node; at most once in `max_age_seconds`, however many requests there are.
 
     A destination that is down makes the node degraded and never unready: radiographs are received and graded,
     and what waits is sent when the destination is back.
@@ -65,37 +72,39 @@ class Watch:
         ledger: Ledger,
         broker_ping: Callable[[], bool],
         *,
-        keep_seconds: float = 1.0,
+        max_age_seconds: float = 1.0,
     ) -> None:
         self._settings, self._vault, self._ledger, self._ping = settings, vault, ledger, broker_ping
-        self._keep = keep_seconds
+        self._max_age_seconds = max_age_seconds
         self._lock = threading.Lock()
-        self._last: tuple[float, Readiness] | None = None
-        self._asking: threading.Thread | None = None
+        self._latest: tuple[float, Readiness] | None = None
+        self._ping_thread: threading.Thread | None = None
 
-    def look(self) -> Readiness:
+    def check(self) -> Readiness:
+        """The readiness now, or as it was at most `max_age_seconds` ago."""
         with self._lock:
-            if self._last is None or time.monotonic() - self._last[0] > self._keep:
-                found = self._look()
-                self._last = (time.monotonic(), found)
-            return self._last[1]
+            if self._latest is None or time.monotonic() - self._latest[0] > self._max_age_seconds:
+                readiness = self._run_checks()
+                self._latest = (time.monotonic(), readiness)
+            return self._latest[1]
 
-    def _look(self) -> Readiness:
-        checks = {"ledger": "ok", **dict.fromkeys(PARTS, "unknown")}
-        behind: tuple[str, ...] = ()
+    def _run_checks(self) -> Readiness:
+        checks = {"ledger": "ok", **dict.fromkeys(REQUIRED_PROCESSES, "unknown")}
+        degraded: tuple[str, ...] = ()
         try:
             beats = self._ledger.parts()
-            checks.update(_heard(beats, datetime.now(UTC)))
-            behind = _behind(beats, self._ledger.waiting(), [one.name for one in self._settings.destination])
+            checks.update(_process_checks(beats, datetime.now(UTC)))
+            names = [destination.name for destination in self._settings.destination]
+            degraded = _degraded_destinations(beats, self._ledger.waiting(), names)
         except GenuError as error:
             log.warning("readiness_check_failed", check="ledger", error=type(error).__name__)
             checks["ledger"] = "no answer"
-        checks.update(self._kept())
-        checks["broker"] = self._rings()
-        return Readiness(checks, behind)
+        checks.update(self._storage_checks())
+        checks["broker"] = self._broker_check()
+        return Readiness(checks, degraded)
 
-    def _kept(self) -> dict[str, str]:
-        """Whether the vault can be written now, and has the room that the receiver asks for."""
+    def _storage_checks(self) -> dict[str, str]:
+        """Whether the vault is writable now, and has the free space that the receiver requires."""
         try:
             probe = self._vault.spool / f"probe-{secrets.token_hex(8)}"
             probe.write_bytes(b"")
@@ -106,42 +115,41 @@ class Watch:
             return {"vault": "not writable", "space": "unknown"}
         return {"vault": "ok", "space": space}
 
-    def _rings(self) -> str:
-        """Whether the broker answers in time. A ping that hangs is left alone, and no second one is started."""
+    def _broker_check(self) -> str:
+        """Whether the broker answers in time. A ping that blocks is left alone, and no second one is started."""
         answers: list[bool] = []
 
-        def ask() -> None:
+        def ping() -> None:
             try:
                 answers.append(self._ping())
-            except Exception as error:  # noqa: BLE001 - whatever the broker's library raises, it is not there
+            except Exception as error:  # noqa: BLE001 - whatever the broker's library raises, the broker is unavailable
                 log.warning("readiness_check_failed", check="broker", error=type(error).__name__)
 
-        if self._asking is None or not self._asking.is_alive():
-            self._asking = threading.Thread(target=ask, name="admin-ping", daemon=True)
-            self._asking.start()
-        self._asking.join(_PING_SECONDS)
+        if self._ping_thread is None or not self._ping_thread.is_alive():
+            self._ping_thread = threading.Thread(target=ping, name="admin-ping", daemon=True)
+            self._ping_thread.start()
+        self._ping_thread.join(_PING_SECONDS)
         return "ok" if answers and answers[0] else "no answer"
 
 
-def last_seen(beats: Sequence[Beat]) -> dict[str, datetime]:
-    """When each part was last heard of, the freshest of its processes counting."""
-    seen: dict[str, datetime] = {}
+def last_heartbeats(beats: Sequence[Beat]) -> dict[str, datetime]:
+    """The time of the latest heartbeat of each part, over all its processes."""
+    latest: dict[str, datetime] = {}
     for beat in beats:
-        seen[beat.part] = max(beat.seen_at, seen.get(beat.part, beat.seen_at))
-    return seen
+        latest[beat.part] = max(beat.seen_at, latest.get(beat.part, beat.seen_at))
+    return latest
 
 
-def _heard(beats: Sequence[Beat], now: datetime) -> dict[str, str]:
-    seen = last_seen(beats)
+def _process_checks(beats: Sequence[Beat], now: datetime) -> dict[str, str]:
+    latest = last_heartbeats(beats)
     return {
-        part: "never started" if part not in seen else "ok" if now - seen[part] <= SILENT_AFTER else "silent"
-        for part in PARTS
+        part: "never started" if part not in latest else "ok" if now - latest[part] <= SILENT_AFTER else "silent"
+        for part in REQUIRED_PROCESSES
     }
 
 
-def _behind(beats: Sequence[Beat], waiting: Sequence[Waiting], known: Sequence[str]) -> tuple[str, ...]:
-    """The destinations that are down, or did not take what still waits for them."""
+def _degraded_destinations(beats: Sequence[Beat], waiting: Sequence[Waiting], known: Sequence[str]) -> tuple[str, ...]:
+    """The destinations that are down, or failed to accept what still waits for them."""
     down = {beat.name for beat in beats if beat.part == "deliver" and beat.detail.get("state") == "down"}
-    return tuple(
-        sorted({name for name in known if name in down} | {one.destination for one in waiting if one.last_error})
-    )
+    failed = {queue.destination for queue in waiting if queue.last_error}
+    return tuple(sorted({name for name in known if name in down} | failed))

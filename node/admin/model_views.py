@@ -1,4 +1,4 @@
-"""Which model answers and which runs in shadow, as the workers say it themselves; and what a shadow said."""
+"""Which models the workers have loaded, for answers and in shadow, as they report it; and what shadow models graded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,55 +8,55 @@ from node.finding import Finding, ModelIdentity
 from node.ledger import Beat, ModelChange, ShadowReading
 from node.settings import Work
 
-PREFIXES = {"answers": "", "shadow": "shadow_"}
-"""What a worker's heartbeat puts before its words on the model of each role."""
+HEARTBEAT_PREFIXES = {"answers": "", "shadow": "shadow_"}
+"""Role of a model -> prefix of its keys in a worker's heartbeat."""
 
 
 @dataclass(frozen=True)
-class Serving:
-    """A model, its role ("answers" or "shadow"), and how many workers have it so."""
+class LoadedModel:
+    """A model, its role ("answers" or "shadow"), and how many workers have loaded it in that role."""
 
     role: str
     model: ModelIdentity
     workers: int
     source: str
-    """Whose word it is that it answers."""
-    behind: bool
-    """Another one was promoted, and these workers have not taken it up."""
+    """What selected it: a setting, a promotion, or the release ("shipped")."""
+    outdated: bool
+    """Another model was promoted, and these workers have not loaded it."""
 
 
 @dataclass(frozen=True)
-class Beside:
-    """What a model in shadow said of the knees of one radiograph, or why it said nothing."""
+class ShadowComparison:
+    """The findings of a shadow model on the knees of one radiograph, or why it has none."""
 
     name: str
     knees: tuple[Finding, ...]
-    fault: str
+    error: str
 
 
-def live(beats: Sequence[Beat], now: datetime, silent_after: timedelta) -> list[Beat]:
-    """The workers that were heard of lately."""
+def live_workers(beats: Sequence[Beat], now: datetime, silent_after: timedelta) -> list[Beat]:
+    """The heartbeats of workers that are at most `silent_after` old."""
     return [beat for beat in beats if beat.part == "work" and now - beat.seen_at <= silent_after]
 
 
-def serving(workers: Sequence[Beat], change: ModelChange | None, work: Work) -> list[Serving]:
+def loaded_models(workers: Sequence[Beat], change: ModelChange | None, work: Work) -> list[LoadedModel]:
     """Every model that some worker has loaded: those that answer first."""
-    counted: dict[tuple[str, ModelIdentity], int] = {}
+    counts: dict[tuple[str, ModelIdentity], int] = {}
     for beat in workers:
-        for role in PREFIXES:
+        for role in HEARTBEAT_PREFIXES:
             model = model_of(beat, role)
             if model:
-                counted[role, model] = counted.get((role, model), 0) + 1
+                counts[role, model] = counts.get((role, model), 0) + 1
     expected = change.model if change and not work.model else None
     return [
-        Serving(
+        LoadedModel(
             role,
             model,
             count,
             _source(model, change, work) if role == "answers" else "[work] shadow",
             role == "answers" and expected is not None and model != expected,
         )
-        for (role, model), count in sorted(counted.items(), key=lambda each: each[0][0])
+        for (role, model), count in sorted(counts.items(), key=lambda entry: entry[0][0])
     ]
 
 
@@ -65,31 +65,35 @@ def _source(model: ModelIdentity, change: ModelChange | None, work: Work) -> str
         return "[work] model"
     if change is None:
         return "shipped"
-    return f"{change.what} by {change.by}" if change.model == model else "not taken over from yet"
+    return f"{change.what} by {change.by}" if change.model == model else "not yet replaced by the promoted model"
 
 
 def model_of(beat: Beat, role: str) -> ModelIdentity | None:
-    """The model that a worker says it has in that role."""
-    prefix = PREFIXES[role]
+    """The model that a worker reports in that role."""
+    prefix = HEARTBEAT_PREFIXES[role]
     name, version, sha256 = (str(beat.detail.get(prefix + key) or "") for key in ("model", "version", "sha256"))
     return ModelIdentity(name, version, sha256) if name else None
 
 
-def troubles(workers: Sequence[Beat]) -> list[tuple[str, str]]:
-    """What keeps a model from its work, each once: (role, words)."""
-    found = [(role, str(beat.detail.get(f"{PREFIXES[role]}trouble") or "")) for beat in workers for role in PREFIXES]
-    return sorted({(role, told) for role, told in found if told})
+def model_errors(workers: Sequence[Beat]) -> list[tuple[str, str]]:
+    """Why a model cannot be used, without duplicates: (role, message)."""
+    errors = [
+        (role, str(beat.detail.get(f"{prefix}trouble") or ""))
+        for beat in workers
+        for role, prefix in HEARTBEAT_PREFIXES.items()
+    ]
+    return sorted({(role, message) for role, message in errors if message})
 
 
-def beside(said: Sequence[ShadowReading]) -> list[Beside]:
-    """What was said in shadow, for the page; a reading of another version of Genu is said to be one."""
-    told = []
-    for each in said:
-        name = f"{each.model.name} {each.model.version}" if each.model else each.card
+def shadow_comparisons(readings: Sequence[ShadowReading]) -> list[ShadowComparison]:
+    """The shadow readings of a radiograph; one that this version of Genu cannot parse has an error instead of knees."""
+    comparisons = []
+    for shadow in readings:
+        name = f"{shadow.model.name} {shadow.model.version}" if shadow.model else shadow.card
         try:
-            knees = tuple(Finding.from_json(knee) for knee in (each.reading or {}).get("knees", ()))
-            fault = each.fault
+            knees = tuple(Finding.from_json(knee) for knee in (shadow.reading or {}).get("knees", ()))
+            error = shadow.fault
         except (KeyError, ValueError, TypeError, AttributeError, IndexError):
-            knees, fault = (), "another version of Genu wrote this reading; this one cannot show it"
-        told.append(Beside(name, knees, fault))
-    return told
+            knees, error = (), "another version of Genu wrote this reading; this version cannot show it"
+        comparisons.append(ShadowComparison(name, knees, error))
+    return comparisons

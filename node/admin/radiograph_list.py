@@ -1,4 +1,4 @@
-"""Which radiographs the list shows: what the address asks for, and one page of them."""
+"""The list of radiographs: the filter in the query string, and one page of the radiographs that match it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from node.admin import view_models
 from node.ledger import Ledger, State
 from node.reasons import REASONS
 
-PAGE = 50
+PAGE_SIZE = 50
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What to show. Anything else in the address is as if it were not there."""
+class ListFilter:
+    """Which radiographs to list. Unknown parameters and values are ignored."""
 
     state: State | None = None
     reason: str | None = None
@@ -22,50 +22,54 @@ class Asked:
     before: datetime | None = None
 
     @property
-    def filtered(self) -> bool:
+    def is_set(self) -> bool:
         return (self.state or self.reason or self.flag) is not None
 
     def query(self, before: datetime | None = None) -> str:
-        """The query string that asks for the same again, from `before` on; "" for everything."""
-        told = {"state": self.state, "reason": self.reason, "flag": self.flag}
+        """The query string of the same filter, from `before` on; "" for everything."""
+        parameters = {"state": self.state, "reason": self.reason, "flag": self.flag}
         if before is not None:
-            told["before"] = before.isoformat()
-        found = urlencode({key: value for key, value in told.items() if value})
-        return f"?{found}" if found else ""
+            parameters["before"] = before.isoformat()
+        encoded = urlencode({key: value for key, value in parameters.items() if value})
+        return f"?{encoded}" if encoded else ""
 
     @property
-    def address(self) -> str:
+    def own_query(self) -> str:
         """The query string of this very page."""
         return self.query(self.before)
 
 
 @dataclass(frozen=True)
-class Page:
+class ListPage:
     """One page of the list, newest first."""
 
-    rows: list[view_models.Row]
+    rows: list[view_models.RadiographRow]
     older: str | None
     """The query string of the next page; None if there is none."""
 
 
-def asked_for(told: Mapping[str, str]) -> Asked:
-    state = told.get("state", "")
-    reason = told.get("reason", "")
-    flag = told.get("flag", "")
-    return Asked(
+def parse_filter(parameters: Mapping[str, str]) -> ListFilter:
+    """The filter in the parameters of a query string."""
+    state = parameters.get("state", "")
+    reason = parameters.get("reason", "")
+    flag = parameters.get("flag", "")
+    return ListFilter(
         state=State(state) if state in State.__members__ else None,
         reason=reason if reason in REASONS else None,
-        flag=flag if flag in view_models.FLAGS else None,
-        before=view_models.moment(told.get("before")),
+        flag=flag if flag in view_models.FLAG_MEANINGS else None,
+        before=view_models.parse_time(parameters.get("before")),
     )
 
 
-def page(ledger: Ledger, asked: Asked) -> Page:
-    found = ledger.listing(state=asked.state, reason=asked.reason, flag=asked.flag, limit=PAGE + 1, before=asked.before)
-    shown = found[:PAGE]
-    if len(found) > PAGE:
-        # Those of one moment stay on one page, for the next one begins at a moment.
-        while len(shown) > 1 and shown[-1].received_at == found[PAGE].received_at:
+def list_page(ledger: Ledger, chosen: ListFilter) -> ListPage:
+    """The newest radiographs that match the filter, about PAGE_SIZE of them."""
+    found = ledger.listing(
+        state=chosen.state, reason=chosen.reason, flag=chosen.flag, limit=PAGE_SIZE + 1, before=chosen.before
+    )
+    shown = found[:PAGE_SIZE]
+    if len(found) > PAGE_SIZE:
+        # Radiographs received at the same moment stay on one page, because the next page begins at a moment.
+        while len(shown) > 1 and shown[-1].received_at == found[PAGE_SIZE].received_at:
             shown.pop()
-    older = asked.query(shown[-1].received_at) if len(found) > PAGE else None
-    return Page([view_models.row(entry) for entry in shown], older)
+    older = chosen.query(shown[-1].received_at) if len(found) > PAGE_SIZE else None
+    return ListPage([view_models.radiograph_row(entry) for entry in shown], older)

@@ -1,4 +1,4 @@
-"""Signing in and out, and the check that a form was ours."""
+"""Endpoints that sign in and out, and the CSRF check of every form."""
 
 import hmac
 import re
@@ -11,81 +11,83 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from node.admin.context import desk_of
-from node.admin.middleware import COOKIE, VISIT
+from node.admin.context import context_of
+from node.admin.middleware import SESSION_COOKIE, SIGN_IN_COOKIE
 
 log = structlog.get_logger()
 
-_ONE_GUESS = anyio.CapacityLimiter(1)
-"""Guesses are weighed one at a time: a flood of them costs one core and 32 MiB, and never the pages' threads."""
+_ONE_HASH_AT_A_TIME = anyio.CapacityLimiter(1)
+"""Guesses are checked one at a time: a flood of them costs one core and 32 MiB, and never the pages' threads."""
 
-_NEXT = re.compile(r"/(?:\?[\w=&.:%+-]*|radiographs/[0-9.]{1,64})?")
-
-
-def show(request: Request) -> Response:
-    return _page(request, "")
+_LOCAL_PATH = re.compile(r"/(?:\?[\w=&.:%+-]*|radiographs/[0-9.]{1,64})?")
 
 
-async def enter(request: Request) -> Response:
-    """Sign the browser in if the password fits; else answer with a pause that grows."""
-    desk = desk_of(request)
-    form = await own_form(request, VISIT)
+def show_sign_in(request: Request) -> Response:
+    return _sign_in_page(request, "")
+
+
+async def sign_in(request: Request) -> Response:
+    """Sign the browser in if the password is correct; otherwise answer 403, or 429 while the address must wait."""
+    context = context_of(request)
+    form = await verified_form(request, SIGN_IN_COOKIE)
     address = request.client.host if request.client else ""
-    wait = desk.brake.attempt(address)
+    wait = context.login_throttle.attempt(address)
     if wait:
         log.warning("sign_in_paused", client=address, seconds=round(wait))
-        told = f"Too many wrong passwords from your address. Try again in {wait:.0f} s."
-        return _page(request, told, status=429, headers={"Retry-After": str(int(wait) + 1)})
-    fits = await anyio.to_thread.run_sync(desk.password.fits, str(form.get("password", ""))[:1024], limiter=_ONE_GUESS)
-    if not fits:
+        message = f"Too many wrong passwords from your address. Try again in {wait:.0f} s."
+        return _sign_in_page(request, message, status=429, headers={"Retry-After": str(int(wait) + 1)})
+    guess = str(form.get("password", ""))[:1024]
+    if not await anyio.to_thread.run_sync(context.password.verify, guess, limiter=_ONE_HASH_AT_A_TIME):
         log.warning("sign_in_failed", client=address)
-        return _page(request, "That is not the password.", status=403)
-    desk.brake.forgive(address)
+        return _sign_in_page(request, "Wrong password.", status=403)
+    context.login_throttle.reset(address)
     log.info("signed_in", client=address)
-    asked = str(form.get("next", "/"))
-    answer = RedirectResponse(asked if _NEXT.fullmatch(asked) else "/", 303)
-    _set_cookie(request, answer, COOKIE, desk.sessions.begin())
-    answer.delete_cookie(VISIT, path="/")
-    return answer
+    next_path = str(form.get("next", "/"))
+    response = RedirectResponse(next_path if _LOCAL_PATH.fullmatch(next_path) else "/", 303)
+    _set_cookie(request, response, SESSION_COOKIE, context.sessions.create())
+    response.delete_cookie(SIGN_IN_COOKIE, path="/")
+    return response
 
 
-async def leave(request: Request) -> Response:
-    """Sign the browser out; its cookie is worth nothing any more, wherever it may have been copied to."""
-    await own_form(request, COOKIE)
-    desk_of(request).sessions.end(request.cookies.get(COOKIE))
-    answer = RedirectResponse("/sign-in", 303)
-    answer.delete_cookie(COOKIE, path="/")
-    return answer
+async def sign_out(request: Request) -> Response:
+    """Sign the browser out. Every copy of its cookie becomes invalid."""
+    await verified_form(request, SESSION_COOKIE)
+    context_of(request).sessions.end(request.cookies.get(SESSION_COOKIE))
+    response = RedirectResponse("/sign-in", 303)
+    response.delete_cookie(SESSION_COOKIE, path="/")
+    return response
 
 
-async def own_form(request: Request, cookie: str = COOKIE) -> FormData:
-    """The form of a POST, if it carries the token that was handed to this browser with the page."""
+async def verified_form(request: Request, cookie: str = SESSION_COOKIE) -> FormData:
+    """The form of a POST. Raises HTTPException 403 unless it has the CSRF token that belongs to the cookie."""
     form = await request.form(max_files=0, max_fields=10)
-    expected = desk_of(request).sessions.csrf(request.cookies.get(cookie, ""))
+    expected = context_of(request).sessions.csrf_token(request.cookies.get(cookie, ""))
     given = str(form.get("csrf", ""))
     if not request.cookies.get(cookie) or not hmac.compare_digest(given.encode(), expected.encode()):
         raise HTTPException(403, "This form has expired. Go back, reload the page and try again.")
     return form
 
 
-def _page(request: Request, told: str, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    desk = desk_of(request)
-    visit = request.cookies.get(VISIT) or secrets.token_urlsafe(24)
-    asked = request.query_params.get("next", "/")
-    context = {
-        "csrf": desk.sessions.csrf(visit),
-        "told": told,
-        "next": asked if _NEXT.fullmatch(asked) else "/",
-        "password_set": desk.password.is_set(),
+def _sign_in_page(
+    request: Request, message: str, *, status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
+    context = context_of(request)
+    token = request.cookies.get(SIGN_IN_COOKIE) or secrets.token_urlsafe(24)
+    next_path = request.query_params.get("next", "/")
+    values = {
+        "csrf": context.sessions.csrf_token(token),
+        "message": message,
+        "next": next_path if _LOCAL_PATH.fullmatch(next_path) else "/",
+        "password_set": context.password.is_set(),
     }
-    answer = desk.templates.TemplateResponse(request, "sign_in.html", context, status_code=status, headers=headers)
-    _set_cookie(request, answer, VISIT, visit)
-    return answer
+    response = context.templates.TemplateResponse(request, "sign_in.html", values, status_code=status, headers=headers)
+    _set_cookie(request, response, SIGN_IN_COOKIE, token)
+    return response
 
 
-def _set_cookie(request: Request, answer: Response, name: str, value: str) -> None:
-    hours = desk_of(request).settings.admin.session_hours
-    answer.set_cookie(
+def _set_cookie(request: Request, response: Response, name: str, value: str) -> None:
+    hours = context_of(request).settings.admin.session_hours
+    response.set_cookie(
         name,
         value,
         max_age=int(hours * 3600),

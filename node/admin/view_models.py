@@ -1,4 +1,4 @@
-"""What the pages show, as plain data: everything that needs a decision is decided here, not in a template."""
+"""View models: what the pages show, as plain data. Decisions are made here, not in the templates."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,40 +15,43 @@ from node.reasons import FLAGS as KNEE_FLAGS
 from node.reasons import REASONS, Reason
 from node.settings import Destination
 
-STATES: Mapping[State, tuple[str, str]] = {
-    State.RECEIVED: ("Received", "kept and acknowledged; waits for a worker"),
-    State.GRADING: ("Grading", "a worker has it"),
-    State.REPORTED: ("Reported", "graded; results wait to be delivered"),
-    State.DELIVERED: ("Delivered", "every destination answered that it has the results"),
-    State.CONFIRMED: ("Confirmed", "the destination proved that it keeps the results"),
-    State.NOT_ANALYSED: ("Not analysed", "no grade, for a reason that is shown"),
-    State.FAILED: ("Failed", "something broke; a person can ask again"),
+STATE_TEXTS: Mapping[State, tuple[str, str]] = {
+    State.RECEIVED: ("Received", "stored and acknowledged; waiting for a worker"),
+    State.GRADING: ("Grading", "a worker is processing it"),
+    State.REPORTED: ("Reported", "graded; the results are waiting for delivery"),
+    State.DELIVERED: ("Delivered", "every destination acknowledged the results"),
+    State.CONFIRMED: ("Confirmed", "the destination confirmed that it stored the results"),
+    State.NOT_ANALYSED: ("Not analysed", "not graded; the reason is shown"),
+    State.FAILED: ("Failed", "an error occurred; a person can try again"),
 }
-"""The states in the order of the journey: what the page calls each, and what it means."""
+"""The states in the order of processing: name on the page, and meaning."""
 
 UNFINISHED = (State.RECEIVED, State.GRADING, State.REPORTED)
 
-FLAGS = {
-    CONFLICT_FLAG: "Another object came with the same UID and other content. It is kept apart and was not graded.",
-    UNDECIDED_FLAG: "Two neighbouring grades of a knee could not be told apart: look for yourself.",
+FLAG_MEANINGS = {
+    CONFLICT_FLAG: (
+        "Another object with the same UID and different content was received. "
+        "It is stored separately and was not graded."
+    ),
+    UNDECIDED_FLAG: "Two neighbouring grades of a knee could not be told apart: review the image yourself.",
     **{flag.code: f"{flag.meaning}. {flag.advice}" for flag in KNEE_FLAGS.values()},
 }
-"""What the flags of a radiograph mean."""
+"""Flag of a radiograph -> its meaning, and advice."""
 
-RED = frozenset(flag.code for flag in KNEE_FLAGS.values() if flag.red)
-"""Of them, those that are grave."""
+RED_FLAGS = frozenset(flag.code for flag in KNEE_FLAGS.values() if flag.red)
+"""The flags that are shown in red."""
 
-GRADES = {
+GRADE_MEANINGS = {
     0: "no sign of osteoarthritis",
     1: "doubtful: possible osteophytic lipping",
     2: "minimal: definite osteophytes, possible narrowing",
     3: "moderate: osteophytes, definite narrowing",
     4: "severe: large osteophytes, marked narrowing",
 }
-"""What the grades mean, in a line (Kellgren & Lawrence 1957)."""
+"""The meaning of each grade (Kellgren & Lawrence 1957)."""
 
-SIDES = {Laterality.RIGHT: "Right", Laterality.LEFT: "Left", Laterality.UNKNOWN: "Side unknown"}
-SOURCES = {
+LATERALITY_NAMES = {Laterality.RIGHT: "Right", Laterality.LEFT: "Left", Laterality.UNKNOWN: "Side unknown"}
+LATERALITY_SOURCES = {
     "ImageLaterality": "Image Laterality of the header",
     "Laterality": "Laterality of the header",
     "AnatomicRegionSequence": "the header's anatomic region",
@@ -56,38 +59,38 @@ SOURCES = {
     "SeriesDescription": "Series Description of the header",
     "ProtocolName": "Protocol Name of the header",
     "marker": "the marker on the film",
-    "position": "its place on the film",
+    "position": "the position on the film",
     "image": "the image itself",
     "none": "nothing on the film or in the header",
 }
-PATIENT = (
+PATIENT_FIELDS = (
     ("name", "Name"),
     ("id", "Patient ID"),
     ("birth_date", "Born"),
     ("study_date", "Study date"),
     ("description", "Study"),
 )
-"""The keys of patient.json that are shown, and their names."""
+"""The keys of patient.json that are shown, and their labels."""
 
-REFRESH = timedelta(seconds=4)
+REFRESH_INTERVAL = timedelta(seconds=4)
 
 
 @dataclass(frozen=True)
-class Tile:
-    """One state on top of the page: how many, and since when the oldest of them waits."""
+class StateTile:
+    """One state at the top of the page: how many radiographs are in it, and since when the oldest."""
 
     state: State
     name: str
     meaning: str
     count: int
     oldest: datetime | None
-    waits: bool
-    """Whether something has still to happen, so that age matters."""
+    unfinished: bool
+    """Whether processing has still to go on, so that age matters."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of the list."""
+class RadiographRow:
+    """One row of the list."""
 
     entry: Entry
     grades: tuple[Finding, ...]
@@ -95,49 +98,51 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Bar:
+class ProbabilityBar:
+    """The probability of one grade."""
+
     grade: int
     percent: float
-    chosen: bool
-    kept: bool
-    """Whether the grade belongs to the set of those that could not be ruled out."""
+    predicted: bool
+    in_prediction_set: bool
+    """Whether the grade could not be ruled out."""
 
 
 @dataclass(frozen=True)
-class Knee:
+class KneeView:
     """One knee of the reading."""
 
     finding: Finding
-    bars: list[Bar]
+    bars: list[ProbabilityBar]
 
 
 @dataclass(frozen=True)
-class Outlet:
+class DestinationView:
     """A destination, whether it answers, and what waits for it."""
 
     name: str
     address: str
-    """Empty if the settings do not name it any more."""
+    """Empty if it is no longer in the settings."""
     objects: str
     waiting: Waiting | None
     down_since: datetime | None
     next_try: datetime | None
     error: str
-    heard: str
-    """In front of "nothing waits": whether it answered when something was last sent."""
+    last_contact: str
+    """Prefix of "nothing waits": whether it answered when something was last sent."""
 
     @property
-    def light(self) -> str:
+    def css_class(self) -> str:
         if self.down_since or self.error:
             return "bad"
         if self.waiting:
             return "warn"
-        return "good" if self.heard.startswith("answered") else ""
+        return "good" if self.last_contact.startswith("answered") else ""
 
 
 @dataclass(frozen=True)
-class Part:
-    """One process of the node and when it was last heard of."""
+class ProcessView:
+    """One process of the node and the time of its last heartbeat."""
 
     part: str
     name: str
@@ -145,67 +150,71 @@ class Part:
     silent: bool
 
 
-def tiles(counts: Mapping[State, int], oldest: Mapping[State, datetime]) -> list[Tile]:
+def state_tiles(counts: Mapping[State, int], oldest: Mapping[State, datetime]) -> list[StateTile]:
     return [
-        Tile(state, name, meaning, counts.get(state, 0), oldest.get(state), state in UNFINISHED)
-        for state, (name, meaning) in STATES.items()
+        StateTile(state, name, meaning, counts.get(state, 0), oldest.get(state), state in UNFINISHED)
+        for state, (name, meaning) in STATE_TEXTS.items()
     ]
 
 
-def row(entry: Entry) -> Row:
+def radiograph_row(entry: Entry) -> RadiographRow:
     reading = reading_of(entry)
-    return Row(entry, reading.knees if reading else (), reason_of(entry.reason))
+    return RadiographRow(entry, reading.knees if reading else (), reason_of(entry.reason))
 
 
-def destinations(settings: Sequence[Destination], waiting: Sequence[Waiting], beats: Sequence[Beat]) -> list[Outlet]:
-    """Every destination of the settings, and those that something still waits for though they have left."""
-    waits = {one.destination: one for one in waiting}
+def destination_views(
+    settings: Sequence[Destination], waiting: Sequence[Waiting], beats: Sequence[Beat]
+) -> list[DestinationView]:
+    """Every destination of the settings, and those that were removed from them while something still waits for them."""
+    queues = {queue.destination: queue for queue in waiting}
     details = {beat.name: beat.detail for beat in beats if beat.part == "deliver"}
-    known = {one.name: one for one in settings}
-    told = []
-    for name in [*known, *sorted(waits.keys() - known.keys())]:
-        one, detail, waits_for_it = known.get(name), details.get(name, {}), waits.get(name)
-        told.append(
-            Outlet(
+    configured = {destination.name: destination for destination in settings}
+    views = []
+    for name in [*configured, *sorted(queues.keys() - configured.keys())]:
+        destination, detail, queue = configured.get(name), details.get(name, {}), queues.get(name)
+        views.append(
+            DestinationView(
                 name=name,
-                address=one.address if one else "",
-                objects=" + ".join(one.objects) if one else "",
-                waiting=waits_for_it,
-                down_since=moment(detail.get("since")) if detail.get("state") == "down" else None,
-                next_try=moment(detail.get("next_try")),
-                error=waits_for_it.last_error if waits_for_it else "",
-                heard={"up": "answered last time, ", "down": ""}.get(str(detail.get("state")), "not called yet, "),
+                address=destination.address if destination else "",
+                objects=" + ".join(destination.objects) if destination else "",
+                waiting=queue,
+                down_since=parse_time(detail.get("since")) if detail.get("state") == "down" else None,
+                next_try=parse_time(detail.get("next_try")),
+                error=queue.last_error if queue else "",
+                last_contact={"up": "answered last time, ", "down": ""}.get(
+                    str(detail.get("state")), "not contacted yet, "
+                ),
             )
         )
-    return told
+    return views
 
 
-def moment(text: object) -> datetime | None:
-    """The time that an ISO 8601 text with a time zone says; None for anything else."""
+def parse_time(text: object) -> datetime | None:
+    """The time in an ISO 8601 text with a time zone; None for anything else."""
     try:
-        found = datetime.fromisoformat(str(text))
+        time = datetime.fromisoformat(str(text))
     except ValueError:
         return None
-    return found if found.tzinfo is not None else None
+    return time if time.tzinfo is not None else None
 
 
-def knees(reading: Reading | None) -> list[Knee]:
-    return [Knee(finding, bars(finding)) for finding in reading.knees] if reading else []
+def knee_views(reading: Reading | None) -> list[KneeView]:
+    return [KneeView(finding, probability_bars(finding)) for finding in reading.knees] if reading else []
 
 
-def parts(beats: Sequence[Beat], now: datetime, silent_after: timedelta) -> list[Part]:
-    """Every process heard of in the last day, by the order of the journey."""
+def process_views(beats: Sequence[Beat], now: datetime, silent_after: timedelta) -> list[ProcessView]:
+    """Every process with a heartbeat in the last day, in the order of processing."""
     order = {name: place for place, name in enumerate(("receive", "work", "deliver", "sweep", "admin"))}
-    told = [
-        Part(beat.part, beat.name, beat.seen_at, now - beat.seen_at > silent_after)
+    views = [
+        ProcessView(beat.part, beat.name, beat.seen_at, now - beat.seen_at > silent_after)
         for beat in beats
         if now - beat.seen_at < timedelta(days=1)
     ]
-    return sorted(told, key=lambda part: (order.get(part.part, 9), part.name))
+    return sorted(views, key=lambda view: (order.get(view.part, 9), view.name))
 
 
 def reading_of(entry: Entry) -> Reading | None:
-    """The reading in the ledger; None also when another version of Genu wrote one that this one cannot read."""
+    """The reading in the ledger; None also when another version of Genu wrote one that this version cannot parse."""
     if entry.reading is None:
         return None
     try:
@@ -214,45 +223,45 @@ def reading_of(entry: Entry) -> Reading | None:
         return None
 
 
-def name_of(uid: str) -> str:
-    """What the standard calls the UID; the UID itself if it has no name."""
+def uid_name(uid: str) -> str:
+    """The name of the UID in PS3.6; the UID itself if it has no name."""
     return UID(uid).name
 
 
 def reason_of(code: str | None) -> Reason | None:
+    """The reason of the code, with its meaning and advice; None without a code."""
     if code is None:
         return None
     return REASONS.get(code, Reason(code, "A reason that this version of Genu does not know", "Update Genu."))
 
 
-def bars(knee: Finding) -> list[Bar]:
-    """The probability of each grade, as a bar."""
-    sure = knee.certainty
+def probability_bars(knee: Finding) -> list[ProbabilityBar]:
+    certainty = knee.certainty
     return [
-        Bar(
+        ProbabilityBar(
             grade,
             100 * min(1.0, max(0.0, probability)),
-            chosen=grade == knee.grade,
-            kept=sure is not None and sure.lowest <= grade <= sure.highest,
+            predicted=grade == knee.grade,
+            in_prediction_set=certainty is not None and certainty.lowest <= grade <= certainty.highest,
         )
         for grade, probability in enumerate(knee.probabilities or ())
     ]
 
 
-def patient(content: bytes | None) -> list[tuple[str, str]] | None:
-    """Who was examined, as (name, value); None when nothing is known. Values are as hostile as their sender."""
+def patient_fields(content: bytes | None) -> list[tuple[str, str]] | None:
+    """The patient in patient.json, as (label, value); None when nothing is known. The values are untrusted input."""
     if content is None:
         return None
     try:
-        told: Any = json.loads(content)
+        patient: Any = json.loads(content)
     except ValueError:
         return None
-    if not isinstance(told, dict):
+    if not isinstance(patient, dict):
         return None
-    return [(name, _readable(key, str(told.get(key) or ""))) for key, name in PATIENT]
+    return [(label, _formatted(key, str(patient.get(key) or ""))) for key, label in PATIENT_FIELDS]
 
 
-def _readable(key: str, value: str) -> str:
+def _formatted(key: str, value: str) -> str:
     if key == "name":
         groups = [", ".join(part for part in group.split("^") if part.strip()) for group in value.split("=")]
         return " · ".join(group for group in groups if group)  # PS3.5 section 6.2, PN: up to three groups
@@ -262,7 +271,7 @@ def _readable(key: str, value: str) -> str:
 
 
 def age(since: datetime | None, now: datetime | None = None) -> str:
-    """How long ago, in the largest unit that says it: 8 s, 12 min, 3 h, 5 d."""
+    """How long ago, in the largest suitable unit: 8 s, 12 min, 3 h, 5 d."""
     if since is None:
         return ""
     seconds = max(0, int(((now or datetime.now(UTC)) - since).total_seconds()))
@@ -272,7 +281,7 @@ def age(since: datetime | None, now: datetime | None = None) -> str:
     return f"{seconds} s"
 
 
-def stamp(when: datetime) -> str:
+def timestamp(when: datetime) -> str:
     return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 

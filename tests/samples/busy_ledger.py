@@ -1,4 +1,4 @@
-"""A node's memory as a busy day leaves it: radiographs in every state, with a patient that must not get out."""
+"""A ledger and a vault with radiographs in every state, and with patient data that must not be disclosed."""
 
 import json
 import re
@@ -41,8 +41,8 @@ WORKER = "work@here:1"
 
 
 @dataclass(frozen=True)
-class Ward:
-    """The parts that doors share, and the UID of a radiograph for each thing that can have become of it."""
+class SampleNode:
+    """Settings, vault and ledger, and the UID of a radiograph in each state."""
 
     settings: Settings
     vault: Vault
@@ -61,39 +61,39 @@ def settings_of(folder: Path, **admin: object) -> Settings:
     )
 
 
-def empty(settings: Settings) -> Ward:
+def empty(settings: Settings) -> SampleNode:
     vault, ledger = Vault(settings.storage.folder), Ledger(settings.database_url)
     ledger.upgrade()
-    return Ward(settings, vault, ledger, {})
+    return SampleNode(settings, vault, ledger, {})
 
 
-def busy(settings: Settings) -> Ward:
-    """One radiograph of every kind, the parts alive, and a destination that is away."""
-    ward = empty(settings)
+def busy(settings: Settings) -> SampleNode:
+    """One radiograph of every kind, all processes alive, and a destination that is down."""
+    sample = empty(settings)
     for name in ("received", "grading", "reported", "delivered", "refused", "failed", "hostile"):
-        ward.uids[name] = arrive(ward, name)
+        sample.uids[name] = arrive(sample, name)
     for name in ("reported", "delivered", "hostile"):
-        answer(ward, ward.uids[name], doubt=(KLGrade.KL2, KLGrade.KL3) if name == "delivered" else None)
-    ward.ledger.claim(ward.uids["grading"], WORKER, lease_seconds=600, attempts=3)
-    refuse(ward, ward.uids["refused"])
-    ward.ledger.claim(ward.uids["failed"], WORKER, lease_seconds=600, attempts=3)
-    ward.ledger.fail(ward.uids["failed"], WORKER, "DECODER_LIMIT", f"stopped after 30 s {MARKUP}")
-    for delivery in ward.ledger.deliveries(ward.uids["delivered"]):
-        ward.ledger.sent(delivery.id, 0)
+        answer(sample, sample.uids[name], doubt=(KLGrade.KL2, KLGrade.KL3) if name == "delivered" else None)
+    sample.ledger.claim(sample.uids["grading"], WORKER, lease_seconds=600, attempts=3)
+    refuse(sample, sample.uids["refused"])
+    sample.ledger.claim(sample.uids["failed"], WORKER, lease_seconds=600, attempts=3)
+    sample.ledger.fail(sample.uids["failed"], WORKER, "DECODER_LIMIT", f"stopped after 30 s {MARKUP}")
+    for delivery in sample.ledger.deliveries(sample.uids["delivered"]):
+        sample.ledger.sent(delivery.id, 0)
     now = datetime.now(UTC)
-    late = [one for uid in ("reported", "hostile") for one in ward.ledger.deliveries(ward.uids[uid])]
-    away = [one.id for one in late if one.destination == "pacs"]
-    ward.ledger.postpone(away, now + timedelta(minutes=5), f"connection refused {MARKUP}")
-    shadowed(ward, ward.uids["hostile"])
+    pending = [delivery for uid in ("reported", "hostile") for delivery in sample.ledger.deliveries(sample.uids[uid])]
+    unreachable = [delivery.id for delivery in pending if delivery.destination == "pacs"]
+    sample.ledger.postpone(unreachable, now + timedelta(minutes=5), f"connection refused {MARKUP}")
+    shadowed(sample, sample.uids["hostile"])
     # The same UID with other bytes.
-    arrive(ward, "hostile", content="other bytes")
-    ward.ledger.flag(ward.uids["hostile"], f"odd{MARKUP}"[:60])
-    alive(ward)
-    return ward
+    arrive(sample, "hostile", content="other bytes")
+    sample.ledger.flag(sample.uids["hostile"], f"odd{MARKUP}"[:60])
+    alive(sample)
+    return sample
 
 
-def alive(ward: Ward) -> None:
-    """Every part has just been heard of."""
+def alive(sample: SampleNode) -> None:
+    """Every process has just sent a heartbeat."""
     received = {
         "received": {"NEW": 7, "KNOWN": 1},
         "received_bytes": 70_000_000,
@@ -103,20 +103,20 @@ def alive(ward: Ward) -> None:
         "associations_refused": {"called AE title": 1},
         "associations_broken": {},
     }
-    ward.ledger.beat("receive", "receive@here:1", received)
+    sample.ledger.beat("receive", "receive@here:1", received)
     models = {"card": MODEL.name, "model": MODEL.name, "version": MODEL.version, "sha256": MODEL.sha256, "trouble": ""}
     shadow = {"shadow_model": SHADOW.name, "shadow_version": SHADOW.version, "shadow_sha256": SHADOW.sha256}
-    ward.ledger.beat("work", WORKER, {**models, **shadow, "shadow_trouble": f"cannot be read {MARKUP}"})
-    ward.ledger.beat("deliver", "pacs", {"state": "down", "since": datetime.now(UTC).isoformat(), "next_try": None})
-    ward.ledger.beat("deliver", "archive", {"state": "up", "since": datetime.now(UTC).isoformat()})
-    ward.ledger.beat("sweep", "sweep@here:1", {})
+    sample.ledger.beat("work", WORKER, {**models, **shadow, "shadow_trouble": f"cannot be read {MARKUP}"})
+    sample.ledger.beat("deliver", "pacs", {"state": "down", "since": datetime.now(UTC).isoformat(), "next_try": None})
+    sample.ledger.beat("deliver", "archive", {"state": "up", "since": datetime.now(UTC).isoformat()})
+    sample.ledger.beat("sweep", "sweep@here:1", {})
 
 
-def arrive(ward: Ward, name: str, *, content: str = "", at: datetime | None = None) -> str:
-    """A radiograph comes in. Its sender's AE title and host are markup when it is the hostile one."""
+def arrive(sample: SampleNode, name: str, *, content: str = "", at: datetime | None = None) -> str:
+    """Receive a radiograph. Its sender's AE title and host are markup when it is the hostile one."""
     uid = dicom.generate_uid(entropy_srcs=[name])
     hostile = name == "hostile"
-    ward.ledger.keep(
+    sample.ledger.keep(
         Radiograph(
             sop_instance_uid=uid,
             sop_class_uid=dicom.DigitalXRayImageStorageForPresentation,
@@ -131,13 +131,13 @@ def arrive(ward: Ward, name: str, *, content: str = "", at: datetime | None = No
     return uid
 
 
-def answer(ward: Ward, uid: str, *, doubt: tuple[KLGrade, KLGrade] | None = None) -> None:
+def answer(sample: SampleNode, uid: str, *, doubt: tuple[KLGrade, KLGrade] | None = None) -> None:
     """
     A worker grades the radiograph: both knees, a film, heat maps, patient facts, two objects.
 
-    Of the right knee is said how sure the grade is, of the left one not, as before there was such a thing.
+    The right knee has a certainty; the left one has none, like results of older versions.
     """
-    ward.ledger.claim(uid, WORKER, lease_seconds=600, attempts=3)
+    sample.ledger.claim(uid, WORKER, lease_seconds=600, attempts=3)
     knees = (
         Finding(
             Laterality.RIGHT,
@@ -157,35 +157,35 @@ def answer(ward: Ward, uid: str, *, doubt: tuple[KLGrade, KLGrade] | None = None
         ),
     )
     reading = Reading(uid, Outcome.GRADED, MODEL, knees, notes=(f"polarity put right {MARKUP}",))
-    ward.vault.write_result(uid, "film.png", film())
-    ward.vault.write_result(uid, "heat-1.png", heat())
-    ward.vault.write_result(uid, "patient.json", json.dumps(PATIENT).encode())
-    made = (("SC", dicom.SecondaryCaptureImageStorage), ("SR", dicom.ComprehensiveSRStorage))
+    sample.vault.write_result(uid, "film.png", film())
+    sample.vault.write_result(uid, "heat-1.png", heat())
+    sample.vault.write_result(uid, "patient.json", json.dumps(PATIENT).encode())
+    classes = (("SC", dicom.SecondaryCaptureImageStorage), ("SR", dicom.ComprehensiveSRStorage))
     objects = [
         ResultObject(
             kind, sop_class, dicom.generate_uid(), dicom.ExplicitVRLittleEndian, f"{kind.lower()}.dcm", "1" * 64
         )
-        for kind, sop_class in made
+        for kind, sop_class in classes
     ]
-    told = reading.as_json()
-    assert ward.ledger.report(uid, WORKER, told, objects, DESTINATIONS, undecided=reading.undecided)
+    content = reading.as_json()
+    assert sample.ledger.report(uid, WORKER, content, objects, DESTINATIONS, undecided=reading.undecided)
 
 
-def shadowed(ward: Ward, uid: str) -> None:
-    """A model in shadow says the same of the right knee and two grades more of the left; a second one breaks."""
-    reading = ward.ledger.answers(uid)[-1].reading
+def shadowed(sample: SampleNode, uid: str) -> None:
+    """A shadow model gives the same grade for the right knee and two grades more for the left; a second one fails."""
+    reading = sample.ledger.answers(uid)[-1].reading
     left = {**reading["knees"][1], "grade": 2}
-    told = {**reading, "knees": [reading["knees"][0], left]}
+    other = {**reading, "knees": [reading["knees"][0], left]}
     now = datetime.now(UTC)
-    ward.ledger.shadowed(uid, ShadowReading(now, "kl-shadow", SHADOW, told, ""), WORKER)
-    ward.ledger.shadowed(uid, ShadowReading(now, f"kl-broken{MARKUP}", None, None, f"RuntimeError {MARKUP}"), WORKER)
+    sample.ledger.shadowed(uid, ShadowReading(now, "kl-shadow", SHADOW, other, ""), WORKER)
+    sample.ledger.shadowed(uid, ShadowReading(now, f"kl-broken{MARKUP}", None, None, f"RuntimeError {MARKUP}"), WORKER)
 
 
-def refuse(ward: Ward, uid: str) -> None:
+def refuse(sample: SampleNode, uid: str) -> None:
     """A worker finds no knee on the radiograph."""
-    ward.ledger.claim(uid, WORKER, lease_seconds=600, attempts=3)
-    told = Reading(uid, Outcome.NOT_ANALYSED, MODEL, reason=reason("NOT_A_KNEE"))
-    assert ward.ledger.set_aside(uid, WORKER, "NOT_A_KNEE", "no joint above the threshold", told.as_json())
+    sample.ledger.claim(uid, WORKER, lease_seconds=600, attempts=3)
+    reading = Reading(uid, Outcome.NOT_ANALYSED, MODEL, reason=reason("NOT_A_KNEE"))
+    assert sample.ledger.set_aside(uid, WORKER, "NOT_A_KNEE", "no joint above the threshold", reading.as_json())
 
 
 def film() -> bytes:
@@ -205,8 +205,8 @@ def heat() -> bytes:
     return bytes(cv2.imencode(".png", picture)[1])
 
 
-def client_of(ward: Ward, ping: Callable[[], bool] = lambda: True, **kwargs: object) -> TestClient:
-    return TestClient(application(ward.settings, ward.vault, ward.ledger, ping), follow_redirects=False, **kwargs)
+def client_of(sample: SampleNode, ping: Callable[[], bool] = lambda: True, **kwargs: object) -> TestClient:
+    return TestClient(application(sample.settings, sample.vault, sample.ledger, ping), follow_redirects=False, **kwargs)
 
 
 def csrf_in(text: str) -> str:
@@ -220,13 +220,13 @@ def sign_in(client: TestClient, password: str = PASSWORD, **fields: str) -> http
     return client.post("/sign-in", data={"csrf": token, "password": password, **fields})
 
 
-def addresses(client: TestClient, ward: Ward) -> list[tuple[str, str]]:
+def addresses(client: TestClient, sample: SampleNode) -> list[tuple[str, str]]:
     """Every (method, address) that the application routes, with a real UID in it."""
     found = []
     for route in client.app.routes:
         if isinstance(route, Mount):
             continue
         assert isinstance(route, Route)
-        path = route.path.replace("{uid}", ward.uids["delivered"]).replace("{picture}", "film.png")
+        path = route.path.replace("{uid}", sample.uids["delivered"]).replace("{image}", "film.png")
         found += [(method, path) for method in (route.methods or ()) if method != "HEAD"]
     return found

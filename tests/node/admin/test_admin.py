@@ -1,4 +1,4 @@
-"""The admin web application: what is shown, and that nothing of a patient gets out."""
+"""The admin web application: what it shows, and that it discloses no patient data."""
 
 import re
 import socket
@@ -16,43 +16,43 @@ import pytest
 from starlette.testclient import TestClient
 
 from node.admin.app import serve
-from node.admin.radiograph_list import PAGE
+from node.admin.radiograph_list import PAGE_SIZE
 from node.errors import GenuError
 from node.ledger import CardState, ShadowReading, State
 from node.settings import Settings
 from node.storage import Vault
 from tests.paths import ROOT
-from tests.samples import busy_ledger as house
-from tests.samples.busy_ledger import HTML, MARKUP, SECRETS, Ward, addresses, client_of, csrf_in, sign_in
+from tests.samples import busy_ledger
+from tests.samples.busy_ledger import HTML, MARKUP, SECRETS, SampleNode, addresses, client_of, csrf_in, sign_in
 
 
 @pytest.fixture(scope="module")
-def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
-    ward = house.busy(house.settings_of(tmp_path_factory.mktemp("admin")))
-    yield ward
-    ward.ledger.close()
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleNode]:
+    sample = busy_ledger.busy(busy_ledger.settings_of(tmp_path_factory.mktemp("admin")))
+    yield sample
+    sample.ledger.close()
 
 
 @pytest.fixture
-def fresh(tmp_path: Path) -> Iterator[Ward]:
-    ward = house.empty(house.settings_of(tmp_path))
-    yield ward
-    ward.ledger.close()
+def fresh(tmp_path: Path) -> Iterator[SampleNode]:
+    sample = busy_ledger.empty(busy_ledger.settings_of(tmp_path))
+    yield sample
+    sample.ledger.close()
 
 
 @pytest.fixture
-def signed_in(ward: Ward) -> TestClient:
-    client = client_of(ward)
+def signed_in(sample: SampleNode) -> TestClient:
+    client = client_of(sample)
     assert sign_in(client).status_code == 303
     return client
 
 
-# What the browser is told
+# Security headers and escaping
 
 
-def test_pages_run_nothing_foreign_and_are_not_kept(ward: Ward, signed_in: TestClient) -> None:
+def test_responses_have_security_headers_and_are_not_cached(sample: SampleNode, signed_in: TestClient) -> None:
     """Every answer has the headers, and no template has anything inline that they forbid."""
-    for method, path in [*addresses(signed_in, ward), ("GET", "/nothing"), ("GET", "/static/genu.css")]:
+    for method, path in [*addresses(signed_in, sample), ("GET", "/nothing"), ("GET", "/static/genu.css")]:
         answer = signed_in.request(method, path, headers=HTML)
         policy = answer.headers["content-security-policy"]
         assert "default-src 'self'" in policy
@@ -68,9 +68,9 @@ def test_pages_run_nothing_foreign_and_are_not_kept(ward: Ward, signed_in: TestC
         assert "https://" not in text
 
 
-def test_markup_from_outside_stays_text(ward: Ward, signed_in: TestClient) -> None:
+def test_markup_in_received_values_is_escaped(sample: SampleNode, signed_in: TestClient) -> None:
     """A name, an AE title, a host, an error, a flag, a note: none of them becomes markup."""
-    uids = (ward.uids["hostile"], ward.uids["failed"])
+    uids = (sample.uids["hostile"], sample.uids["failed"])
     pages = ["/", "/live", *(f"/radiographs/{uid}{end}" for uid in uids for end in ("", "/live"))]
     for path in pages:
         text = signed_in.get(path).text
@@ -88,9 +88,9 @@ def test_markup_from_outside_stays_text(ward: Ward, signed_in: TestClient) -> No
         assert expected in text
 
 
-def test_hostile_addresses_reach_nothing(ward: Ward, signed_in: TestClient) -> None:
-    """Only a known UID and a known picture are answered; everything else is 404 and no file is touched."""
-    uid = ward.uids["delivered"]
+def test_hostile_urls_are_not_found(sample: SampleNode, signed_in: TestClient) -> None:
+    """Only a known UID and a known image are answered; everything else is 404 and no file is touched."""
+    uid = sample.uids["delivered"]
     assert signed_in.get(f"/radiographs/{uid}/film.png").headers["content-type"] == "image/png"
     for path in (
         f"/radiographs/{uid}/patient.json",
@@ -118,10 +118,10 @@ def test_hostile_addresses_reach_nothing(ward: Ward, signed_in: TestClient) -> N
 # The list
 
 
-def test_the_list_shows_state_grades_reason_sender_and_flags(ward: Ward, signed_in: TestClient) -> None:
-    """Every radiograph has its line with what became of it."""
+def test_the_list_shows_state_grades_reason_sender_and_flags(sample: SampleNode, signed_in: TestClient) -> None:
+    """Every radiograph has its row with its state and result."""
     text = signed_in.get("/").text
-    for uid in ward.uids.values():
+    for uid in sample.uids.values():
         assert f'href="/radiographs/{uid}"' in text
     for expected in (
         "KL 3",
@@ -133,7 +133,13 @@ def test_the_list_shows_state_grades_reason_sender_and_flags(ward: Ward, signed_
         "conflict",
     ):
         assert expected in text
-    for expected in ("ORTHANC at 127.0.0.1:4242", "4 objects wait", "2 objects wait", "connection refused", "down for"):
+    for expected in (
+        "ORTHANC at 127.0.0.1:4242",
+        "4 objects waiting",
+        "2 objects waiting",
+        "connection refused",
+        "down for",
+    ):
         assert expected in text
     assert "degraded" in text
     assert "work@here:1" in text
@@ -158,35 +164,37 @@ def test_the_list_shows_state_grades_reason_sender_and_flags(ward: Ward, signed_
         ("state=%3Cb%3E&reason=x&flag=y&before=never", set("ALL")),
     ],
 )
-def test_filters_show_what_they_say(ward: Ward, signed_in: TestClient, query: str, expected: set[str]) -> None:
-    """A filter shows its radiographs and no other; one that makes no sense is left out."""
-    wanted = set(ward.uids) if expected == set("ALL") else expected
+def test_a_filter_shows_matching_radiographs_only(
+    sample: SampleNode, signed_in: TestClient, query: str, expected: set[str]
+) -> None:
+    """A filter shows its radiographs and no others; an invalid one is ignored."""
+    wanted = set(sample.uids) if expected == set("ALL") else expected
     for path in ("/", "/live"):
         text = signed_in.get(f"{path}?{query}").text
-        assert {name for name, uid in ward.uids.items() if f"/radiographs/{uid}" in text} == wanted
+        assert {name for name, uid in sample.uids.items() if f"/radiographs/{uid}" in text} == wanted
     if not wanted:
-        assert "No radiograph like that" in text
+        assert "No radiograph matches the filter" in text
 
 
-def test_paging_reaches_every_radiograph_once(fresh: Ward) -> None:
-    """From page to page by "Older", each is seen exactly once, also when several came in at the same moment."""
+def test_paging_reaches_every_radiograph_once(fresh: SampleNode) -> None:
+    """Following "Older" lists each radiograph exactly once, also when several were received at the same moment."""
     start = datetime(2026, 11, 1, tzinfo=UTC)
-    for number in range(PAGE + 7):
-        house.arrive(fresh, f"r{number}", at=start + timedelta(seconds=number // 4))
+    for number in range(PAGE_SIZE + 7):
+        busy_ledger.arrive(fresh, f"r{number}", at=start + timedelta(seconds=number // 4))
     client = client_of(fresh)
     sign_in(client)
-    seen: list[str] = []
+    listed: list[str] = []
     path = "/"
     while path:
         text = client.get(path).text
-        seen += re.findall(r'href="/radiographs/([0-9.]+)"', text)
+        listed += re.findall(r'href="/radiographs/([0-9.]+)"', text)
         older = re.search(r'href="(/\?before=[^"]+)">Older', text)
         path = older[1].replace("&amp;", "&") if older else ""
-    assert len(seen) == len(set(seen)) == PAGE + 7
+    assert len(listed) == len(set(listed)) == PAGE_SIZE + 7
 
 
-def test_an_empty_node_says_how_to_send_to_it(fresh: Ward) -> None:
-    """With nothing received there is the command that sends the first radiograph."""
+def test_an_empty_node_shows_how_to_send_to_it(fresh: SampleNode) -> None:
+    """With nothing received the page has the command that sends the first radiograph."""
     client = client_of(fresh)
     sign_in(client)
     text = client.get("/").text
@@ -197,13 +205,20 @@ def test_an_empty_node_says_how_to_send_to_it(fresh: Ward) -> None:
 # One radiograph
 
 
-def test_the_page_of_a_radiograph_tells_everything(ward: Ward, signed_in: TestClient) -> None:
+def test_the_page_of_a_radiograph_is_complete(sample: SampleNode, signed_in: TestClient) -> None:
     """Patient, grades, probabilities, model with hash, deliveries, journal, conflict, caveats and pictures."""
-    uid = ward.uids["hostile"]
+    uid = sample.uids["hostile"]
     text = signed_in.get(f"/radiographs/{uid}").text
     for expected in (
-        *("Kanarienvogel", "1957-03-04", "2026-11-01", "Right knee", "Left knee", "71.0 %", "its place on the film"),
-        *("kl-lite0 1.0.0", "ab" * 32, "delivery postponed", "next try", "Digital X-Ray Image Storage", "Conflicts"),
+        *("Kanarienvogel", "1957-03-04", "2026-11-01", "Right knee", "Left knee", "71.0 %", "the position on the film"),
+        *(
+            "kl-lite0 1.0.0",
+            "ab" * 32,
+            "delivery postponed",
+            "next attempt",
+            "Digital X-Ray Image Storage",
+            "Conflicts",
+        ),
         *("AI second opinion, not for primary diagnosis", "cells are coarse", "no heat map", "polarity put right"),
         *('type="range"', 'role="switch"', f'src="/radiographs/{uid}/heat-1.png"'),
     ):
@@ -211,16 +226,16 @@ def test_the_page_of_a_radiograph_tells_everything(ward: Ward, signed_in: TestCl
     assert "heat-2.png" not in text
     assert 'width="71.00"' in text
     for name in ("film.png", "heat-1.png"):
-        picture = signed_in.get(f"/radiographs/{uid}/{name}")
-        assert picture.content == ward.vault.read_result(uid, name)
-        assert picture.headers["cache-control"] == "no-store"
+        image = signed_in.get(f"/radiographs/{uid}/{name}")
+        assert image.content == sample.vault.read_result(uid, name)
+        assert image.headers["cache-control"] == "no-store"
 
 
-def test_how_sure_a_grade_is_stands_on_list_and_page(ward: Ward, signed_in: TestClient) -> None:
-    """Confidence, set and doubt of the knee that has them; of the other, answered as before, the confidence alone."""
+def test_the_certainty_of_a_grade_is_on_list_and_page(sample: SampleNode, signed_in: TestClient) -> None:
+    """Confidence, set and doubt of the knee that has them; for the other, an older result, the confidence alone."""
     doubt = "KL 2 and KL 3 could not be told apart"
-    pages = (signed_in.get(f"/radiographs/{ward.uids[name]}").text for name in ("delivered", "hostile"))
-    page, sure = (text.split("In shadow, kept here")[0] for text in pages)  # what a shadow says is not the answer
+    pages = (signed_in.get(f"/radiographs/{sample.uids[name]}").text for name in ("delivered", "hostile"))
+    page, sure = (text.split("Shadow model, stored here")[0] for text in pages)  # a shadow result is not the answer
     assert re.findall(r"<strong>(\S+ %) sure", page) == ["71 %", "83 %"]
     for text in (page, sure):
         assert text.count("KL 2 to 3 cannot be ruled out (90 % set)") == 1
@@ -230,8 +245,8 @@ def test_how_sure_a_grade_is_stands_on_list_and_page(ward: Ward, signed_in: Test
     assert "Two neighbouring grades of a knee could not be told apart" in page
     assert "told apart" not in sure
     rows = signed_in.get("/").text.split("<tr")
-    (undecided,) = (row for row in rows if f'row-{ward.uids["delivered"]}"' in row)
-    (decided,) = (row for row in rows if f'row-{ward.uids["reported"]}"' in row)
+    (undecided,) = (row for row in rows if f'row-{sample.uids["delivered"]}"' in row)
+    (decided,) = (row for row in rows if f'row-{sample.uids["reported"]}"' in row)
     for row in (undecided, decided):
         assert row.count("(2 to 3)") == 1
     assert doubt in undecided
@@ -240,27 +255,27 @@ def test_how_sure_a_grade_is_stands_on_list_and_page(ward: Ward, signed_in: Test
     assert "undecided" not in decided
 
 
-def test_a_page_says_what_the_shadow_said_beside_the_answer(ward: Ward, signed_in: TestClient) -> None:
-    """Its model, its grades and its faults, and that they are kept here; a film without a shadow has none of it."""
-    text = signed_in.get(f"/radiographs/{ward.uids['hostile']}").text
-    shadow = text[text.index("In shadow, kept here and never sent") : text.index("<h2>Patient")]
+def test_a_page_shows_the_shadow_result_beside_the_answer(sample: SampleNode, signed_in: TestClient) -> None:
+    """Its model, grades and errors, and that they are stored here; a film without a shadow result has none of it."""
+    text = signed_in.get(f"/radiographs/{sample.uids['hostile']}").text
+    shadow = text[text.index("Shadow model, stored here and never sent") : text.index("<h2>Patient")]
     for expected in ("kl-shadow&lt;img", "2.0.0", "KL 3", "KL 2", "kl-broken&lt;img", "RuntimeError &lt;img"):
         assert expected in shadow, expected
     assert "KL 0" not in shadow
-    assert "In shadow" not in signed_in.get(f"/radiographs/{ward.uids['delivered']}").text
+    assert "Shadow model" not in signed_in.get(f"/radiographs/{sample.uids['delivered']}").text
 
 
-def test_a_shadow_of_another_version_does_not_break_the_page(fresh: Ward) -> None:
-    """A reading that cannot be understood is said to be one."""
-    uid = house.arrive(fresh, "reported")
-    house.answer(fresh, uid)
-    told = {"knees": [{"grade": "severe"}]}
-    fresh.ledger.shadowed(uid, ShadowReading(datetime.now(UTC), "kl-new", house.SHADOW, told, ""), "w")
+def test_a_shadow_of_another_version_does_not_break_the_page(fresh: SampleNode) -> None:
+    """A reading that cannot be parsed is reported as such."""
+    uid = busy_ledger.arrive(fresh, "reported")
+    busy_ledger.answer(fresh, uid)
+    content = {"knees": [{"grade": "severe"}]}
+    fresh.ledger.shadowed(uid, ShadowReading(datetime.now(UTC), "kl-new", busy_ledger.SHADOW, content, ""), "w")
     client = client_of(fresh)
     sign_in(client)
     page = client.get(f"/radiographs/{uid}")
     assert page.status_code == 200
-    assert "this one cannot show it" in page.text
+    assert "this version cannot show it" in page.text
 
 
 def model_card(client: TestClient) -> str:
@@ -268,40 +283,47 @@ def model_card(client: TestClient) -> str:
     return text[text.index("<h2>Model</h2>") : text.index("<h2>Node")]
 
 
-def test_the_overview_says_who_answers_and_who_shadows(ward: Ward, signed_in: TestClient) -> None:
+def test_the_overview_shows_the_answering_and_the_shadow_model(sample: SampleNode, signed_in: TestClient) -> None:
     """With version, hash and number of workers, and what is wrong with the shadow; markup stays text."""
-    told = model_card(signed_in)
+    text = model_card(signed_in)
     for expected in ("kl-lite0 1.0.0", "answers", "on 1 worker", "shipped", "ab" * 32, "kl-shadow&lt;img", "cd" * 32):
-        assert expected in told, expected
-    assert "never sent" in told
-    assert "The model in shadow cannot be used: cannot be read &lt;img" in told
+        assert expected in text, expected
+    assert "never sent" in text
+    assert "The model in shadow cannot be used: cannot be read &lt;img" in text
 
 
-def test_the_overview_says_which_worker_has_not_followed_a_promotion(fresh: Ward) -> None:
-    """One that answers by the new model says by whom it was promoted; one that does not is marked, with the reason."""
+def test_the_overview_marks_a_worker_that_has_not_followed_a_promotion(fresh: SampleNode) -> None:
+    """The new model is shown with who promoted it; a worker that has not loaded it is marked, with the reason."""
     client = client_of(fresh)
     sign_in(client)
-    assert "No worker says which model it has" in model_card(client)
-    house.alive(fresh)
-    newer = replace(house.MODEL, name="kl-next", version="2.0.0")
+    assert "No worker has reported its model" in model_card(client)
+    busy_ledger.alive(fresh)
+    newer = replace(busy_ledger.MODEL, name="kl-next", version="2.0.0")
     fresh.ledger.promote(
-        CardState("kl-next", "1" * 64, newer), f"mary{MARKUP}", until_now=CardState("kl-lite0", "0" * 64, house.MODEL)
+        CardState("kl-next", "1" * 64, newer),
+        f"mary{MARKUP}",
+        until_now=CardState("kl-lite0", "0" * 64, busy_ledger.MODEL),
     )
-    told = {"model": newer.name, "version": newer.version, "sha256": newer.sha256}
-    fresh.ledger.beat("work", "quick", told)
+    detail = {"model": newer.name, "version": newer.version, "sha256": newer.sha256}
+    fresh.ledger.beat("work", "quick", detail)
     text = model_card(client)
     assert "kl-next 2.0.0" in text
     assert "promoted by mary&lt;img" in text
-    assert "not taken over from yet" in text
+    assert "not yet replaced by the promoted model" in text
     assert 'class="light warn"' in text
-    stubborn = {"model": "kl-lite0", "version": "1.0.0", "sha256": house.MODEL.sha256, "trouble": "a file is missing"}
+    stubborn = {
+        "model": "kl-lite0",
+        "version": "1.0.0",
+        "sha256": busy_ledger.MODEL.sha256,
+        "trouble": "a file is missing",
+    }
     fresh.ledger.beat("work", "stubborn", stubborn)
     assert "The model that should answer cannot be used: a file is missing" in model_card(client)
 
 
-def test_a_refusal_says_why_and_what_to_do(ward: Ward, signed_in: TestClient) -> None:
+def test_a_refusal_shows_its_reason_and_advice(sample: SampleNode, signed_in: TestClient) -> None:
     """The reason's meaning and advice, and the worker's detail, are on the page."""
-    text = signed_in.get(f"/radiographs/{ward.uids['refused']}").text
+    text = signed_in.get(f"/radiographs/{sample.uids['refused']}").text
     for expected in (
         "No AP or PA knee joint was found",
         "Grade by eye if it is a knee",
@@ -310,9 +332,9 @@ def test_a_refusal_says_why_and_what_to_do(ward: Ward, signed_in: TestClient) ->
         assert expected in text
 
 
-def test_asking_again_is_done_and_journalled(fresh: Ward) -> None:
-    """A failed radiograph is RECEIVED again, by admin; one that goes its way is left alone."""
-    uid = house.arrive(fresh, "failed")
+def test_a_retry_is_queued_and_journalled(fresh: SampleNode) -> None:
+    """A failed radiograph is RECEIVED again, by admin; one that is being processed is unchanged."""
+    uid = busy_ledger.arrive(fresh, "failed")
     fresh.ledger.claim(uid, "w", lease_seconds=60, attempts=3)
     fresh.ledger.fail(uid, "w", "INTERNAL", "broke")
     client = client_of(fresh)
@@ -326,16 +348,16 @@ def test_asking_again_is_done_and_journalled(fresh: Ward) -> None:
     assert entry.state is State.RECEIVED
     assert (fresh.ledger.journal(uid)[-1].what, fresh.ledger.journal(uid)[-1].by) == ("asked again", "admin")
     page = client.get(asked.headers["location"]).text
-    assert "Asked again" in page
+    assert "Queued again" in page
     assert 'id="retry"' not in page
     again = client.post(f"/radiographs/{uid}/retry", data={"csrf": csrf_in(page)})
     assert again.headers["location"].endswith("asked=no")
 
 
-def test_given_up_deliveries_can_be_asked_for_again(fresh: Ward) -> None:
+def test_deliveries_that_were_given_up_can_be_retried(fresh: SampleNode) -> None:
     """A delivery that was given up waits again after the button."""
-    uid = house.arrive(fresh, "reported")
-    house.answer(fresh, uid)
+    uid = busy_ledger.arrive(fresh, "reported")
+    busy_ledger.answer(fresh, uid)
     fresh.ledger.give_up(fresh.ledger.deliveries(uid)[0].id, "refused: SOP class not supported")
     client = client_of(fresh)
     sign_in(client)
@@ -346,20 +368,20 @@ def test_given_up_deliveries_can_be_asked_for_again(fresh: Ward) -> None:
     assert {delivery.state for delivery in fresh.ledger.deliveries(uid)} == {"WAITING"}
 
 
-def test_our_own_object_routed_back_has_no_retry(fresh: Ward) -> None:
+def test_our_own_object_routed_back_has_no_retry(fresh: SampleNode) -> None:
     """What Genu made itself is never graded, so no button offers it."""
-    uid = house.arrive(fresh, "grading")
+    uid = busy_ledger.arrive(fresh, "grading")
     fresh.ledger.claim(uid, "w", lease_seconds=60, attempts=3)
-    told = {"sop_instance_uid": uid, "outcome": "not_analysed", "reason": None, "model": None, "knees": []}
-    fresh.ledger.set_aside(uid, "w", "OWN_OBJECT", "", told)
+    reading = {"sop_instance_uid": uid, "outcome": "not_analysed", "reason": None, "model": None, "knees": []}
+    fresh.ledger.set_aside(uid, "w", "OWN_OBJECT", "", reading)
     client = client_of(fresh)
     sign_in(client)
     assert 'id="retry"' not in client.get(f"/radiographs/{uid}").text
 
 
-def test_a_reading_of_another_version_does_not_break_the_pages(fresh: Ward) -> None:
-    """A reading with unknown words, and patient facts that are no JSON, leave the rest of the page standing."""
-    uid = house.arrive(fresh, "reported")
+def test_a_reading_of_another_version_does_not_break_the_pages(fresh: SampleNode) -> None:
+    """A reading with unknown values, and a patient.json that is no JSON, leave the rest of the page intact."""
+    uid = busy_ledger.arrive(fresh, "reported")
     fresh.ledger.claim(uid, "w", lease_seconds=60, attempts=3)
     fresh.ledger.report(uid, "w", {"outcome": "pondered", "knees": "many"}, [], {})
     fresh.vault.write_result(uid, "patient.json", b"\xff{not json")
@@ -372,47 +394,49 @@ def test_a_reading_of_another_version_does_not_break_the_pages(fresh: Ward) -> N
     assert client.get(f"/radiographs/{uid}").status_code == 200
 
 
-# Nothing of a patient gets out
+# No patient data is disclosed
 
 
 def test_no_patient_data_before_signing_in_nor_in_probes_metrics_logs_or_the_list(
-    ward: Ward, capfd: pytest.CaptureFixture[str]
+    sample: SampleNode, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The canary's name is on its own page after signing in, and nowhere else."""
-    client = client_of(ward)
-    told = ""
-    for method, path in addresses(client, ward):
+    client = client_of(sample)
+    disclosed = ""
+    for method, path in addresses(client, sample):
         answer = client.request(method, path, headers=HTML)
-        told += answer.text + str(answer.headers)
+        disclosed += answer.text + str(answer.headers)
     assert sign_in(client).status_code == 303
-    told += client.get("/").text + client.get("/live").text + client.get("/readyz").text + client.get("/metrics").text
-    uid = ward.uids["delivered"]
+    disclosed += (
+        client.get("/").text + client.get("/live").text + client.get("/readyz").text + client.get("/metrics").text
+    )
+    uid = sample.uids["delivered"]
     page = client.get(f"/radiographs/{uid}").text
     client.post(f"/radiographs/{uid}/retry", data={"csrf": csrf_in(page)})
     assert "Kanarienvogel" in page
-    told += "".join(capfd.readouterr())
-    assert "signed_in" in told
+    disclosed += "".join(capfd.readouterr())
+    assert "signed_in" in disclosed
     for secret in SECRETS:
-        assert secret not in told, secret
+        assert secret not in disclosed, secret
 
 
-def test_a_fault_on_a_page_logs_where_and_not_what(
-    ward: Ward, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+def test_an_error_on_a_page_is_logged_without_its_text(
+    sample: SampleNode, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """An error whose text quotes a patient reaches neither the log nor the browser."""
 
     def broken(self: Vault, uid: str, name: str) -> bytes:
         raise RuntimeError(f"cannot show {SECRETS[0]}")
 
-    client = client_of(ward)
+    client = client_of(sample)
     sign_in(client)
     monkeypatch.setattr(Vault, "read_result", broken)
-    answer = client.get(f"/radiographs/{ward.uids['delivered']}")
+    answer = client.get(f"/radiographs/{sample.uids['delivered']}")
     assert answer.status_code == 500
-    told = answer.text + "".join(capfd.readouterr())
-    assert "page_failed" in told
-    assert "RuntimeError" in told
-    assert SECRETS[0] not in told
+    output = answer.text + "".join(capfd.readouterr())
+    assert "page_failed" in output
+    assert "RuntimeError" in output
+    assert SECRETS[0] not in output
 
 
 # Serving
@@ -424,35 +448,35 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_a_served_page_answers_beats_and_stops_cleanly(tmp_path: Path) -> None:
-    """serve answers over a real socket, the ledger hears of it, and afterwards the port is free again."""
-    settings = house.settings_of(tmp_path, port=free_port())
-    ward = house.empty(settings)
+def test_the_server_answers_sends_heartbeats_and_stops_cleanly(tmp_path: Path) -> None:
+    """serve answers over a real socket, writes heartbeats to the ledger, and afterwards the port is free again."""
+    settings = busy_ledger.settings_of(tmp_path, port=free_port())
+    sample = busy_ledger.empty(settings)
     stop = threading.Event()
-    thread = threading.Thread(target=serve, args=(settings, ward.vault, ward.ledger, lambda: True, stop))
+    thread = threading.Thread(target=serve, args=(settings, sample.vault, sample.ledger, lambda: True, stop))
     thread.start()
     base = f"http://127.0.0.1:{settings.admin.port}"
     wait_for(lambda: httpx.get(f"{base}/healthz").status_code == 200)
     answer = httpx.get(f"{base}/sign-in")
     assert "Sign in" in answer.text
     assert "server" not in answer.headers
-    wait_for(lambda: any(beat.part == "admin" for beat in ward.ledger.parts()))
+    wait_for(lambda: any(beat.part == "admin" for beat in sample.ledger.parts()))
     with pytest.raises(GenuError, match=f"cannot listen on 127.0.0.1:{settings.admin.port}"):
-        serve(settings, ward.vault, ward.ledger, lambda: True, threading.Event())
+        serve(settings, sample.vault, sample.ledger, lambda: True, threading.Event())
     stop.set()
     thread.join(20)
     assert not thread.is_alive()
     with socket.create_server(("127.0.0.1", settings.admin.port)):
         pass
-    ward.ledger.close()
+    sample.ledger.close()
 
 
-def test_an_open_connection_does_not_hold_up_the_end(tmp_path: Path) -> None:
-    """A browser that keeps its connection, and one that never finishes its request, do not keep serve from ending."""
-    settings = house.settings_of(tmp_path, port=free_port())
-    ward = house.empty(settings)
+def test_an_open_connection_does_not_delay_the_stop(tmp_path: Path) -> None:
+    """A connection that stays open, and a request that never ends, do not keep serve from returning."""
+    settings = busy_ledger.settings_of(tmp_path, port=free_port())
+    sample = busy_ledger.empty(settings)
     stop = threading.Event()
-    thread = threading.Thread(target=serve, args=(settings, ward.vault, ward.ledger, lambda: True, stop))
+    thread = threading.Thread(target=serve, args=(settings, sample.vault, sample.ledger, lambda: True, stop))
     thread.start()
     with httpx.Client(base_url=f"http://127.0.0.1:{settings.admin.port}") as kept:
         wait_for(lambda: kept.get("/healthz").status_code == 200)
@@ -461,7 +485,7 @@ def test_an_open_connection_does_not_hold_up_the_end(tmp_path: Path) -> None:
             stop.set()
             thread.join(20)
     assert not thread.is_alive()
-    ward.ledger.close()
+    sample.ledger.close()
 
 
 def wait_for(holds: Callable[[], bool], seconds: float = 20) -> None:
@@ -476,18 +500,18 @@ def wait_for(holds: Callable[[], bool], seconds: float = 20) -> None:
         time.sleep(0.05)
 
 
-def test_the_admin_page_needs_no_torch() -> None:
+def test_the_admin_application_needs_no_torch() -> None:
     """Importing the application imports neither torch nor the workers."""
     code = "import sys, node.admin.app; print({'torch', 'workers', 'cv2'} & {m.split('.')[0] for m in sys.modules})"
     root = ROOT
-    told = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout
-    assert told.strip() == "set()"
+    output = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout
+    assert output.strip() == "set()"
 
 
-def test_settings_reach_the_session(tmp_path: Path) -> None:
+def test_session_hours_come_from_the_settings(tmp_path: Path) -> None:
     """The hours of the settings are those of the cookie."""
-    settings: Settings = house.settings_of(tmp_path, session_hours=0.5)
-    ward = house.empty(settings)
-    cookies = sign_in(client_of(ward)).headers.get_list("set-cookie")
+    settings: Settings = busy_ledger.settings_of(tmp_path, session_hours=0.5)
+    sample = busy_ledger.empty(settings)
+    cookies = sign_in(client_of(sample)).headers.get_list("set-cookie")
     assert any("genu_session" in cookie and "Max-Age=1800" in cookie for cookie in cookies)
-    ward.ledger.close()
+    sample.ledger.close()

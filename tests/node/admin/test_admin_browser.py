@@ -1,4 +1,4 @@
-"""The admin pages in a real browser: signing in, the list, the heat map's switch and slider, asking again."""
+"""The admin pages in a real browser: signing in, the list, the heat map's switch and slider, retrying."""
 
 import shutil
 import socket
@@ -16,8 +16,8 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from node.admin.app import serve
 from node.ledger import State
-from tests.samples import busy_ledger as house
-from tests.samples.busy_ledger import PASSWORD, Ward
+from tests.samples import busy_ledger
+from tests.samples.busy_ledger import PASSWORD, SampleNode
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -28,20 +28,20 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleNode]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    ward = house.busy(house.settings_of(tmp_path_factory.mktemp("admin"), port=port))
+    sample = busy_ledger.busy(busy_ledger.settings_of(tmp_path_factory.mktemp("admin"), port=port))
     stop = threading.Event()
     serving = threading.Thread(
-        target=serve, args=(ward.settings, ward.vault, ward.ledger, lambda: True, stop), daemon=True
+        target=serve, args=(sample.settings, sample.vault, sample.ledger, lambda: True, stop), daemon=True
     )
     serving.start()
-    yield ward
+    yield sample
     stop.set()
     serving.join(20)
-    ward.ledger.close()
+    sample.ledger.close()
 
 
 def _start(profile: Path, *, scripts: bool) -> Chrome:
@@ -80,46 +80,46 @@ def by_id(browser: Chrome, name: str) -> WebElement:
     return browser.find_element(By.ID, name)
 
 
-def address(ward: Ward, name: str = "") -> str:
-    return f"http://127.0.0.1:{ward.settings.admin.port}/" + (f"radiographs/{ward.uids[name]}" if name else "")
+def address(sample: SampleNode, name: str = "") -> str:
+    return f"http://127.0.0.1:{sample.settings.admin.port}/" + (f"radiographs/{sample.uids[name]}" if name else "")
 
 
 @pytest.fixture
-def signed_in(browser: Chrome, ward: Ward) -> Chrome:
-    return _sign_in(browser, ward)
+def signed_in(browser: Chrome, sample: SampleNode) -> Chrome:
+    return _sign_in(browser, sample)
 
 
-def _sign_in(browser: Chrome, ward: Ward) -> Chrome:
+def _sign_in(browser: Chrome, sample: SampleNode) -> Chrome:
     browser.delete_all_cookies()
-    until(browser, lambda b: (b.get(address(ward)), by_id(b, "password"))[1])
+    until(browser, lambda b: (b.get(address(sample)), by_id(b, "password"))[1])
     by_id(browser, "password").send_keys(PASSWORD, Keys.ENTER)
     until(browser, lambda b: by_id(b, "live-list"))
     return browser
 
 
-def faults(browser: Chrome) -> list[str]:
-    """What the browser complained of, refusals by the content security policy among it."""
+def browser_errors(browser: Chrome) -> list[str]:
+    """Errors in the browser's log, violations of the content security policy included."""
     return [line["message"] for line in browser.get_log("browser") if line["level"] == "SEVERE"]
 
 
-def test_from_signing_in_to_a_radiograph(signed_in: Chrome, ward: Ward) -> None:
-    """The list names each radiograph, and a click opens its page, with nothing refused by the policy."""
-    faults(signed_in)
+def test_from_signing_in_to_a_radiograph(signed_in: Chrome, sample: SampleNode) -> None:
+    """The list names each radiograph, and a click opens its page, with no violation of the policy."""
+    browser_errors(signed_in)
     links = {link.get_attribute("href") for link in signed_in.find_elements(By.CSS_SELECTOR, "#live-list a")}
-    assert {address(ward, name) for name in ward.uids} <= links
-    signed_in.find_element(By.CSS_SELECTOR, f'#live-list a[href$="{ward.uids["delivered"]}"]').click()
+    assert {address(sample, name) for name in sample.uids} <= links
+    signed_in.find_element(By.CSS_SELECTOR, f'#live-list a[href$="{sample.uids["delivered"]}"]').click()
     until(signed_in, lambda b: by_id(b, "heat-switch"))
     assert "Kanarienvogel" in by_id(signed_in, "live-facts").text
-    assert faults(signed_in) == []
+    assert browser_errors(signed_in) == []
 
 
-def test_a_knee_that_is_undecided_is_found_and_marked(signed_in: Chrome, ward: Ward) -> None:
-    """The filter leaves it alone in the list; its page says how sure, and brackets the set at the bars."""
-    signed_in.get(address(ward) + "?flag=UNDECIDED")
+def test_an_undecided_knee_can_be_filtered_and_is_marked(signed_in: Chrome, sample: SampleNode) -> None:
+    """The filter lists it alone; its page shows its certainty, and marks the bars of its prediction set."""
+    signed_in.get(address(sample) + "?flag=UNDECIDED")
     (row,) = signed_in.find_elements(By.CSS_SELECTOR, "#live-list tbody tr")
     assert "undecided" in row.text
     assert "KL 3 (2 to 3) ?" in row.text
-    signed_in.get(address(ward, "delivered"))
+    signed_in.get(address(sample, "delivered"))
     facts = by_id(signed_in, "live-facts").text
     assert "71 % sure. KL 2 to 3 cannot be ruled out (90 % set). KL 2 and KL 3 could not be told apart." in facts
     edges = [
@@ -129,9 +129,9 @@ def test_a_knee_that_is_undecided_is_found_and_marked(signed_in: Chrome, ward: W
     assert [edge != "rgba(0, 0, 0, 0)" for edge in edges] == [False, False, True, True, False]
 
 
-def test_the_heat_map_lies_on_the_film_and_is_switched_off_and_on(signed_in: Chrome, ward: Ward) -> None:
-    """Both pictures are loaded and cover the same place; the switch takes the upper one away and brings it back."""
-    signed_in.get(address(ward, "delivered"))
+def test_the_heat_map_covers_the_film_and_can_be_switched_off_and_on(signed_in: Chrome, sample: SampleNode) -> None:
+    """Both images are loaded and cover the same area; the switch hides the upper one and shows it again."""
+    signed_in.get(address(sample, "delivered"))
     film, heat = signed_in.find_elements(By.CSS_SELECTOR, ".film img")
     for picture in (film, heat):
         until(
@@ -147,9 +147,9 @@ def test_the_heat_map_lies_on_the_film_and_is_switched_off_and_on(signed_in: Chr
     assert heat.is_displayed()
 
 
-def test_the_slider_changes_how_strong_the_heat_map_is(signed_in: Chrome, ward: Ward) -> None:
-    """The arrow keys move the slider, and what the browser paints follows."""
-    signed_in.get(address(ward, "delivered"))
+def test_the_slider_changes_the_opacity_of_the_heat_map(signed_in: Chrome, sample: SampleNode) -> None:
+    """The arrow keys move the slider, and the computed opacity follows."""
+    signed_in.get(address(sample, "delivered"))
     heat = signed_in.find_element(By.CSS_SELECTOR, ".film .heat")
     slider = by_id(signed_in, "heat-opacity")
     assert float(heat.value_of_css_property("opacity")) == pytest.approx(0.7)
@@ -160,56 +160,56 @@ def test_the_slider_changes_how_strong_the_heat_map_is(signed_in: Chrome, ward: 
     assert float(heat.value_of_css_property("opacity")) == 0
     slider.send_keys(Keys.END)
     assert float(heat.value_of_css_property("opacity")) == 1
-    assert faults(signed_in) == []
+    assert browser_errors(signed_in) == []
 
 
-def test_asking_again_changes_the_state(signed_in: Chrome, ward: Ward) -> None:
-    """The button sends a failed radiograph back, and page and ledger say so."""
-    signed_in.get(address(ward, "failed"))
+def test_a_retry_changes_the_state(signed_in: Chrome, sample: SampleNode) -> None:
+    """The button queues a failed radiograph again, on the page and in the ledger."""
+    signed_in.get(address(sample, "failed"))
     assert by_id(signed_in, "live-facts").text.startswith("Failed")
     by_id(signed_in, "retry").click()
     until(signed_in, lambda b: by_id(b, "live-facts").text.startswith("Received"))
-    assert "Asked again" in signed_in.find_element(By.CSS_SELECTOR, ".notice.good").text
-    entry = ward.ledger.find(ward.uids["failed"])
+    assert "Queued again" in signed_in.find_element(By.CSS_SELECTOR, ".notice.good").text
+    entry = sample.ledger.find(sample.uids["failed"])
     assert entry is not None
     assert entry.state is State.RECEIVED
 
 
-def test_the_list_lives(signed_in: Chrome, ward: Ward) -> None:
-    """A radiograph that comes in while the list is open appears by itself, and the focus stays where it was."""
-    signed_in.get(address(ward))
-    focused = f"row-{ward.uids['delivered']}"
+def test_the_list_refreshes_itself(signed_in: Chrome, sample: SampleNode) -> None:
+    """A radiograph received while the list is open appears by itself, and the focus stays where it was."""
+    signed_in.get(address(sample))
+    focused = f"row-{sample.uids['delivered']}"
     signed_in.execute_script("document.getElementById(arguments[0]).focus()", focused)
-    uid = house.arrive(ward, "latecomer")
+    uid = busy_ledger.arrive(sample, "latecomer")
     until(signed_in, lambda b: by_id(b, f"row-{uid}"))
     assert signed_in.switch_to.active_element.get_attribute("id") == focused
 
 
-def test_a_stopped_list_stays_as_it_is(signed_in: Chrome, ward: Ward) -> None:
+def test_a_stopped_list_does_not_refresh(signed_in: Chrome, sample: SampleNode) -> None:
     """The Live button stops what changes by itself (WCAG 2.2.2), and starts it again."""
-    signed_in.get(address(ward))
+    signed_in.get(address(sample))
     by_id(signed_in, "live-switch").click()
-    uid = house.arrive(ward, "while stopped")
-    # Longer than a refresh takes, watched: a change would show.
+    uid = busy_ledger.arrive(sample, "while stopped")
+    # Longer than a refresh takes: a change would appear.
     with pytest.raises(Exception, match="still as it was"):
         WebDriverWait(signed_in, 7).until(lambda b: b.find_elements(By.ID, f"row-{uid}"), message="still as it was")
     by_id(signed_in, "live-switch").click()
     until(signed_in, lambda b: by_id(b, f"row-{uid}"))
 
 
-def test_a_page_that_waits_for_its_film_shows_it_when_it_is_read(signed_in: Chrome, ward: Ward) -> None:
-    """A radiograph graded while its page is open gets film, heat map and grades without a touch."""
-    uid = house.arrive(ward, "graded meanwhile")
-    signed_in.get(f"{address(ward)}radiographs/{uid}")
+def test_a_page_shows_the_film_when_it_has_been_read(signed_in: Chrome, sample: SampleNode) -> None:
+    """A radiograph graded while its page is open gets film, heat map and grades without user action."""
+    uid = busy_ledger.arrive(sample, "graded meanwhile")
+    signed_in.get(f"{address(sample)}radiographs/{uid}")
     assert not signed_in.find_elements(By.CSS_SELECTOR, ".film img")
-    house.answer(ward, uid)
+    busy_ledger.answer(sample, uid)
     until(signed_in, lambda b: len(b.find_elements(By.CSS_SELECTOR, ".film img")) == 2)
     assert "KL 3" in by_id(signed_in, "live-facts").text
 
 
-def test_markup_in_names_runs_nothing(signed_in: Chrome, ward: Ward) -> None:
-    """On the hostile radiograph's page no element and no dialog comes out of what a sender wrote."""
-    for page in (address(ward), address(ward, "hostile")):
+def test_markup_in_names_is_not_executed(signed_in: Chrome, sample: SampleNode) -> None:
+    """On the hostile radiograph's page no element and no dialog is created from what a sender wrote."""
+    for page in (address(sample), address(sample, "hostile")):
         signed_in.get(page)
         assert "onerror=alert" in signed_in.find_element(By.TAG_NAME, "main").text
         assert (
@@ -217,25 +217,25 @@ def test_markup_in_names_runs_nothing(signed_in: Chrome, ward: Ward) -> None:
         )
 
 
-def test_pages_fit_a_phone(signed_in: Chrome, ward: Ward) -> None:
-    """On 360 pixels nothing has to be moved sideways."""
+def test_pages_fit_a_phone(signed_in: Chrome, sample: SampleNode) -> None:
+    """A page 360 pixels wide needs no horizontal scrolling."""
     metrics = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
     signed_in.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     try:
-        for page in (address(ward), address(ward, "hostile"), address(ward, "refused")):
+        for page in (address(sample), address(sample, "hostile"), address(sample, "refused")):
             signed_in.get(page)
             assert signed_in.execute_script("return document.documentElement.scrollWidth") <= 360, page
     finally:
         signed_in.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_everything_but_the_slider_works_without_scripts(plain_browser: Chrome, ward: Ward) -> None:
+def test_everything_but_the_slider_works_without_scripts(plain_browser: Chrome, sample: SampleNode) -> None:
     """Signing in, the list that refreshes, the heat map's switch and signing out need no script."""
-    _sign_in(plain_browser, ward)
+    _sign_in(plain_browser, sample)
     refresh = plain_browser.find_element(By.CSS_SELECTOR, "head noscript meta").get_attribute("http-equiv")
     assert refresh == "refresh"
     assert not by_id(plain_browser, "live-switch").is_displayed()
-    plain_browser.get(address(ward, "delivered"))
+    plain_browser.get(address(sample, "delivered"))
     heat = plain_browser.find_element(By.CSS_SELECTOR, ".film .heat")
     assert heat.is_displayed()
     assert not by_id(plain_browser, "heat-opacity").is_displayed()
@@ -243,5 +243,5 @@ def test_everything_but_the_slider_works_without_scripts(plain_browser: Chrome, 
     assert not heat.is_displayed()
     plain_browser.find_element(By.CSS_SELECTOR, 'form[action="/sign-out"] button').click()
     until(plain_browser, lambda b: by_id(b, "password"))
-    plain_browser.get(address(ward, "delivered"))
+    plain_browser.get(address(sample, "delivered"))
     assert "Kanarienvogel" not in plain_browser.page_source

@@ -1,4 +1,4 @@
-"""Who may look at the admin pages: the password, the session, the pause after guesses, the forms."""
+"""Authentication of the admin pages: password, sessions, the delay after failed sign-ins, CSRF tokens."""
 
 import json
 import stat
@@ -9,45 +9,45 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from node.admin.authentication import FILE, Brake, Password, Sessions, first_password
-from tests.samples import busy_ledger as house
-from tests.samples.busy_ledger import HTML, PASSWORD, Ward, addresses, client_of, csrf_in, sign_in
+from node.admin.authentication import CREDENTIALS_FILE, LoginThrottle, Password, Sessions, create_first_password
+from tests.samples import busy_ledger
+from tests.samples.busy_ledger import HTML, PASSWORD, SampleNode, addresses, client_of, csrf_in, sign_in
 
 
 @pytest.fixture(scope="module")
-def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
-    ward = house.busy(house.settings_of(tmp_path_factory.mktemp("admin")))
-    yield ward
-    ward.ledger.close()
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleNode]:
+    sample = busy_ledger.busy(busy_ledger.settings_of(tmp_path_factory.mktemp("admin")))
+    yield sample
+    sample.ledger.close()
 
 
 @pytest.fixture
-def signed_in(ward: Ward) -> TestClient:
-    client = client_of(ward)
+def signed_in(sample: SampleNode) -> TestClient:
+    client = client_of(sample)
     assert sign_in(client).status_code == 303
     return client
 
 
-def test_only_probes_and_the_sign_in_page_answer_without_a_session(ward: Ward) -> None:
-    """Every route but four turns an unknown browser away, pictures and fragments included."""
-    client = client_of(ward)
+def test_only_probes_and_the_sign_in_page_answer_without_a_session(sample: SampleNode) -> None:
+    """Every route but four rejects a browser without a session, images and fragments included."""
+    client = client_of(sample)
     answered = {
-        path for method, path in addresses(client, ward) if method == "GET" and client.get(path).status_code < 300
+        path for method, path in addresses(client, sample) if method == "GET" and client.get(path).status_code < 300
     }
     assert answered == {"/healthz", "/readyz", "/metrics", "/sign-in"}
-    for method, path in addresses(client, ward):
+    for method, path in addresses(client, sample):
         if path not in answered:
             assert client.request(method, path).status_code == 401, path
     assert client.get("/nothing-here").status_code == 401
 
 
-def test_a_page_asked_for_too_early_comes_after_signing_in(ward: Ward) -> None:
-    """The sign-in page leads on to what was asked for, if that is a page of ours."""
-    client = client_of(ward)
-    page = f"/radiographs/{ward.uids['delivered']}"
-    turned = client.get(page, headers=HTML)
-    assert turned.status_code == 303
-    assert f'value="{page}"' in client.get(turned.headers["location"]).text
+def test_a_page_requested_before_signing_in_follows_the_sign_in(sample: SampleNode) -> None:
+    """Signing in redirects to the requested page, if that is a page of the application."""
+    client = client_of(sample)
+    page = f"/radiographs/{sample.uids['delivered']}"
+    redirect = client.get(page, headers=HTML)
+    assert redirect.status_code == 303
+    assert f'value="{page}"' in client.get(redirect.headers["location"]).text
     assert sign_in(client, next=page).headers["location"] == page
     for elsewhere in (
         "//evil.example/",
@@ -59,21 +59,21 @@ def test_a_page_asked_for_too_early_comes_after_signing_in(ward: Ward) -> None:
         assert sign_in(client, next=elsewhere).headers["location"] == "/"
 
 
-def test_a_wrong_password_opens_nothing(ward: Ward) -> None:
+def test_a_wrong_password_starts_no_session(sample: SampleNode) -> None:
     """After a wrong password the browser has no session."""
-    client = client_of(ward)
+    client = client_of(sample)
     answer = sign_in(client, "guess")
     assert answer.status_code == 403
     assert "genu_session" not in client.cookies
     assert client.get("/").status_code == 401
 
 
-def test_the_session_cookie_is_out_of_reach_of_scripts_and_other_sites(ward: Ward) -> None:
+def test_the_session_cookie_is_hidden_from_scripts_and_other_sites(sample: SampleNode) -> None:
     """The cookie is HttpOnly and SameSite=Strict, ends with the session, and is Secure over https."""
     for base, secure in (("http://testserver", False), ("https://testserver", True)):
         cookie = next(
             line
-            for line in sign_in(client_of(ward, base_url=base)).headers.get_list("set-cookie")
+            for line in sign_in(client_of(sample, base_url=base)).headers.get_list("set-cookie")
             if line.startswith("genu_session")
         ).lower()
         assert "httponly" in cookie
@@ -82,12 +82,12 @@ def test_the_session_cookie_is_out_of_reach_of_scripts_and_other_sites(ward: War
         assert ("; secure" in cookie) is secure
 
 
-def test_every_post_needs_its_token(ward: Ward, signed_in: TestClient) -> None:
-    """No form is taken without the session's own token, nor with another's, nor from another site."""
-    posts = [path for method, path in addresses(signed_in, ward) if method == "POST"]
+def test_every_post_needs_its_csrf_token(sample: SampleNode, signed_in: TestClient) -> None:
+    """No form is accepted without the session's own token, with another session's, or from another site."""
+    posts = [path for method, path in addresses(signed_in, sample) if method == "POST"]
     assert len(posts) == 3
     token = csrf_in(signed_in.get("/").text)
-    other = client_of(ward)
+    other = client_of(sample)
     sign_in(other)
     for path in posts:
         for given in ({}, {"csrf": ""}, {"csrf": "0" * 64}, {"csrf": "ä"}, {"csrf": csrf_in(other.get("/").text)}):
@@ -97,8 +97,8 @@ def test_every_post_needs_its_token(ward: Ward, signed_in: TestClient) -> None:
     assert signed_in.get("/").status_code == 200
 
 
-def test_signing_out_ends_the_session_itself(signed_in: TestClient) -> None:
-    """A copy of the cookie is worth nothing after signing out."""
+def test_signing_out_ends_the_session(signed_in: TestClient) -> None:
+    """A copy of the cookie is invalid after signing out."""
     cookie = signed_in.cookies["genu_session"]
     out = signed_in.post("/sign-out", data={"csrf": csrf_in(signed_in.get("/").text)})
     assert out.status_code == 303
@@ -106,11 +106,11 @@ def test_signing_out_ends_the_session_itself(signed_in: TestClient) -> None:
     assert signed_in.get("/").status_code == 401
 
 
-def test_a_session_ends_after_its_hours() -> None:
+def test_a_session_expires_after_its_hours() -> None:
     """The session is found until its time is over, and never again."""
     now = [0.0]
     sessions = Sessions(hours=1, clock=lambda: now[0])
-    token = sessions.begin()
+    token = sessions.create()
     now[0] = 3599.0
     assert sessions.find(token) is not None
     now[0] = 3600.0
@@ -119,50 +119,50 @@ def test_a_session_ends_after_its_hours() -> None:
     assert sessions.find("") is None
 
 
-def test_guessing_takes_longer_and_longer(ward: Ward) -> None:
+def test_the_delay_grows_with_failed_sign_ins(sample: SampleNode) -> None:
     """After three wrong passwords an address waits, and the right password does not help until then."""
-    client = client_of(ward)
+    client = client_of(sample)
     assert [sign_in(client, "guess").status_code for _ in range(4)] == [403, 403, 403, 429]
     answer = sign_in(client)
     assert answer.status_code == 429
     assert 1 <= int(answer.headers["retry-after"]) <= 3
     assert client.get("/").status_code == 401
-    elsewhere = client_of(ward, client=("10.9.9.9", 4711))
+    elsewhere = client_of(sample, client=("10.9.9.9", 4711))
     elsewhere.app = client.app
     elsewhere._transport.app = client.app  # type: ignore[attr-defined]
     assert sign_in(elsewhere).status_code == 303
 
 
-def test_the_pause_grows_to_five_minutes_and_is_forgotten() -> None:
+def test_the_delay_grows_to_five_minutes_and_is_reset() -> None:
     """2, 4, 8 ... 300 seconds; the right password, or an hour, ends it; an IPv6 host's whole network shares it."""
     now = [1000.0]
-    brake = Brake(clock=lambda: now[0])
-    pauses = []
+    throttle = LoginThrottle(clock=lambda: now[0])
+    delays = []
     for _ in range(14):
-        assert brake.attempt("2001:db8::1") == 0
-        pauses.append(brake.attempt("2001:db8::ffff:2"))
-        now[0] += pauses[-1]
+        assert throttle.attempt("2001:db8::1") == 0
+        delays.append(throttle.attempt("2001:db8::ffff:2"))
+        now[0] += delays[-1]
     # In the first round both guesses were free and counted.
-    assert pauses == [0, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300, 300]
-    brake.attempt("2001:db8::1")
-    assert brake.attempt("2001:db8:0:1::1") == 0
-    brake.forgive("2001:db8::9")
-    assert brake.attempt("2001:db8::1") == 0
+    assert delays == [0, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300, 300]
+    throttle.attempt("2001:db8::1")
+    assert throttle.attempt("2001:db8:0:1::1") == 0
+    throttle.reset("2001:db8::9")
+    assert throttle.attempt("2001:db8::1") == 0
     for _ in range(20):
-        brake.attempt("10.0.0.1")
+        throttle.attempt("10.0.0.1")
     now[0] += 3601
-    assert [brake.attempt("10.0.0.1") for _ in range(3)] == [0, 0, 0]
+    assert [throttle.attempt("10.0.0.1") for _ in range(3)] == [0, 0, 0]
 
 
-def test_many_guesses_at_once_do_not_slip_through(ward: Ward) -> None:
-    """A try counts before it is known to be wrong, so three of ten simultaneous ones are weighed."""
-    brake = Brake()
+def test_simultaneous_guesses_are_all_counted(sample: SampleNode) -> None:
+    """An attempt counts before it is known to be wrong, so three of ten simultaneous ones are checked."""
+    throttle = LoginThrottle()
     start = threading.Barrier(10)
     waits: list[float] = []
 
     def guess() -> None:
         start.wait()
-        waits.append(brake.attempt("10.0.0.1"))
+        waits.append(throttle.attempt("10.0.0.1"))
 
     threads = [threading.Thread(target=guess) for _ in range(10)]
     for thread in threads:
@@ -172,55 +172,55 @@ def test_many_guesses_at_once_do_not_slip_through(ward: Ward) -> None:
     assert sum(wait == 0 for wait in waits) == 3
 
 
-def test_the_first_password_is_said_once_and_stored_as_a_hash(tmp_path: Path) -> None:
-    """The file can be read by the node's user only, does not hold the password, and fits no other."""
-    chosen = first_password(tmp_path)
+def test_the_first_password_is_returned_once_and_stored_as_a_hash(tmp_path: Path) -> None:
+    """The file is readable by the node's user only, does not contain the password, and matches no other password."""
+    chosen = create_first_password(tmp_path)
     assert chosen is not None
-    assert first_password(tmp_path) is None
-    file = tmp_path / FILE
+    assert create_first_password(tmp_path) is None
+    file = tmp_path / CREDENTIALS_FILE
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert chosen not in file.read_text()
     assert json.loads(file.read_text())["scheme"] == "scrypt"
     password = Password("", tmp_path)
     assert password.is_set()
-    assert password.fits(chosen)
-    assert not password.fits(chosen + "x")
-    assert not password.fits("")
-    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    assert password.verify(chosen)
+    assert not password.verify(chosen + "x")
+    assert not password.verify("")
+    assert [path.name for path in tmp_path.iterdir()] == [CREDENTIALS_FILE]
 
 
-def test_of_starters_at_the_same_time_one_gets_the_password(tmp_path: Path) -> None:
+def test_of_simultaneous_starts_one_gets_the_password(tmp_path: Path) -> None:
     """Eight first starts choose one password between them, and it is the one that is stored."""
     start = threading.Barrier(8)
-    told: list[str | None] = []
+    returned: list[str | None] = []
 
     def begin() -> None:
         start.wait()
-        told.append(first_password(tmp_path))
+        returned.append(create_first_password(tmp_path))
 
     threads = [threading.Thread(target=begin) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    chosen = [password for password in told if password]
-    assert len(told) == 8
+    chosen = [password for password in returned if password]
+    assert len(returned) == 8
     assert len(chosen) == 1
-    assert Password("", tmp_path).fits(chosen[0])
+    assert Password("", tmp_path).verify(chosen[0])
 
 
-def test_without_a_password_nobody_comes_in(tmp_path: Path) -> None:
-    """Neither an empty password nor an unusable file opens the page, and the page says what to do."""
-    ward = house.empty(house.settings_of(tmp_path, password=""))
-    client = client_of(ward)
+def test_without_a_password_nobody_can_sign_in(tmp_path: Path) -> None:
+    """Neither an empty password nor an unusable file is accepted, and the page shows what to do."""
+    sample = busy_ledger.empty(busy_ledger.settings_of(tmp_path, password=""))
+    client = client_of(sample)
     assert "genu run" in client.get("/sign-in").text
     assert sign_in(client, "").status_code == 403
-    (tmp_path / FILE).write_text('{"scheme": "scrypt"}')
+    (tmp_path / CREDENTIALS_FILE).write_text('{"scheme": "scrypt"}')
     assert sign_in(client, "").status_code == 403
-    ward.ledger.close()
+    sample.ledger.close()
 
 
 def test_a_password_is_the_same_however_the_keyboard_composes_it(tmp_path: Path) -> None:
-    """An accent typed as one sign or as two opens the same door."""
-    assert Password("Zo\u00eb", tmp_path).fits("Zoe\u0308")
-    assert not Password("Zo\u00eb", tmp_path).fits("Zoe")
+    """An accent typed as one character or as two gives the same password."""
+    assert Password("Zo\u00eb", tmp_path).verify("Zoe\u0308")
+    assert not Password("Zo\u00eb", tmp_path).verify("Zoe")

@@ -1,4 +1,4 @@
-"""What the node says of itself without a sign-in: /healthz, /readyz and /metrics."""
+"""/healthz, /readyz and /metrics, which need no sign-in."""
 
 import re
 import threading
@@ -12,25 +12,25 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from tests.samples import busy_ledger as house
-from tests.samples.busy_ledger import HTML, MARKUP, Ward, client_of, sign_in
+from tests.samples import busy_ledger
+from tests.samples.busy_ledger import HTML, MARKUP, SampleNode, client_of, sign_in
 
 
 @pytest.fixture(scope="module")
-def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
-    ward = house.busy(house.settings_of(tmp_path_factory.mktemp("admin")))
-    yield ward
-    ward.ledger.close()
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SampleNode]:
+    sample = busy_ledger.busy(busy_ledger.settings_of(tmp_path_factory.mktemp("admin")))
+    yield sample
+    sample.ledger.close()
 
 
 @pytest.fixture
-def fresh(tmp_path: Path) -> Iterator[Ward]:
-    ward = house.empty(house.settings_of(tmp_path))
-    yield ward
-    ward.ledger.close()
+def fresh(tmp_path: Path) -> Iterator[SampleNode]:
+    sample = busy_ledger.empty(busy_ledger.settings_of(tmp_path))
+    yield sample
+    sample.ledger.close()
 
 
-def test_healthz_answers_though_everything_else_is_gone(fresh: Ward) -> None:
+def test_healthz_answers_without_ledger_vault_and_broker(fresh: SampleNode) -> None:
     """The process answers even with neither ledger nor vault nor broker."""
     client = client_of(fresh, ping=lambda: False)
     fresh.ledger.close()
@@ -38,9 +38,9 @@ def test_healthz_answers_though_everything_else_is_gone(fresh: Ward) -> None:
     assert client.get("/healthz").status_code == 200
 
 
-def test_readyz_is_ready_when_all_parts_are_there(fresh: Ward) -> None:
-    """With every part alive and no destination behind, the node is ready."""
-    house.alive(fresh)
+def test_readyz_is_ready_when_all_processes_are_alive(fresh: SampleNode) -> None:
+    """With every process alive and no destination degraded, the node is ready."""
+    busy_ledger.alive(fresh)
     fresh.ledger.beat("deliver", "pacs", {"state": "up"})
     answer = client_of(fresh).get("/readyz")
     assert answer.status_code == 200
@@ -52,19 +52,19 @@ def test_readyz_is_ready_when_all_parts_are_there(fresh: Ward) -> None:
     }
 
 
-def test_a_destination_that_is_away_degrades_and_never_unreadies(ward: Ward) -> None:
+def test_a_destination_that_is_down_makes_the_node_degraded_not_unready(sample: SampleNode) -> None:
     """The node stays ready and names the destination."""
-    house.alive(ward)
-    answer = client_of(ward).get("/readyz")
+    busy_ledger.alive(sample)
+    answer = client_of(sample).get("/readyz")
     assert answer.status_code == 200
     assert answer.json()["status"] == "degraded"
     assert answer.json()["degraded"] == ["pacs"]
 
 
-def _silence(ward: Ward, part: str) -> None:
+def _silence(sample: SampleNode, part: str) -> None:
     from sqlalchemy import create_engine, text
 
-    engine = create_engine(ward.settings.database_url)
+    engine = create_engine(sample.settings.database_url)
     with engine.begin() as connection:
         then = datetime.now(UTC).replace(tzinfo=None) - timedelta(seconds=21)
         connection.execute(text("UPDATE beat SET seen_at = :then WHERE part = :part"), {"then": then, "part": part})
@@ -72,10 +72,10 @@ def _silence(ward: Ward, part: str) -> None:
 
 
 @pytest.mark.parametrize("part", ["receive", "work", "deliver", "sweep"])
-def test_a_silent_part_makes_the_node_unready(fresh: Ward, part: str) -> None:
-    """A part that has not beaten for more than 20 s is named."""
+def test_a_silent_process_makes_the_node_unready(fresh: SampleNode, part: str) -> None:
+    """A process without a heartbeat for more than 20 s is named."""
     assert client_of(fresh).get("/readyz").json()["checks"][part] == "never started"
-    house.alive(fresh)
+    busy_ledger.alive(fresh)
     _silence(fresh, part)
     answer = client_of(fresh).get("/readyz")
     assert answer.status_code == 503
@@ -83,25 +83,25 @@ def test_a_silent_part_makes_the_node_unready(fresh: Ward, part: str) -> None:
     assert answer.json()["checks"][part] == "silent"
 
 
-def test_a_broker_that_is_away_or_hangs_makes_the_node_unready(fresh: Ward) -> None:
-    """No, an error and no answer at all are the same to /readyz, and it answers all the same."""
-    house.alive(fresh)
-    hang = threading.Event()
+def test_a_broker_that_fails_or_blocks_makes_the_node_unready(fresh: SampleNode) -> None:
+    """False, an error and no answer at all are the same to /readyz, and it always responds."""
+    busy_ledger.alive(fresh)
+    release = threading.Event()
 
     def broken() -> bool:
         raise ConnectionError(f"redis://:secret@{MARKUP}")
 
-    for ping in (lambda: False, broken, lambda: hang.wait(20)):
+    for ping in (lambda: False, broken, lambda: release.wait(20)):
         answer = client_of(fresh, ping=ping).get("/readyz")
         assert answer.status_code == 503
         assert answer.json()["checks"]["broker"] == "no answer"
         assert "secret" not in answer.text
-    hang.set()
+    release.set()
 
 
-def test_a_full_or_read_only_disk_makes_the_node_unready(fresh: Ward) -> None:
-    """Too little space and a vault that cannot be written are told apart."""
-    house.alive(fresh)
+def test_a_full_or_read_only_disk_makes_the_node_unready(fresh: SampleNode) -> None:
+    """Too little space and a vault that is not writable are distinguished."""
+    busy_ledger.alive(fresh)
     greedy = fresh.settings.model_copy(
         update={"storage": fresh.settings.storage.model_copy(update={"min_free_mb": 10**9})}
     )
@@ -114,9 +114,11 @@ def test_a_full_or_read_only_disk_makes_the_node_unready(fresh: Ward) -> None:
     assert answer.json()["checks"]["vault"] == "not writable"
 
 
-def test_a_ledger_that_is_away_is_said_and_explained_to_nobody(fresh: Ward, capfd: pytest.CaptureFixture[str]) -> None:
-    """Probes, metrics and pages answer without a traceback; signed in, the page says what is the matter."""
-    house.alive(fresh)
+def test_an_unavailable_ledger_is_reported_without_details(
+    fresh: SampleNode, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Probes, metrics and pages answer without a traceback; a page shows a plain message."""
+    busy_ledger.alive(fresh)
     client = client_of(fresh)
     sign_in(client)
     from sqlalchemy import create_engine, text
@@ -132,9 +134,9 @@ def test_a_ledger_that_is_away_is_said_and_explained_to_nobody(fresh: Ward, capf
     assert "genu_ledger_up 0.0" in client.get("/metrics").text
     page = client.get("/", headers=HTML)
     assert page.status_code in (500, 503)
-    told = page.text + answer.text + "".join(capfd.readouterr())
-    assert "no such table" not in told
-    assert "page_failed" in told
+    output = page.text + answer.text + "".join(capfd.readouterr())
+    assert "no such table" not in output
+    assert "page_failed" in output
 
 
 def metrics_of(client: TestClient) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -146,10 +148,10 @@ def metrics_of(client: TestClient) -> dict[tuple[str, frozenset[tuple[str, str]]
     }
 
 
-def test_metrics_count_what_the_ledger_holds(ward: Ward) -> None:
-    """States, reasons, ages, deliveries, parts, receiver, grades and the build are there with their numbers."""
-    house.alive(ward)
-    found = metrics_of(client_of(ward))
+def test_metrics_count_what_the_ledger_holds(sample: SampleNode) -> None:
+    """States, reasons, ages, deliveries, processes, receiver, grades and the build have their numbers."""
+    busy_ledger.alive(sample)
+    found = metrics_of(client_of(sample))
 
     def number(name: str, **labels: str) -> float:
         return found[(name, frozenset(labels.items()))]
@@ -185,9 +187,9 @@ def test_metrics_count_what_the_ledger_holds(ward: Ward) -> None:
     assert any(name == "genu_build_info" for name, _ in found)
 
 
-def test_metric_names_and_labels_keep_to_the_rules(ward: Ward) -> None:
+def test_metric_names_and_labels_follow_the_rules(sample: SampleNode) -> None:
     """All are called genu_, counters end in _total, units are base units, and no label is a UID."""
-    text = client_of(ward).get("/metrics").text
+    text = client_of(sample).get("/metrics").text
     for family in text_string_to_metric_families(text):
         assert family.name.startswith("genu_")
         assert not re.search(r"_(ms|mb|minutes|hours|percent)(_|$)", family.name)
@@ -199,12 +201,14 @@ def test_metric_names_and_labels_keep_to_the_rules(ward: Ward) -> None:
     assert MARKUP not in text
 
 
-def test_history_is_counted_once_however_often_it_is_asked(fresh: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_history_is_counted_once_however_often_it_is_scraped(
+    fresh: SampleNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Grades and attempts of later scrapes are those of the whole ledger, also beyond what was settled before."""
     client = client_of(fresh)
     assert ("genu_attempts_total", frozenset()) in metrics_of(client)
     for round_ in range(1, 4):
-        house.answer(fresh, house.arrive(fresh, f"r{round_}"))
+        busy_ledger.answer(fresh, busy_ledger.arrive(fresh, f"r{round_}"))
         if round_ == 2:
             monkeypatch.setattr("node.ledger.totals._SETTLED_AFTER", timedelta(0))
         for _ in range(2):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
-from node.admin.view_models import destinations as outlets
+from node.admin.view_models import destination_views
 from node.destination import Destination
 from node.ledger import Ledger, ResultObject, State
 from node.radiograph import Radiograph
@@ -269,5 +269,5 @@ def test_a_film_that_goes_in_comes_out_at_the_ris(tmp_path: Path) -> None:
 
 def test_the_admin_page_shows_a_ris_by_its_address() -> None:
     """No AE title where there is none."""
-    shown = outlets([ris(2575), fhir("https://h/r4")], [], [])
+    shown = destination_views([ris(2575), fhir("https://h/r4")], [], [])
     assert [(each.address, each.objects) for each in shown] == [(f"{HOST}:2575", "HL7"), ("https://h/r4", "FHIR")]
