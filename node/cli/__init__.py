@@ -1,1 +1,1 @@
-"""The commands of `genu` that need no model: they wire the parts and start them."""
+"""The commands of `genu` that need no model: the processes of the node, its clients and its administration."""

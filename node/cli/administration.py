@@ -1,4 +1,4 @@
-"""`genu check`, `genu status` and `genu retry`: is the node well, what does it do, try that again."""
+"""`genu check`, `genu status` and `genu retry`: examine the node, show its state, try radiographs again."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from node.broker import Bell, application
-from node.cli.processes import open_memory
+from node.cli.processes import open_storage
 from node.errors import GenuError
 from node.ledger import Beat, Ledger, State
 from node.reasons import REASONS
@@ -29,18 +29,19 @@ def check(settings: Settings) -> None:
 
     Run it after installing and after every change of the settings.
     """
-    wrong = 0
-    for name, examine in _examinations(settings):
+    failures = 0
+    for name, run_check in _checks(settings):
         try:
-            click.echo(f"ok     {name}: {examine()}")
-        except Exception as error:  # noqa: BLE001 - a doctor reports every illness and goes on
-            wrong += 1
+            click.echo(f"ok     {name}: {run_check()}")
+        except Exception as error:  # noqa: BLE001 - every failure is reported, and the next check runs
+            failures += 1
             click.echo(f"WRONG  {name}: {error}")
-    if wrong:
+    if failures:
         raise SystemExit(1)
 
 
-def _examinations(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
+def _checks(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
+    """Name and function of each check. A function returns what it found, or raises what is wrong."""
     yield "settings", lambda: f"receive as {settings.receive.ae_title} on port {settings.receive.port}"
     yield "storage", lambda: _storage(settings)
     yield "ledger", lambda: _ledger(settings)
@@ -49,23 +50,25 @@ def _examinations(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]
         yield entry.name, lambda entry=entry: _worker_check(entry, settings)  # type: ignore[misc]
     if not settings.destination:
         yield "destinations", _no_destination
-    for each in settings.destination:
-        yield f"destination {each.name}", lambda each=each: _destination(settings, each)  # type: ignore[misc]
+    for peer in settings.destination:
+        yield f"destination {peer.name}", lambda peer=peer: _destination(settings, peer)  # type: ignore[misc]
 
 
 def _worker_check(entry: EntryPoint, settings: Settings) -> str:
     try:
         return str(entry.load()(settings))
-    except ModuleNotFoundError as error:  # a node whose workers stand on another host
+    except ModuleNotFoundError as error:  # a node whose workers run on another host
         return f"no worker is installed here: {error.name} is missing"
 
 
 def _storage(settings: Settings) -> str:
-    vault, ledger = open_memory(settings)
+    vault, ledger = open_storage(settings)
     ledger.close()
     free = vault.free_mb()
     if free < settings.storage.min_free_mb:
-        raise GenuError(f"{free:.0f} MB free, less than min_free_mb", hint="free some space; nothing is accepted now")
+        raise GenuError(
+            f"{free:.0f} MB free, less than min_free_mb", hint="free some space; until then nothing is accepted"
+        )
     return f"{settings.storage.folder} is writable, {free / 1024:.1f} GB free"
 
 
@@ -90,31 +93,33 @@ def _destination(settings: Settings, destination: Destination) -> str:
 
 
 def _no_destination() -> str:
-    raise GenuError("none in the settings: results would go nowhere", hint="add a [[destination]]")
+    raise GenuError("none in the settings: results would be sent nowhere", hint="add a [[destination]]")
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print it as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
 def status(settings: Settings, as_json: bool) -> None:
-    """Show how many radiographs are in which state, what waits for which destination, and which parts live."""
-    _, ledger = open_memory(settings)
-    told = _status(ledger)
+    """Show the number of radiographs in each state, what waits for each destination, and which processes run."""
+    _, ledger = open_storage(settings)
+    report = _status(ledger)
     ledger.close()
     if as_json:
-        click.echo(json.dumps(told))
+        click.echo(json.dumps(report))
         return
-    for state, counted in told["radiographs"].items():
+    for state, counted in report["radiographs"].items():
         click.echo(f"{state.replace('_', ' '):14} {counted['count']:6}" + _since(counted["oldest"]))
-    for line in told["waiting"]:
-        error = f"; last error: {line['last_error']}" if line["last_error"] else ""
-        click.echo(f"{line['count']} objects wait for {line['destination']}{_since(line['oldest'])}{error}")
-    for part in told["parts"]:
-        answers = f"; {part['model']} {part['version']} answers" if part.get("model") else ""
-        shadow = f", {part['shadow_model']} {part['shadow_version']} in shadow" if part.get("shadow_model") else ""
-        click.echo(f"{part['part']} {part['name']}: seen {part['seconds_ago']:.0f} s ago{answers}{shadow}")
-        for trouble in filter(None, (part.get("trouble"), part.get("shadow_trouble"))):
-            click.echo(f"  WRONG: {trouble}")
+    for queue in report["waiting"]:
+        error = f"; last error: {queue['last_error']}" if queue["last_error"] else ""
+        click.echo(f"{queue['count']} objects wait for {queue['destination']}{_since(queue['oldest'])}{error}")
+    for process in report["parts"]:
+        answers = f"; {process['model']} {process['version']} answers" if process.get("model") else ""
+        shadow = ""
+        if process.get("shadow_model"):
+            shadow = f", {process['shadow_model']} {process['shadow_version']} in shadow"
+        click.echo(f"{process['part']} {process['name']}: seen {process['seconds_ago']:.0f} s ago{answers}{shadow}")
+        for error in filter(None, (process.get("trouble"), process.get("shadow_trouble"))):
+            click.echo(f"  WRONG: {error}")
 
 
 def _status(ledger: Ledger) -> dict[str, Any]:
@@ -135,9 +140,9 @@ def _status(ledger: Ledger) -> dict[str, Any]:
 
 
 def _models(beat: Beat) -> dict[str, Any]:
-    """What a worker says of its models."""
-    told = ("card", "model", "version", "sha256", "engine", "trouble")
-    keys = (*told, *(f"shadow_{key}" for key in told))
+    """The models in a worker's heartbeat; empty for other processes."""
+    names = ("card", "model", "version", "sha256", "engine", "trouble")
+    keys = (*names, *(f"shadow_{name}" for name in names))
     return {key: beat.detail[key] for key in keys if key in beat.detail} if beat.part == "work" else {}
 
 
@@ -153,14 +158,16 @@ def _since(at: object) -> str:
 @click.argument("uids", nargs=-1)
 @click.option("--failed", is_flag=True, help="Every radiograph that is FAILED.")
 @click.option("--reason", default="", help="Every radiograph with this reason code.")
-@click.option("--graded", is_flag=True, help="Grade the UIDs again though they have a grade: a new model was promoted.")
+@click.option(
+    "--graded", is_flag=True, help="Grade the UIDs again although they have a grade: a new model was promoted."
+)
 @click.pass_obj
 def retry(settings: Settings, uids: tuple[str, ...], failed: bool, reason: str, graded: bool) -> None:
     """
-    Ask again for radiographs that FAILED or were NOT_ANALYSED: by SOP Instance UID, or many at once.
+    Queue radiographs again that FAILED or were NOT_ANALYSED: by SOP Instance UID, or many at once.
 
-    With --graded also for those that were graded. What another model says of them goes out as new objects, and the new
-    report names the one that it replaces; what the same model says again is the same and goes out no second time.
+    With --graded also those that were graded. The results of another model are sent as new objects, and the new report
+    names the one that it replaces; the results of the same model are the same and are not sent a second time.
 
     \b
     Example: genu retry --failed
@@ -173,19 +180,21 @@ def retry(settings: Settings, uids: tuple[str, ...], failed: bool, reason: str, 
         raise click.UsageError("name radiographs by UID, or use --failed or --reason")
     if reason and reason not in REASONS:
         raise click.UsageError(f"there is no reason {reason}; there are: {', '.join(REASONS)}")
-    _, ledger = open_memory(settings)
-    chosen = [*uids, *(_chosen(ledger, failed=failed, reason=reason) if failed or reason else [])]
-    asked = [uid for uid in chosen if ledger.ask_again(uid, "command line", graded=graded)]
+    _, ledger = open_storage(settings)
+    chosen = [*uids, *(_matching(ledger, failed=failed, reason=reason) if failed or reason else [])]
+    queued = [uid for uid in chosen if ledger.ask_again(uid, "command line", graded=graded)]
     ledger.close()
-    click.echo(f"{len(asked)} of {len(chosen)} will be tried again within {settings.broker.sweep_seconds:.0f} s")
-    if len(asked) < len(uids):
+    click.echo(f"{len(queued)} of {len(chosen)} will be tried again within {settings.broker.sweep_seconds:.0f} s")
+    if len(queued) < len(uids):
         hint = (
-            "only radiographs that are here and not in hand" if graded else "only FAILED and NOT_ANALYSED ones can be"
+            "only radiographs that this node has and that are not being processed"
+            if graded
+            else "only FAILED and NOT_ANALYSED ones can be queued again"
         )
-        raise GenuError("some were not asked for again", hint=hint)
+        raise GenuError("some were not queued again", hint=hint)
 
 
-def _chosen(ledger: Ledger, *, failed: bool, reason: str) -> list[str]:
+def _matching(ledger: Ledger, *, failed: bool, reason: str) -> list[str]:
     entries = ledger.listing(state=State.FAILED if failed else None, reason=reason or None, limit=100_000)
     return [entry.sop_instance_uid for entry in entries]
 

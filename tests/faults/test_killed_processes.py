@@ -92,7 +92,7 @@ def test_an_emptied_broker_loses_nothing(tmp_path: Path) -> None:
             node.genu("send", *map(str, files))
             url = next(
                 line.split(b"=", 1)[1].decode()
-                for line in Path(f"/proc/{node.parts()['receive']}/environ").read_bytes().split(b"\0")
+                for line in Path(f"/proc/{node.process_ids()['receive']}/environ").read_bytes().split(b"\0")
                 if line.startswith(b"GENU__BROKER__URL=")
             )
             import redis
@@ -105,10 +105,14 @@ def test_an_emptied_broker_loses_nothing(tmp_path: Path) -> None:
 def test_a_dead_part_is_started_again(tmp_path: Path) -> None:
     """Every part that is killed comes back, and the node is ready again."""
     with running(tmp_path) as node:
-        before = node.parts()
+        before = node.process_ids()
         for part in before:
             assert node.kill(part)
         assert wait_until(
-            lambda: node.parts().keys() == before.keys() and not set(node.parts().values()) & set(before.values()), 30
+            lambda: (
+                node.process_ids().keys() == before.keys()
+                and not set(node.process_ids().values()) & set(before.values())
+            ),
+            30,
         )
         assert wait_until(lambda: node.answers("/readyz") == 200, 60)

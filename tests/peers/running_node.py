@@ -21,7 +21,7 @@ STOP_SECONDS = 30
 
 @dataclass
 class Node:
-    """A node that runs: where it is, and what it remembers."""
+    """A running node: its folder, settings, process and log."""
 
     folder: Path
     settings_file: Path
@@ -37,7 +37,7 @@ class Node:
         return f"http://{HOST}:{self.settings.admin.port}{path}"
 
     def answers(self, path: str) -> int:
-        """The HTTP status of `path`, or 0 where nobody answers."""
+        """The HTTP status of `path`, or 0 if nothing answers."""
         try:
             with urllib.request.urlopen(self.url(path), timeout=5) as answer:
                 return int(answer.status)
@@ -46,27 +46,27 @@ class Node:
         except OSError:
             return 0
 
-    def genu(self, *words: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
+    def genu(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
         """Run a `genu` command with this node's settings."""
-        command = [sys.executable, "-m", "node", "--settings", str(self.settings_file), *words]
+        command = [sys.executable, "-m", "node", "--settings", str(self.settings_file), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=check, timeout=120)
 
-    def parts(self) -> dict[str, int]:
-        """Process ids of the parts, by their first word."""
+    def process_ids(self) -> dict[str, int]:
+        """Process ids of the node's processes, by the command of each."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         found = {}
         for pid in children:
             try:
-                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if b"node" in words:
-                found[words[words.index(b"node") + 1].decode()] = int(pid)
+            if b"node" in arguments:
+                found[arguments[arguments.index(b"node") + 1].decode()] = int(pid)
         return found
 
-    def kill(self, part: str) -> bool:
-        """End one part as a power cut would; False if it is not running just now."""
-        pid = self.parts().get(part)
+    def kill(self, command: str) -> bool:
+        """End one process as a power cut would; False if it is not running just now."""
+        pid = self.process_ids().get(command)
         if pid is None:
             return False
         try:
@@ -93,9 +93,9 @@ def write_settings(folder: Path, destinations: Sequence[Destination], extra: str
         "first_pause_seconds = 0.5",
         "longest_pause_seconds = 2",
     ]
-    for each in destinations:
-        lines += ["[[destination]]", f'name = "{each.name}"', f'ae_title = "{each.ae_title}"']
-        lines += [f'host = "{each.host}"', f"port = {each.port}"]
+    for peer in destinations:
+        lines += ["[[destination]]", f'name = "{peer.name}"', f'ae_title = "{peer.ae_title}"']
+        lines += [f'host = "{peer.host}"', f"port = {peer.port}"]
     path = folder / "genu.toml"
     path.write_text("\n".join(lines) + "\n" + extra)
     return path
@@ -120,7 +120,7 @@ def running(folder: Path, *destinations: Destination, extra: str = "") -> Iterat
 
 
 def stop(process: "subprocess.Popen[bytes]") -> int:
-    """End it by SIGTERM, as a service manager would; kill what does not end."""
+    """End it by SIGTERM, as a service manager would; kill it if it does not end."""
     process.send_signal(signal.SIGTERM)
     try:
         return process.wait(STOP_SECONDS)
@@ -130,7 +130,7 @@ def stop(process: "subprocess.Popen[bytes]") -> int:
 
 
 def until_settled(node: Node, uids: Sequence[str], seconds: float = 120) -> None:
-    """Return when each of these radiographs has come to its end and owes no destination anything."""
+    """Return when each of these radiographs is in a final state and all its deliveries are sent."""
     ledger, deadline = node.ledger, time.monotonic() + seconds
     ends = {"DELIVERED", "CONFIRMED", "NOT_ANALYSED", "FAILED"}
 
@@ -139,7 +139,7 @@ def until_settled(node: Node, uids: Sequence[str], seconds: float = 120) -> None
         return (
             entry is not None
             and entry.state.value in ends
-            and all(each.state == "SENT" for each in ledger.deliveries(uid))
+            and all(delivery.state == "SENT" for delivery in ledger.deliveries(uid))
         )
 
     open_uids = list(uids)

@@ -16,7 +16,7 @@ from node.evidence import Agreement, Evidence
 from node.finding import Outcome, Reading
 from node.reasons import flag
 from tests.peers.archives import needs, orthanc
-from tests.peers.genu_command import Say
+from tests.peers.genu_command import GenuCommand
 from tests.samples.source_films import (
     CARD,
     CUT_OFF,
@@ -153,21 +153,21 @@ def test_through_an_archive_and_back(tmp_path: Path) -> None:
             assert read_result(came).as_json() == as_told(WHOLE["all there is"])
 
 
-def test_read_prints_what_grade_printed(say: Say, tmp_path: Path) -> None:
+def test_read_prints_what_grade_printed(genu_command: GenuCommand, tmp_path: Path) -> None:
     """From a film to objects and back, through the two commands; a file that is none of ours ends with 1."""
     film = tmp_path / "film.dcm"
     samples()[0].save_as(film, enforce_file_format=True)
-    graded = json.loads(say("grade", str(film), "--json", "--out", str(tmp_path / "out")).out)
-    answer = say("read", *graded["objects"], "--json")
+    graded = json.loads(genu_command("grade", str(film), "--json", "--out", str(tmp_path / "out")).out)
+    answer = genu_command("read", *graded["objects"], "--json")
     assert answer.code == 0, answer.err
     lines = [json.loads(line) for line in answer.out.splitlines()]
     assert len(lines) == len(graded["objects"]) == 3
     for line in lines:
         assert line.pop("file") in graded["objects"]
         assert line == {key: value for key, value in graded.items() if key not in ("file", "objects")}
-    words = say("read", graded["objects"][0])
+    words = genu_command("read", graded["objects"][0])
     assert f"KL {graded['knees'][0]['grade']}" in words.out
-    wrong = say("read", str(film), graded["objects"][0])
+    wrong = genu_command("read", str(film), graded["objects"][0])
     assert wrong.code == 1
     assert "was not made by Genu" in wrong.err
     assert Outcome.GRADED.value not in wrong.err
