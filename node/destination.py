@@ -45,14 +45,14 @@ What can be made of a film: pages in one multi-frame Secondary Capture (SC), or 
 Structured Report (SR), attention as a Segmentation (SEG) or Parametric Map (PM), a Presentation State (PR), a Key
 Object Selection for red flags (KO), a page as PDF; for a RIS, what the report says as a message (HL7, FHIR).
 """
-EXTRAS: tuple[ObjectKind, ...] = ("SEG", "PR", "KO", "PM", "PDF")
+OPTIONAL_KINDS: tuple[ObjectKind, ...] = ("SEG", "PR", "KO", "PM", "PDF")
 """What a destination may go without: where it takes none, picture and report still prove delivery."""
 DEFAULT_OBJECTS: tuple[ObjectKind, ...] = ("SC", "SR", "SEG")
 
 Protocol = Literal["dicom", "mllp", "fhir"]
-MESSAGES: Mapping[str, ObjectKind] = {"mllp": "HL7", "fhir": "FHIR"}
+MESSAGE_KINDS: Mapping[str, ObjectKind] = {"mllp": "HL7", "fhir": "FHIR"}
 """What a protocol for messages carries, and it alone."""
-NEEDED: Mapping[Protocol, tuple[str, ...]] = {
+REQUIRED_KEYS: Mapping[Protocol, tuple[str, ...]] = {
     "dicom": ("ae_title", "host", "port"),
     "mllp": ("host", "port"),
     "fhir": ("url",),
@@ -104,7 +104,7 @@ class Destination(Section):
     @classmethod
     def _message_by_default(cls, told: Any) -> Any:
         """A RIS need not be told what it gets: there is but one kind that its protocol carries."""
-        if isinstance(told, dict) and "objects" not in told and (kind := MESSAGES.get(str(told.get("protocol")))):
+        if isinstance(told, dict) and "objects" not in told and (kind := MESSAGE_KINDS.get(str(told.get("protocol")))):
             return {**told, "objects": (kind,)}
         return told
 
@@ -120,14 +120,14 @@ class Destination(Section):
 
     def _faults(self) -> Iterator[tuple[str, str]]:
         """What does not go together: the key, and what to do about it."""
-        for key in NEEDED[self.protocol]:
+        for key in REQUIRED_KEYS[self.protocol]:
             if not getattr(self, key):
                 yield key, f'Field required with protocol = "{self.protocol}"'
-        message = MESSAGES.get(self.protocol)
+        message = MESSAGE_KINDS.get(self.protocol)
         for kind in self.objects:
             if message and kind != message:
                 yield "objects", f'only "{message}" goes over {self.protocol}, not "{kind}"; leave objects out'
-            elif not message and kind in MESSAGES.values():
+            elif not message and kind in MESSAGE_KINDS.values():
                 yield "objects", f'"{kind}" is a message for a RIS: give it a [[destination]] of its own protocol'
         url = urlsplit(self.url or "")
         if self.token_file and url.scheme == "http" and url.hostname not in LOOPBACK:

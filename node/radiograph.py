@@ -18,7 +18,7 @@ RADIOGRAPH_CLASSES = (
 )
 """Storage SOP classes that may hold a knee radiograph (PS3.4 B.5)."""
 
-REPORT_CLASSES = (
+RESULT_CLASSES = (
     dicom.ComprehensiveSRStorage,
     dicom.Comprehensive3DSRStorage,
     dicom.SegmentationStorage,
@@ -29,7 +29,7 @@ REPORT_CLASSES = (
 )
 """Taken in only because a PACS may route Genu's own results back: they are put aside (no loops)."""
 
-SOP_CLASSES = {
+SOP_CLASS_OF_KIND = {
     "SC": str(dicom.MultiFrameTrueColorSecondaryCaptureImageStorage),
     "SC1": str(dicom.SecondaryCaptureImageStorage),
     "SR": str(dicom.ComprehensiveSRStorage),
@@ -42,7 +42,7 @@ SOP_CLASSES = {
 }
 """Of each kind of object that Genu makes; of the report, both that it can be."""
 
-STORAGE_CLASSES = (*RADIOGRAPH_CLASSES, *REPORT_CLASSES)
+STORAGE_CLASSES = (*RADIOGRAPH_CLASSES, *RESULT_CLASSES)
 
 TRANSFER_SYNTAXES = (
     dicom.ExplicitVRLittleEndian,

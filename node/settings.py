@@ -13,8 +13,8 @@ from pydantic_settings import SettingsError as UnreadableVariable
 
 from node.destination import (
     DEFAULT_OBJECTS,
-    EXTRAS,
-    NEEDED,
+    OPTIONAL_KINDS,
+    REQUIRED_KEYS,
     AETitle,
     Destination,
     ObjectKind,
@@ -27,7 +27,7 @@ from node.toml_lines import line_of
 
 __all__ = [
     "DEFAULT_OBJECTS",
-    "EXTRAS",
+    "OPTIONAL_KINDS",
     "Admin",
     "Broker",
     "Database",
@@ -40,9 +40,9 @@ __all__ = [
     "Storage",
     "Tls",
     "Work",
-    "describe",
     "load",
-    "tables",
+    "setting_tables",
+    "settings_help",
 ]
 
 PREFIX = "GENU__"
@@ -240,9 +240,9 @@ def _says(value: str, key: str | int) -> bool:
     return isinstance(told, list) or (isinstance(told, dict) and key in told)
 
 
-def describe() -> str:
+def settings_help() -> str:
     """Every setting with its default and what it means: a table for people."""
-    rows = [(table, *each) for table, keys in tables() for each in keys]
+    rows = [(table, *each) for table, keys in setting_tables() for each in keys]
     wide, wider = (max(len(row[column]) for row in rows) for column in (1, 2))
     told, before = [], ""
     for table, key, default, meaning in rows:
@@ -252,7 +252,7 @@ def describe() -> str:
     return "\n".join(told[1:])
 
 
-def tables() -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
+def setting_tables() -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
     """Every table of genu.toml as its heading, and its keys: name, default as TOML writes it, meaning."""
     for name, field in Settings.model_fields.items():
         several = name in ("source", "destination")
@@ -265,7 +265,7 @@ def tables() -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
 def _keys(kind: type[Section]) -> Iterator[tuple[str, str, str]]:
     for name, field in kind.model_fields.items():
         if name != "tls":
-            needed = field.is_required() or (kind is Destination and name in NEEDED["dicom"])
+            needed = field.is_required() or (kind is Destination and name in REQUIRED_KEYS["dicom"])
             yield name, "required" if needed else _as_toml(field.default), field.description or ""
 
 

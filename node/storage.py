@@ -48,7 +48,7 @@ class Vault:
                 hint="a file cannot be renamed from one to the other; mount the folder as a whole",
             )
 
-    def keep(self, spooled: Path, sha256: str) -> Path:
+    def store(self, spooled: Path, sha256: str) -> Path:
         """
         The content of `spooled` is on the disk under the name of its hash; `spooled` is gone. Returns the path.
 
@@ -70,7 +70,7 @@ class Vault:
             spooled.unlink()
         return path
 
-    def radiograph(self, sha256: str) -> Path:
+    def radiograph_path(self, sha256: str) -> Path:
         """The path of a kept radiograph. Raises Permanent (FILE_LOST) if it is absent."""
         path = self._radiograph(sha256)
         if not path.is_file():
@@ -81,7 +81,7 @@ class Vault:
         """The radiograph is gone; if it was never there, that is well too."""
         self._radiograph(sha256).unlink(missing_ok=True)
 
-    def radiographs(self, older_than_seconds: float) -> Iterator[str]:
+    def radiograph_hashes(self, older_than_seconds: float) -> Iterator[str]:
         """The hash of each radiograph that was last kept so long ago."""
         limit = time.time() - older_than_seconds
         for shard in _SHARDS:
@@ -92,7 +92,7 @@ class Vault:
                         if _SHA256.fullmatch(sha256) and entry.stat().st_mtime < limit:
                             yield sha256
 
-    def discard_stray(self, sha256: str, older_than_seconds: float) -> bool:
+    def discard_orphan(self, sha256: str, older_than_seconds: float) -> bool:
         """
         A radiograph that no row knows is gone, unless it was kept again just now. Returns whether it is gone.
 
@@ -110,7 +110,7 @@ class Vault:
         aside.unlink(missing_ok=True)
         return True
 
-    def results(self, sop_instance_uid: str) -> Path:
+    def results_folder(self, sop_instance_uid: str) -> Path:
         """The folder of one radiograph's results."""
         named = hashlib.sha256(sop_instance_uid.encode()).hexdigest()
         return self._results / named[:2] / named
@@ -145,7 +145,7 @@ class Vault:
         """MiB that the node may still write here."""
         return shutil.disk_usage(self.folder).free / 2**20
 
-    def sweep_spool(self, older_than_seconds: float) -> int:
+    def clean_spool(self, older_than_seconds: float) -> int:
         """The left-overs of broken-off writes are gone: files that nobody has written to for so long. Their count."""
         limit, count = time.time() - older_than_seconds, 0
         for path in list(self.spool.iterdir()):
@@ -171,7 +171,7 @@ class Vault:
     def _result(self, sop_instance_uid: str, name: str) -> Path:
         if not _NAME.fullmatch(name):
             raise ValueError(f"a result's name holds only a-z, 0-9, dot and hyphen: {name[:80]!r}")
-        return self.results(sop_instance_uid) / name
+        return self.results_folder(sop_instance_uid) / name
 
 
 def _sync_folder(folder: Path) -> None:

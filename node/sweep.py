@@ -60,7 +60,7 @@ class Sweep:
 
     def beat(self) -> None:
         """The ledger knows that this part lives."""
-        self._ledger.beat(PART, socket.gethostname(), {"asked_again": self._asked_count})
+        self._ledger.record_heartbeat(PART, socket.gethostname(), {"asked_again": self._asked_count})
 
     def ask(self) -> int:
         """
@@ -91,7 +91,7 @@ class Sweep:
 
     def tidy(self) -> None:
         """Left-overs of an hour ago are gone: half-written files, and radiographs that no row speaks of."""
-        count = self._vault.sweep_spool(LEFT_OVER_SECONDS)
+        count = self._vault.clean_spool(LEFT_OVER_SECONDS)
         if count:
             log.info("spool_swept", files=count)
         self._discard_strays()
@@ -104,11 +104,11 @@ class Sweep:
         and the row. Two looks by the monotonic clock, which sleeps as well, leave it an hour of waking time.
         """
         moment, seen = self._clock(), {}
-        for hashes in _batches(self._vault.radiographs(LEFT_OVER_SECONDS), 500):
-            for sha256 in set(hashes) - self._ledger.known_files(hashes):
+        for hashes in _batches(self._vault.radiograph_hashes(LEFT_OVER_SECONDS), 500):
+            for sha256 in set(hashes) - self._ledger.known_hashes(hashes):
                 seen[sha256] = self._strays.get(sha256, moment)
         for sha256 in [sha256 for sha256, since in seen.items() if moment - since >= LEFT_OVER_SECONDS]:
-            if self._vault.discard_stray(sha256, LEFT_OVER_SECONDS):
+            if self._vault.discard_orphan(sha256, LEFT_OVER_SECONDS):
                 log.warning("stray_discarded", sha256=sha256)
                 del seen[sha256]
         self._strays = seen

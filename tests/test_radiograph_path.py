@@ -14,7 +14,7 @@ import pytest
 from pydicom.uid import JPEG2000Lossless, RLELossless, generate_uid
 
 from node.ledger import State
-from node.radiograph import SOP_CLASSES
+from node.radiograph import SOP_CLASS_OF_KIND
 from node.reasons import reason
 from node.settings import Destination
 from tests.peers.archives import HOST, Orthanc, StoreSCP, have, needs, orthanc, storescp, wait_until
@@ -23,7 +23,7 @@ from tests.samples.real_knees import DATA, needs_knees, needs_not_knees, some_kn
 from workers.phantom import samples
 from workers.report import read_result
 
-SC, SR, SEG = (SOP_CLASSES[kind] for kind in ("SC", "SR", "SEG"))
+SC, SR, SEG = (SOP_CLASS_OF_KIND[kind] for kind in ("SC", "SR", "SEG"))
 
 
 def storescu(node: Node, *files: Path, options: tuple[str, ...] = ()) -> None:
@@ -189,7 +189,7 @@ def test_own_results_that_come_back_are_set_aside(house: House, tmp_path: Path) 
     storescu(node, *scp.received().values(), options=("-R",))  # or it proposes no Segmentation
     time.sleep(3)  # longer than the sweep and the deliverer need to start something
     assert len(scp.received()) == before
-    assert node.ledger.counts().get(State.RECEIVED, 0) == 0
+    assert node.ledger.counts_by_state().get(State.RECEIVED, 0) == 0
 
 
 def test_the_same_bytes_in_other_transfer_syntax_are_kept_and_flagged(house: House, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 
 from pydicom import Dataset
 
-from node.destination import MESSAGES
+from node.destination import MESSAGE_KINDS
 from node.finding import ModelIdentity, Outcome
 from node.ledger import Entry, ResultObject
 from node.settings import DEFAULT_OBJECTS, ObjectKind, Work
@@ -105,7 +105,7 @@ def _let_out(made: Sequence[MadeObject], header: Dataset) -> None:
 
 def _with_report(kinds: Collection[ObjectKind]) -> Collection[ObjectKind]:
     """A message is made of the report, which is kept though nobody else wants it: the next answer names it."""
-    return {*kinds, "SR"} if set(kinds) & set(MESSAGES.values()) else kinds
+    return {*kinds, "SR"} if set(kinds) & set(MESSAGE_KINDS.values()) else kinds
 
 
 def _keep(uid: str, made: MadeObject | Message, vault: Vault) -> ResultObject:

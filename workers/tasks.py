@@ -70,7 +70,7 @@ class Answered(NamedTuple):
 
 def read_and_analyse(entry: Entry, bench: Bench, grader: Model) -> tuple[Source, Analysis]:
     """What was received, as far as it can be read, and what is said of it."""
-    uid, path = entry.sop_instance_uid, bench.vault.radiograph(entry.sha256)
+    uid, path = entry.sop_instance_uid, bench.vault.radiograph_path(entry.sha256)
     try:
         film = bench.reader.film(path)
     except Ungradable as refusal:
@@ -91,7 +91,7 @@ def hand_over(entry: Entry, source: Source, analysis: Analysis, bench: Bench, gr
         return False
     destinations = {each.name: each.objects for each in bench.settings.destination}
     wanted = {kind for kinds in destinations.values() for kind in kinds} or set(DEFAULT_OBJECTS)
-    standing = bench.ledger.objects(uid)
+    standing = bench.ledger.result_objects(uid)
     objects = fill_outbox(entry, source, analysis, bench.vault, grader.card.identity, work, wanted, standing)
     stands = False
     if reading.outcome is Outcome.GRADED:
@@ -105,7 +105,7 @@ def hand_over(entry: Entry, source: Source, analysis: Analysis, bench: Bench, gr
             flags=reading.flags,
         )
     elif reading.reason is not None:
-        stands = bench.ledger.set_aside(
+        stands = bench.ledger.record_not_analysed(
             uid,
             bench.name,
             reading.reason.code,

@@ -74,7 +74,7 @@ def _beat(bench: Bench, done: threading.Event) -> None:
         bench.answering.follow()
         with suppress(Transient):  # the ledger is away; the next beat tells that this worker still lives
             answering = bench.answering.told()
-            bench.ledger.beat("work", bench.name, answering | bench.shadow.told(answering["card"]))
+            bench.ledger.record_heartbeat("work", bench.name, answering | bench.shadow.told(answering["card"]))
         if done.wait(BEAT_SECONDS):
             return
 

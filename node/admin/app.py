@@ -163,7 +163,7 @@ def _server(app: Starlette) -> uvicorn.Server:
 
 def _record_heartbeat(ledger: Ledger, name: str, port: int) -> None:
     try:
-        ledger.beat("admin", name, {"port": port})
+        ledger.record_heartbeat("admin", name, {"port": port})
     except Exception as error:  # noqa: BLE001 - an unavailable ledger must not end the server that reports it
         log.warning("heartbeat_failed", error=type(error).__name__)
 

@@ -74,7 +74,7 @@ async def retry(request: Request) -> Response:
     """Queue a failed or not analysed radiograph for grading again, and deliveries that were given up for sending."""
     await verified_form(request)
     entry = await run_in_threadpool(_entry, request)
-    accepted = await run_in_threadpool(context_of(request).ledger.ask_again, entry.sop_instance_uid, "admin")
+    accepted = await run_in_threadpool(context_of(request).ledger.retry, entry.sop_instance_uid, "admin")
     log.info("retry_requested", sop_instance_uid=entry.sop_instance_uid, accepted=accepted)
     return RedirectResponse(f"/radiographs/{entry.sop_instance_uid}?asked={'yes' if accepted else 'no'}", 303)
 
@@ -104,16 +104,16 @@ def _page(request: Request, template: str, values: dict[str, Any]) -> Response:
 def _overview(request: Request) -> dict[str, Any]:
     context, now = context_of(request), datetime.now(UTC)
     ledger = context.ledger
-    beats = ledger.parts()
+    beats = ledger.heartbeats()
     workers = model_views.live_workers(beats, now, SILENT_AFTER)
     list_filter = radiograph_list.parse_filter(request.query_params)
     return {
         "list_filter": list_filter,
         "page": radiograph_list.list_page(ledger, list_filter),
-        "tiles": view_models.state_tiles(ledger.counts(), ledger.oldest()),
-        "destinations": view_models.destination_views(context.settings.destination, ledger.waiting(), beats),
+        "tiles": view_models.state_tiles(ledger.counts_by_state(), ledger.oldest_by_state()),
+        "destinations": view_models.destination_views(context.settings.destination, ledger.pending_deliveries(), beats),
         "processes": view_models.process_views(beats, now, SILENT_AFTER),
-        "models": model_views.loaded_models(workers, ledger.standing(), context.settings.work),
+        "models": model_views.loaded_models(workers, ledger.active_model(), context.settings.work),
         "model_errors": model_views.model_errors(workers),
         "free_mb": context.vault.free_mb(),
         "min_free_mb": context.settings.storage.min_free_mb,
@@ -132,7 +132,7 @@ def _radiograph(request: Request) -> dict[str, Any]:
     uid = entry.sop_instance_uid
     reading = view_models.reading_of(entry)
     shown = (_FILM, *_HEAT_MAPS[: len(reading.knees) if reading else 0])  # an older reading may have had more knees
-    images = [name for name in shown if (context.vault.results(uid) / name).is_file()]
+    images = [name for name in shown if (context.vault.results_folder(uid) / name).is_file()]
     deliveries = context.ledger.deliveries(uid)
     given_up = any(delivery.state == "GIVEN_UP" for delivery in deliveries)
     ended = entry.state in (State.FAILED, State.NOT_ANALYSED) and entry.reason != "OWN_OBJECT"
@@ -142,7 +142,7 @@ def _radiograph(request: Request) -> dict[str, Any]:
         "unreadable": entry.reading is not None and reading is None,
         "reason": view_models.reason_of(entry.reason),
         "knees": view_models.knee_views(reading),
-        "shadows": model_views.shadow_comparisons(context.ledger.shadows(uid)),
+        "shadows": model_views.shadow_comparisons(context.ledger.shadow_readings(uid)),
         "has_film": _FILM in images,
         "heat_maps": images[1:] if _FILM in images else [],
         "image_version": " ".join([*images, reading.model.sha256[:12] if reading and reading.model else ""]),

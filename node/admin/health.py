@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from node.errors import GenuError
-from node.ledger import Beat, Ledger, Waiting
+from node.ledger import Heartbeat, Ledger, PendingDeliveries
 from node.settings import Settings
 from node.storage import Vault
 
@@ -92,10 +92,10 @@ class ReadinessMonitor:
         checks = {"ledger": "ok", **dict.fromkeys(REQUIRED_PROCESSES, "unknown")}
         degraded: tuple[str, ...] = ()
         try:
-            beats = self._ledger.parts()
+            beats = self._ledger.heartbeats()
             checks.update(_process_checks(beats, datetime.now(UTC)))
             names = [destination.name for destination in self._settings.destination]
-            degraded = _degraded_destinations(beats, self._ledger.waiting(), names)
+            degraded = _degraded_destinations(beats, self._ledger.pending_deliveries(), names)
         except GenuError as error:
             log.warning("readiness_check_failed", check="ledger", error=type(error).__name__)
             checks["ledger"] = "no answer"
@@ -132,15 +132,15 @@ class ReadinessMonitor:
         return "ok" if answers and answers[0] else "no answer"
 
 
-def last_heartbeats(beats: Sequence[Beat]) -> dict[str, datetime]:
+def last_heartbeats(beats: Sequence[Heartbeat]) -> dict[str, datetime]:
     """The time of the latest heartbeat of each part, over all its processes."""
     latest: dict[str, datetime] = {}
     for beat in beats:
-        latest[beat.part] = max(beat.seen_at, latest.get(beat.part, beat.seen_at))
+        latest[beat.process] = max(beat.seen_at, latest.get(beat.process, beat.seen_at))
     return latest
 
 
-def _process_checks(beats: Sequence[Beat], now: datetime) -> dict[str, str]:
+def _process_checks(beats: Sequence[Heartbeat], now: datetime) -> dict[str, str]:
     latest = last_heartbeats(beats)
     return {
         part: "never started" if part not in latest else "ok" if now - latest[part] <= SILENT_AFTER else "silent"
@@ -148,8 +148,10 @@ def _process_checks(beats: Sequence[Beat], now: datetime) -> dict[str, str]:
     }
 
 
-def _degraded_destinations(beats: Sequence[Beat], waiting: Sequence[Waiting], known: Sequence[str]) -> tuple[str, ...]:
+def _degraded_destinations(
+    beats: Sequence[Heartbeat], waiting: Sequence[PendingDeliveries], known: Sequence[str]
+) -> tuple[str, ...]:
     """The destinations that are down, or failed to accept what still waits for them."""
-    down = {beat.name for beat in beats if beat.part == "deliver" and beat.detail.get("state") == "down"}
+    down = {beat.name for beat in beats if beat.process == "deliver" and beat.detail.get("state") == "down"}
     failed = {queue.destination for queue in waiting if queue.last_error}
     return tuple(sorted({name for name in known if name in down} | failed))

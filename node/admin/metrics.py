@@ -13,8 +13,8 @@ from node.admin import model_views
 from node.admin.health import SILENT_AFTER, last_heartbeats
 from node.admin.model_views import model_of
 from node.errors import Transient
-from node.ledger import Beat, Ledger, State
-from node.ledger.totals import Tally
+from node.ledger import Heartbeat, Ledger, State
+from node.ledger.totals import LedgerTotals
 from node.reasons import FLAGS, REASONS
 from node.settings import Settings
 from node.storage import Vault
@@ -43,7 +43,7 @@ class LedgerCollector(Collector):
 
     def __init__(self, settings: Settings, vault: Vault, ledger: Ledger) -> None:
         self._settings, self._vault, self._ledger = settings, vault, ledger
-        self._tally: Tally | None = None
+        self._tally: LedgerTotals | None = None
         self._lock = threading.Lock()
 
     def collect(self) -> Iterator[Metric]:
@@ -64,7 +64,7 @@ class LedgerCollector(Collector):
         yield from families
 
     def _ledger_metrics(self) -> Iterator[Metric]:
-        now, beats = datetime.now(UTC), self._ledger.parts()
+        now, beats = datetime.now(UTC), self._ledger.heartbeats()
         yield from self._radiographs(now)
         yield from self._deliveries(beats, now)
         yield from _heartbeats(beats, now)
@@ -73,32 +73,32 @@ class LedgerCollector(Collector):
         yield from self._totals()
 
     def _radiographs(self, now: datetime) -> Iterator[Metric]:
-        counts = self._ledger.counts()
+        counts = self._ledger.counts_by_state()
         samples: Samples = [((state.value,), counts.get(state, 0)) for state in State]
         yield _gauge("genu_radiographs", "Radiographs by state.", samples, "state")
-        ages: Samples = [((state.value,), _age(since, now)) for state, since in self._ledger.oldest().items()]
+        ages: Samples = [((state.value,), _age(since, now)) for state, since in self._ledger.oldest_by_state().items()]
         yield _gauge("genu_radiographs_oldest_age_seconds", "Age of the oldest radiograph.", ages, "state")
         reasons = _limit_labels(
             ((state.value, code if code in REASONS else "other"), count)
-            for (state, code), count in self._ledger.reasons().items()
+            for (state, code), count in self._ledger.counts_by_reason().items()
         )
         yield _gauge("genu_radiographs_without_grade", "Radiographs by reason.", reasons, "state", "reason")
 
-    def _deliveries(self, beats: list[Beat], now: datetime) -> Iterator[Metric]:
-        queues = {queue.destination: queue for queue in self._ledger.waiting()}
+    def _deliveries(self, beats: list[Heartbeat], now: datetime) -> Iterator[Metric]:
+        queues = {queue.destination: queue for queue in self._ledger.pending_deliveries()}
         names = sorted({destination.name for destination in self._settings.destination} | set(queues))
         counts = _limit_labels(((name,), queues[name].count if name in queues else 0) for name in names)
         yield _gauge("genu_deliveries_waiting", "Objects that wait for a destination.", counts, "destination")
         ages = _limit_labels(((name,), _age(queue.oldest_at, now)) for name, queue in queues.items())
         yield _gauge("genu_deliveries_oldest_age_seconds", "Longest wait for a destination.", ages, "destination")
-        fresh = [beat for beat in beats if beat.part == "deliver" and now - beat.seen_at <= SILENT_AFTER]
+        fresh = [beat for beat in beats if beat.process == "deliver" and now - beat.seen_at <= SILENT_AFTER]
         known = [beat for beat in fresh if beat.detail.get("state") in ("up", "down")]
         up = _limit_labels(((beat.name,), beat.detail["state"] == "up") for beat in known)
         yield _gauge("genu_destination_up", "1 if it answered last time, 0 if not.", up, "destination")
 
     def _totals(self) -> Iterator[Metric]:
         with self._lock:
-            tally = self._tally = self._ledger.tally(self._tally)
+            tally = self._tally = self._ledger.totals(self._tally)
         events = _limit_labels(((what.replace(" ", "_"),), count) for what, count in tally.events.items())
         yield _counter("genu_events", "Entries of the journal, by event.", events, "event")
         yield _counter("genu_attempts", "Times a worker began to grade.", _single(tally.events["claimed"]))
@@ -120,14 +120,14 @@ class LedgerCollector(Collector):
         yield _counter("genu_shadow_failures", "Radiographs that the shadow could not grade.", failed)
 
 
-def _heartbeats(beats: list[Beat], now: datetime) -> Iterator[Metric]:
+def _heartbeats(beats: list[Heartbeat], now: datetime) -> Iterator[Metric]:
     latest = _limit_labels(((part,), at.timestamp()) for part, at in last_heartbeats(beats).items())
     yield _gauge("genu_part_last_seen_timestamp_seconds", "Time of the last heartbeat of a process.", latest, "part")
-    fresh = _limit_labels(((beat.part,), now - beat.seen_at <= SILENT_AFTER) for beat in beats)
+    fresh = _limit_labels(((beat.process,), now - beat.seen_at <= SILENT_AFTER) for beat in beats)
     yield _gauge("genu_part_fresh_heartbeats", "Processes whose heartbeat is recent.", fresh, "part")
 
 
-def _models(beats: list[Beat], now: datetime) -> Iterator[Metric]:
+def _models(beats: list[Heartbeat], now: datetime) -> Iterator[Metric]:
     """The models that the live workers report."""
     workers = model_views.live_workers(beats, now, SILENT_AFTER)
     loaded = {(role, model_of(beat, role)) for beat in workers for role in model_views.HEARTBEAT_PREFIXES}
@@ -141,9 +141,9 @@ def _models(beats: list[Beat], now: datetime) -> Iterator[Metric]:
     yield _gauge("genu_model_troubles", "Errors that make a model unusable, by role.", counts, "role")
 
 
-def _receivers(beats: list[Beat], now: datetime) -> Iterator[Metric]:
+def _receivers(beats: list[Heartbeat], now: datetime) -> Iterator[Metric]:
     """The counters of the live receivers, added up; they start at zero with a receiver, as counters may."""
-    details = [beat.detail for beat in beats if beat.part == "receive" and now - beat.seen_at <= SILENT_AFTER]
+    details = [beat.detail for beat in beats if beat.process == "receive" and now - beat.seen_at <= SILENT_AFTER]
     for key, name, label, help_text in _RECEIVER_COUNTERS if details else ():
         found = [detail[key] for detail in details if key in detail]
         if label is None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from node.finding import Finding, ModelIdentity
-from node.ledger import Beat, ModelChange, ShadowReading
+from node.ledger import Heartbeat, ModelChange, ShadowReading
 from node.settings import Work
 
 HEARTBEAT_PREFIXES = {"answers": "", "shadow": "shadow_"}
@@ -34,12 +34,12 @@ class ShadowComparison:
     error: str
 
 
-def live_workers(beats: Sequence[Beat], now: datetime, silent_after: timedelta) -> list[Beat]:
+def live_workers(beats: Sequence[Heartbeat], now: datetime, silent_after: timedelta) -> list[Heartbeat]:
     """The heartbeats of workers that are at most `silent_after` old."""
-    return [beat for beat in beats if beat.part == "work" and now - beat.seen_at <= silent_after]
+    return [beat for beat in beats if beat.process == "work" and now - beat.seen_at <= silent_after]
 
 
-def loaded_models(workers: Sequence[Beat], change: ModelChange | None, work: Work) -> list[LoadedModel]:
+def loaded_models(workers: Sequence[Heartbeat], change: ModelChange | None, work: Work) -> list[LoadedModel]:
     """Every model that some worker has loaded: those that answer first."""
     counts: dict[tuple[str, ModelIdentity], int] = {}
     for beat in workers:
@@ -68,14 +68,14 @@ def _source(model: ModelIdentity, change: ModelChange | None, work: Work) -> str
     return f"{change.what} by {change.by}" if change.model == model else "not yet replaced by the promoted model"
 
 
-def model_of(beat: Beat, role: str) -> ModelIdentity | None:
+def model_of(beat: Heartbeat, role: str) -> ModelIdentity | None:
     """The model that a worker reports in that role."""
     prefix = HEARTBEAT_PREFIXES[role]
     name, version, sha256 = (str(beat.detail.get(prefix + key) or "") for key in ("model", "version", "sha256"))
     return ModelIdentity(name, version, sha256) if name else None
 
 
-def model_errors(workers: Sequence[Beat]) -> list[tuple[str, str]]:
+def model_errors(workers: Sequence[Heartbeat]) -> list[tuple[str, str]]:
     """Why a model cannot be used, without duplicates: (role, message)."""
     errors = [
         (role, str(beat.detail.get(f"{prefix}trouble") or ""))

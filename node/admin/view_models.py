@@ -9,7 +9,7 @@ from typing import Any
 from pydicom.uid import UID
 
 from node.finding import Finding, Laterality, Reading
-from node.ledger import Beat, Entry, State, Waiting
+from node.ledger import Entry, Heartbeat, PendingDeliveries, State
 from node.ledger.records import CONFLICT_FLAG, UNDECIDED_FLAG
 from node.reasons import FLAGS as KNEE_FLAGS
 from node.reasons import REASONS, Reason
@@ -124,7 +124,7 @@ class DestinationView:
     address: str
     """Empty if it is no longer in the settings."""
     objects: str
-    waiting: Waiting | None
+    waiting: PendingDeliveries | None
     down_since: datetime | None
     next_try: datetime | None
     error: str
@@ -163,11 +163,11 @@ def radiograph_row(entry: Entry) -> RadiographRow:
 
 
 def destination_views(
-    settings: Sequence[Destination], waiting: Sequence[Waiting], beats: Sequence[Beat]
+    settings: Sequence[Destination], waiting: Sequence[PendingDeliveries], beats: Sequence[Heartbeat]
 ) -> list[DestinationView]:
     """Every destination of the settings, and those that were removed from them while something still waits for them."""
     queues = {queue.destination: queue for queue in waiting}
-    details = {beat.name: beat.detail for beat in beats if beat.part == "deliver"}
+    details = {beat.name: beat.detail for beat in beats if beat.process == "deliver"}
     configured = {destination.name: destination for destination in settings}
     views = []
     for name in [*configured, *sorted(queues.keys() - configured.keys())]:
@@ -202,11 +202,11 @@ def knee_views(reading: Reading | None) -> list[KneeView]:
     return [KneeView(finding, probability_bars(finding)) for finding in reading.knees] if reading else []
 
 
-def process_views(beats: Sequence[Beat], now: datetime, silent_after: timedelta) -> list[ProcessView]:
+def process_views(beats: Sequence[Heartbeat], now: datetime, silent_after: timedelta) -> list[ProcessView]:
     """Every process with a heartbeat in the last day, in the order of processing."""
     order = {name: place for place, name in enumerate(("receive", "work", "deliver", "sweep", "admin"))}
     views = [
-        ProcessView(beat.part, beat.name, beat.seen_at, now - beat.seen_at > silent_after)
+        ProcessView(beat.process, beat.name, beat.seen_at, now - beat.seen_at > silent_after)
         for beat in beats
         if now - beat.seen_at < timedelta(days=1)
     ]

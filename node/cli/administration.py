@@ -11,13 +11,13 @@ import click
 from node.broker import Bell, application
 from node.cli.processes import open_storage
 from node.errors import GenuError
-from node.ledger import Beat, Ledger, State
+from node.ledger import Heartbeat, Ledger, State
 from node.reasons import REASONS
 from node.ris import echo
-from node.settings import Destination, Settings, describe
+from node.settings import Destination, Settings, settings_help
 
 EVERY_SETTING = "\n\n".join(
-    f"\b\n{table}" for table in f"Every setting, its default, its meaning:\n\n{describe()}".split("\n\n")
+    f"\b\n{table}" for table in f"Every setting, its default, its meaning:\n\n{settings_help()}".split("\n\n")
 )
 
 
@@ -74,7 +74,7 @@ def _storage(settings: Settings) -> str:
 
 def _ledger(settings: Settings) -> str:
     ledger = Ledger(settings.database_url)
-    counts = ledger.counts()
+    counts = ledger.counts_by_state()
     ledger.close()
     return f"{sum(counts.values())} radiographs"
 
@@ -123,27 +123,32 @@ def status(settings: Settings, as_json: bool) -> None:
 
 
 def _status(ledger: Ledger) -> dict[str, Any]:
-    counts, oldest, now = ledger.counts(), ledger.oldest(), datetime.now(UTC)
+    counts, oldest, now = ledger.counts_by_state(), ledger.oldest_by_state(), datetime.now(UTC)
     return {
         "radiographs": {
             state.value: {"count": counts.get(state, 0), "oldest": _iso(oldest.get(state))} for state in State
         },
         "waiting": [
             {"destination": name, "count": count, "oldest": _iso(since), "last_error": error}
-            for name, count, since, error in ledger.waiting()
+            for name, count, since, error in ledger.pending_deliveries()
         ],
         "parts": [
-            {"part": beat.part, "name": beat.name, "seconds_ago": (now - beat.seen_at).total_seconds(), **_models(beat)}
-            for beat in ledger.parts()
+            {
+                "part": beat.process,
+                "name": beat.name,
+                "seconds_ago": (now - beat.seen_at).total_seconds(),
+                **_models(beat),
+            }
+            for beat in ledger.heartbeats()
         ],
     }
 
 
-def _models(beat: Beat) -> dict[str, Any]:
+def _models(beat: Heartbeat) -> dict[str, Any]:
     """The models in a worker's heartbeat; empty for other processes."""
     names = ("card", "model", "version", "sha256", "engine", "trouble")
     keys = (*names, *(f"shadow_{name}" for name in names))
-    return {key: beat.detail[key] for key in keys if key in beat.detail} if beat.part == "work" else {}
+    return {key: beat.detail[key] for key in keys if key in beat.detail} if beat.process == "work" else {}
 
 
 def _iso(at: datetime | None) -> str | None:
@@ -182,7 +187,7 @@ def retry(settings: Settings, uids: tuple[str, ...], failed: bool, reason: str, 
         raise click.UsageError(f"there is no reason {reason}; there are: {', '.join(REASONS)}")
     _, ledger = open_storage(settings)
     chosen = [*uids, *(_matching(ledger, failed=failed, reason=reason) if failed or reason else [])]
-    queued = [uid for uid in chosen if ledger.ask_again(uid, "command line", graded=graded)]
+    queued = [uid for uid in chosen if ledger.retry(uid, "command line", graded=graded)]
     ledger.close()
     click.echo(f"{len(queued)} of {len(chosen)} will be tried again within {settings.broker.sweep_seconds:.0f} s")
     if len(queued) < len(uids):

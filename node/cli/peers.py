@@ -11,16 +11,16 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from node.deliver.fallbacks import INSTEAD
 from node.errors import GenuError
-from node.radiograph import SOP_CLASSES
+from node.radiograph import SOP_CLASS_OF_KIND
 from node.ris import echo as verify
 from node.ris import probe as probe_ris
 from node.scu import Context, Sent, peer
 from node.scu import probe as accepted_classes
 from node.scu import send as send_files
-from node.settings import EXTRAS, Destination, Settings
+from node.settings import OPTIONAL_KINDS, Destination, Settings
 
 LITTLE_ENDIAN = str(ExplicitVRLittleEndian)
-KINDS = {uid: kind for kind, uid in SOP_CLASSES.items()}
+KINDS = {uid: kind for kind, uid in SOP_CLASS_OF_KIND.items()}
 
 
 @click.command()
@@ -68,7 +68,7 @@ def probe(settings: Settings, name: str | None) -> None:
                 failed = failed or not suitable
                 continue
             accepted = accepted_classes(
-                target, [Context(uid, (LITTLE_ENDIAN,)) for uid in SOP_CLASSES.values()], settings.deliver
+                target, [Context(uid, (LITTLE_ENDIAN,)) for uid in SOP_CLASS_OF_KIND.values()], settings.deliver
             )
         except GenuError as error:
             click.echo(f"{target.name}: {error}", err=True)
@@ -85,10 +85,10 @@ def _print_classes(target: Destination, accepted: Collection[str], settings: Set
     complete = True
     sr = "SR" if settings.work.sr_class == "comprehensive" else "SR3D"
     wanted = {sr if kind == "SR" else kind for kind in target.objects}
-    for kind, uid in SOP_CLASSES.items():
+    for kind, uid in SOP_CLASS_OF_KIND.items():
         result = "accepted" if uid in accepted else "not accepted"
         fallback, _ = INSTEAD.get(uid, ("", None))
-        missing = kind in wanted and uid not in accepted and fallback not in accepted and kind not in EXTRAS
+        missing = kind in wanted and uid not in accepted and fallback not in accepted and kind not in OPTIONAL_KINDS
         remark = " <- but it is listed in objects" if missing else ""
         if kind in wanted and uid in accepted:
             remark = " (sent)"

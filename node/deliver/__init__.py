@@ -60,11 +60,13 @@ class Deliverer:
 
     def _beat(self, lines: list[Line]) -> None:
         try:
-            waiting = {row.destination: row.count for row in self._ledger.waiting()}
+            waiting = {row.destination: row.count for row in self._ledger.pending_deliveries()}
             for line in lines:
                 name = line.destination.name
-                self._ledger.beat("deliver", name, {**line.circuit.detail(), "waiting": waiting.get(name, 0)})
+                self._ledger.record_heartbeat(
+                    "deliver", name, {**line.circuit.detail(), "waiting": waiting.get(name, 0)}
+                )
             if not lines:
-                self._ledger.beat("deliver", "-", {"state": "no destination"})
+                self._ledger.record_heartbeat("deliver", "-", {"state": "no destination"})
         except Transient as error:  # the ledger is away; the lines wait for it as well
             log.warning("beat_failed", part="deliver", error=str(error))

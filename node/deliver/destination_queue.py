@@ -17,7 +17,7 @@ from node.ledger import Delivery, Ledger
 from node.reasons import reason
 from node.ris import AnyLink, link_to, message
 from node.scu import VERIFICATION, Declined, Lost, NeverTaken, NotTaken, Parcel, Unreachable, Unsendable, parcel
-from node.settings import EXTRAS, Deliver, Destination
+from node.settings import OPTIONAL_KINDS, Deliver, Destination
 from node.storage import Vault
 
 log = structlog.get_logger()
@@ -67,7 +67,7 @@ class Line:
         """One association has carried what is due. Returns whether there was anything to do."""
         if self.circuit.retry_at is not None and datetime.now(UTC) < self.circuit.retry_at:
             return False
-        due = self.ledger.due(self.destination.name, datetime.now(UTC), BATCH)
+        due = self.ledger.due_deliveries(self.destination.name, datetime.now(UTC), BATCH)
         if self.circuit.failures:
             due = due[:1]  # the one that has waited longest tries the destination out
         parcels = self._pack(due)
@@ -88,7 +88,7 @@ class Line:
         return packed
 
     def _whole(self, delivery: Delivery) -> Parcel:
-        path = self.vault.results(delivery.source_uid) / delivery.object.file
+        path = self.vault.results_folder(delivery.source_uid) / delivery.object.file
         try:
             with path.open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -122,7 +122,7 @@ class Line:
             status = self._store(link, sent)
         except Declined as error:
             self._heard()
-            left_out = isinstance(error, NotTaken) and delivery.object.kind in EXTRAS
+            left_out = isinstance(error, NotTaken) and delivery.object.kind in OPTIONAL_KINDS
             if left_out or isinstance(error, NeverTaken):
                 self._give_up(delivery, error)
             else:
@@ -135,7 +135,7 @@ class Line:
                 self._ask_after(delivery, error)
             raise
         else:
-            self.ledger.sent(delivery.id, status)
+            self.ledger.record_sent(delivery.id, status)
             log.info("sent", **_named(delivery), status=f"{status:04X}", seconds=round(time.monotonic() - begun, 3))
             self._heard()
 
@@ -186,7 +186,7 @@ class Line:
     def _reached(self) -> None:
         """The destination talks with us. If it did not before, all that waits for it goes out at once."""
         if self.circuit.succeed():
-            count = self.ledger.hasten(self.destination.name)
+            count = self.ledger.make_due(self.destination.name)
             log.info("destination_back", destination=self.destination.name, hastened=count)
 
     def _fail(self, error: Unreachable) -> datetime:

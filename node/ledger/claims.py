@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from node.ledger import deliveries, tables
-from node.ledger.intake import raise_flag
+from node.ledger.intake import add_flag
 from node.ledger.records import UNDECIDED_FLAG, ResultObject
 from node.ledger.states import State
 from node.ledger.transitions import hold, move, note, now
@@ -109,14 +109,14 @@ def answer(
     flag = tables.flag.c
     connection.execute(sa.delete(tables.flag).where(flag.sop_instance_uid == uid, flag.flag.in_(sorted(FLAGS))))
     for code in sorted({*flags, UNDECIDED_FLAG} if undecided else {*flags}):
-        raise_flag(connection, uid, code)
+        add_flag(connection, uid, code)
     deliveries.ask(connection, uid, answer_id, objects=objects, destinations=destinations, by=worker)
 
 
 GRADED = (State.REPORTED, State.DELIVERED, State.CONFIRMED)
 
 
-def ask_again(connection: Connection, uid: str, by: str, *, graded: bool = False) -> bool:
+def retry(connection: Connection, uid: str, by: str, *, graded: bool = False) -> bool:
     """Whether there was something to do again: the grading, with `graded` of a graded one too, or what was given up."""
     row = hold(connection, uid)
     if row is None or row["reason"] == "OWN_OBJECT":  # never graded, or a loop would begin

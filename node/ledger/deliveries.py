@@ -10,7 +10,7 @@ from node.ledger import tables
 from node.ledger.records import Delivery, ResultObject
 from node.ledger.states import State
 from node.ledger.transitions import hold, insert, move, note, now
-from node.settings import EXTRAS
+from node.settings import OPTIONAL_KINDS
 
 _D, _O = tables.delivery.c, tables.result_object.c
 
@@ -85,7 +85,7 @@ def _owe(connection: Connection, uid: str, made: ResultObject, destination: str,
     connection.execute(row.on_conflict_do_update(index_elements=["object_uid", "destination"], set_=fresh, where=again))
 
 
-def due(connection: Connection, destination: str, moment: datetime, limit: int) -> list[Delivery]:
+def due_deliveries(connection: Connection, destination: str, moment: datetime, limit: int) -> list[Delivery]:
     """What the destination should get now, what has waited longest first."""
     wanted = _deliveries().where(_D.destination == destination, _D.state == "WAITING", _D.due_at <= moment)
     return _read(connection, wanted.order_by(_D.due_at, _D.id).limit(limit))
@@ -103,7 +103,7 @@ def of(connection: Connection, uid: str) -> list[Delivery]:
     return _read(connection, _deliveries().where(_D.source_uid == uid).order_by(_D.id))
 
 
-def sent(connection: Connection, delivery_id: int, status: int) -> None:
+def record_sent(connection: Connection, delivery_id: int, status: int) -> None:
     """The destination has the object. With the last of the answer's that is owed, the radiograph is DELIVERED."""
     row = _hold_delivery(connection, delivery_id)
     if row is None or row["state"] == "SENT":
@@ -139,7 +139,7 @@ def give_up(connection: Connection, delivery_id: int, error: str) -> None:
         _delivered(connection, row["source_uid"], by=row["destination"])
 
 
-def hasten(connection: Connection, destination: str) -> int:
+def make_due(connection: Connection, destination: str) -> int:
     """Everything that waits for the destination is due now. Their count."""
     moment = now()
     changed = connection.execute(
@@ -171,7 +171,7 @@ def _all_sent(connection: Connection, uid: str) -> bool:
     )
     rows = connection.execute(owed.where(_D.object_uid.in_(_standing(uid)))).all()
     sent = [row for row in rows if row.state == "SENT"]
-    return bool(sent) and all(row.state == "GIVEN_UP" and row.kind in EXTRAS for row in rows if row not in sent)
+    return bool(sent) and all(row.state == "GIVEN_UP" and row.kind in OPTIONAL_KINDS for row in rows if row not in sent)
 
 
 def _delivered(connection: Connection, uid: str, *, by: str) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from node.ledger import intake
 from node.ledger.database import Database
-from node.ledger.records import Kept
+from node.ledger.records import IntakeOutcome
 from node.radiograph import Radiograph
 
 
@@ -14,8 +14,8 @@ class _Errand:
     """One thread's radiograph, and what came of it."""
 
     came: Radiograph
-    put_aside: str | None
-    kept: Kept | None = None
+    not_analysed_reason: str | None
+    kept: IntakeOutcome | None = None
     error: BaseException | None = None
 
     @property
@@ -32,9 +32,9 @@ class GroupCommit:
         self._waiting: list[_Errand] = []
         self._list = threading.Lock()
 
-    def keep(self, came: Radiograph, put_aside: str | None) -> Kept:
-        """As `intake.keep`, committed when it returns. What is wrong with one radiograph is raised for it alone."""
-        errand = _Errand(came, put_aside)
+    def record_received(self, came: Radiograph, not_analysed_reason: str | None) -> IntakeOutcome:
+        """As `intake.record_received`, committed on return. An error of one radiograph is raised for it alone."""
+        errand = _Errand(came, not_analysed_reason)
         with self._list:
             self._waiting.append(errand)
         with self._turn:
@@ -50,7 +50,7 @@ class GroupCommit:
     def _do(self, errands: list[_Errand]) -> None:
         try:
             with self._database.write() as connection:
-                kept = [intake.keep(connection, each.came, each.put_aside) for each in errands]
+                kept = [intake.record_received(connection, each.came, each.not_analysed_reason) for each in errands]
         except Exception as error:  # noqa: BLE001 - raised again where it belongs
             if len(errands) == 1:
                 errands[0].error = error

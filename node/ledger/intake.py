@@ -7,7 +7,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from node.ledger import tables
-from node.ledger.records import CONFLICT_FLAG, Kept
+from node.ledger.records import CONFLICT_FLAG, IntakeOutcome
 from node.ledger.states import State
 from node.ledger.transitions import insert, note, now
 from node.radiograph import Radiograph
@@ -30,10 +30,10 @@ _NEW = {
 _OWN = sa.select(tables.result_object.c.kind).where(tables.result_object.c.sop_instance_uid == sa.bindparam("uid"))
 
 
-def keep(connection: Connection, came: Radiograph, put_aside: str | None) -> Kept:
+def record_received(connection: Connection, came: Radiograph, not_analysed_reason: str | None) -> IntakeOutcome:
     """The object has a row, or is known to have one."""
     own = is_result(connection, came.sop_instance_uid)
-    aside = "OWN_OBJECT" if own else put_aside
+    aside = "OWN_OBJECT" if own else not_analysed_reason
     state = State.NOT_ANALYSED if aside else State.RECEIVED
     made = connection.execute(
         _NEW[connection.dialect.name],
@@ -51,26 +51,26 @@ def keep(connection: Connection, came: Radiograph, put_aside: str | None) -> Kep
         note(connection, came.sop_instance_uid, "received", detail=told, by="receive", at=came.received_at)
         if aside:
             note(connection, came.sop_instance_uid, "put aside", detail=aside, by="receive")
-        return Kept.OWN if own else Kept.NEW
-    return Kept.OWN if own else _again(connection, came)
+        return IntakeOutcome.OWN if own else IntakeOutcome.NEW
+    return IntakeOutcome.OWN if own else _again(connection, came)
 
 
-def _again(connection: Connection, came: Radiograph) -> Kept:
+def _again(connection: Connection, came: Radiograph) -> IntakeOutcome:
     known = connection.execute(
         sa.select(tables.radiograph.c.sha256).where(tables.radiograph.c.sop_instance_uid == came.sop_instance_uid)
     ).scalar_one()
     told = f"from {came.calling_ae_title} at {came.calling_host}"
     if known == came.sha256:
         note(connection, came.sop_instance_uid, "received again", detail=told, by="receive")
-        return Kept.KNOWN
+        return IntakeOutcome.KNOWN
     connection.execute(
         insert(connection, tables.conflict)
         .values(**_as_it_came(came))
         .on_conflict_do_nothing(index_elements=["sop_instance_uid", "sha256"])
     )
-    raise_flag(connection, came.sop_instance_uid, CONFLICT_FLAG)
+    add_flag(connection, came.sop_instance_uid, CONFLICT_FLAG)
     note(connection, came.sop_instance_uid, "conflict", detail=f"other bytes {told}: {came.sha256}", by="receive")
-    return Kept.CONFLICT
+    return IntakeOutcome.CONFLICT
 
 
 def _as_it_came(came: Radiograph) -> dict[str, object]:
@@ -91,17 +91,17 @@ def is_result(connection: Connection, uid: str) -> bool:
     return connection.execute(_OWN, {"uid": uid}).first() is not None
 
 
-def raise_flag(connection: Connection, uid: str, flag: str) -> bool:
+def add_flag(connection: Connection, uid: str, flag: str) -> bool:
     """The radiograph has the flag. Returns whether it had not had it before."""
     made = insert(connection, tables.flag).values(sop_instance_uid=uid, flag=flag).on_conflict_do_nothing()
     return connection.execute(made.returning(tables.flag.c.flag)).first() is not None
 
 
-def beat(connection: Connection, part: str, name: str, detail: str) -> None:
+def record_heartbeat(connection: Connection, process: str, name: str, detail: str) -> None:
     """The part was alive just now; parts of which nothing was heard for a day are forgotten."""
     moment = now()
     connection.execute(sa.delete(tables.beat).where(tables.beat.c.seen_at < moment - _FORGOTTEN_AFTER))
-    made = insert(connection, tables.beat).values(part=part, name=name, seen_at=moment, detail=detail)
+    made = insert(connection, tables.beat).values(part=process, name=name, seen_at=moment, detail=detail)
     connection.execute(
         made.on_conflict_do_update(index_elements=["part", "name"], set_={"seen_at": moment, "detail": detail})
     )

@@ -8,15 +8,15 @@ from typing import Any
 from node.ledger import claims, deliveries, intake, model_history, queries, tables
 from node.ledger.database import Database
 from node.ledger.group_commit import GroupCommit
-from node.ledger.read_only import Looking
-from node.ledger.records import CardState, Entry, Kept, ModelChange, ResultObject, ShadowReading
+from node.ledger.read_only import ReadOnlyLedger
+from node.ledger.records import CardState, Entry, IntakeOutcome, ModelChange, ResultObject, ShadowReading
 from node.ledger.states import State
 from node.ledger.transitions import hold, move, note
 from node.radiograph import Radiograph
 from node.reasons import reason
 
 
-class Ledger(Looking):
+class Ledger(ReadOnlyLedger):
     """
     What has happened is committed when a method returns, with its line in the journal.
 
@@ -29,7 +29,7 @@ class Ledger(Looking):
         self._group = GroupCommit(self._database)
 
     @classmethod
-    def existing(cls, url: str) -> "Ledger | None":
+    def open_existing(cls, url: str) -> "Ledger | None":
         """The ledger at `url` if there is one of this version or a newer; none is made, and nothing is changed."""
         if not Database.is_there(url):
             return None
@@ -49,19 +49,23 @@ class Ledger(Looking):
 
     # Taking in
 
-    def keep(self, radiograph: Radiograph, *, put_aside: str | None = None) -> Kept:
-        """A new radiograph is RECEIVED, or NOT_ANALYSED because of `put_aside`; any other is told for what it is."""
-        if self._database.has_one_writer:
-            return self._group.keep(radiograph, put_aside)
-        with self._database.write() as connection:
-            return intake.keep(connection, radiograph, put_aside)
+    def record_received(self, radiograph: Radiograph, *, not_analysed_reason: str | None = None) -> IntakeOutcome:
+        """
+        Record a new radiograph as RECEIVED, or as NOT_ANALYSED if `not_analysed_reason` is given.
 
-    def flag(self, uid: str, flag: str) -> None:
+        Returns what the object turned out to be. Raises KeyError for an unknown reason code.
+        """
+        if self._database.has_one_writer:
+            return self._group.record_received(radiograph, not_analysed_reason)
+        with self._database.write() as connection:
+            return intake.record_received(connection, radiograph, not_analysed_reason)
+
+    def add_flag(self, uid: str, flag: str) -> None:
         """The radiograph carries the flag. Raises KeyError for one that the ledger does not know."""
         with self._database.write() as connection:
             if hold(connection, uid) is None:
                 raise KeyError(uid)
-            if intake.raise_flag(connection, uid, flag):
+            if intake.add_flag(connection, uid, flag):
                 note(connection, uid, "flagged", detail=flag, by="")
 
     # Working
@@ -110,7 +114,7 @@ class Ledger(Looking):
             )
             return True
 
-    def set_aside(
+    def record_not_analysed(
         self,
         uid: str,
         worker: str,
@@ -152,17 +156,17 @@ class Ledger(Looking):
         values = {"detail": detail}
         return self._let_go(uid, worker, state=State.RECEIVED, what="released", told=detail, values=values)
 
-    def ask_again(self, uid: str, by: str, *, graded: bool = False) -> bool:
+    def retry(self, uid: str, by: str, *, graded: bool = False) -> bool:
         """FAILED, NOT_ANALYSED, with `graded` also a graded one, is RECEIVED again; given-up deliveries wait again."""
         with self._database.write() as connection:
-            return claims.ask_again(connection, uid, by, graded=graded)
+            return claims.retry(connection, uid, by, graded=graded)
 
     # Delivering
 
-    def sent(self, delivery_id: int, status: int) -> None:
+    def record_sent(self, delivery_id: int, status: int) -> None:
         """SENT; with the last of a REPORTED radiograph's, that is DELIVERED."""
         with self._database.write() as connection:
-            deliveries.sent(connection, delivery_id, status)
+            deliveries.record_sent(connection, delivery_id, status)
 
     def postpone(self, delivery_ids: Sequence[int], until: datetime, error: str) -> None:
         """They wait until then, one attempt more counted."""
@@ -174,34 +178,34 @@ class Ledger(Looking):
         with self._database.write() as connection:
             deliveries.give_up(connection, delivery_id, error)
 
-    def hasten(self, destination: str) -> int:
+    def make_due(self, destination: str) -> int:
         """All that waits for the destination is due now; how many had been postponed."""
         with self._database.write() as connection:
-            return deliveries.hasten(connection, destination)
+            return deliveries.make_due(connection, destination)
 
     # Answering
 
-    def promote(self, now: CardState, by: str, *, until_now: CardState) -> None:
-        """The model of that card answers from now on; that of `until_now` did before."""
+    def promote(self, card: CardState, by: str, *, previous: CardState) -> None:
+        """The model of that card answers from now on; that of `previous` did before."""
         with self._database.write() as connection:
-            model_history.promote(connection, now, by, until_now=until_now)
+            model_history.promote(connection, card, by, previous=previous)
 
     def roll_back(self, to: ModelChange, by: str) -> bool:
         """`to`, which answered before, does so again. False: somebody has changed it meanwhile."""
         with self._database.write() as connection:
             return model_history.roll_back(connection, to, by)
 
-    def shadowed(self, uid: str, said: ShadowReading, by: str) -> None:
+    def record_shadow_reading(self, uid: str, said: ShadowReading, by: str) -> None:
         """What a model in shadow said stands beside the radiograph's answer. It owes nobody anything."""
         with self._database.write() as connection:
-            model_history.shadowed(connection, uid, said, by)
+            model_history.record_shadow_reading(connection, uid, said, by)
 
     # Living
 
-    def beat(self, part: str, name: str, detail: Mapping[str, Any]) -> None:
+    def record_heartbeat(self, process: str, name: str, detail: Mapping[str, Any]) -> None:
         """The part was alive just now."""
         with self._database.write() as connection:
-            intake.beat(connection, part, name, json.dumps(detail))
+            intake.record_heartbeat(connection, process, name, json.dumps(detail))
 
     def _let_go(self, uid: str, worker: str, *, state: State, what: str, told: str, values: Mapping[str, Any]) -> bool:
         with self._database.write() as connection:

@@ -9,13 +9,13 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from node.finding import ModelIdentity
 from node.ledger import tables
-from node.ledger.records import CardState, ChangeKind, ModelChange, Pair, ShadowReading
+from node.ledger.records import CardState, ChangeKind, ModelChange, PairedReadings, ShadowReading
 from node.ledger.transitions import hold, note, now
 
 _C, _S, _A = tables.model_change.c, tables.shadow.c, tables.answer.c
 
 
-def standing(connection: Connection) -> ModelChange | None:
+def active_model(connection: Connection) -> ModelChange | None:
     """The last change; None before the first promotion."""
     found = connection.execute(sa.select(tables.model_change).order_by(_C.id.desc()).limit(1)).mappings().first()
     return _change(found) if found else None
@@ -27,7 +27,7 @@ def changes(connection: Connection) -> list[ModelChange]:
     return [_change(row) for row in found]
 
 
-def before(history: Sequence[ModelChange]) -> ModelChange | None:
+def previous_model(history: Sequence[ModelChange]) -> ModelChange | None:
     """What answered before the model that answers now, and was not rolled back from; None if nothing did."""
     standing_: list[ModelChange] = []
     for change in history:
@@ -38,18 +38,18 @@ def before(history: Sequence[ModelChange]) -> ModelChange | None:
     return standing_[-2] if len(standing_) > 1 else None
 
 
-def promote(connection: Connection, now: CardState, by: str, *, until_now: CardState) -> None:
+def promote(connection: Connection, card: CardState, by: str, *, previous: CardState) -> None:
     """The model answers from now on. Before the first promotion, what answered until now is written down as well."""
     _one_at_a_time(connection)
-    if standing(connection) is None:
-        _write(connection, "shipped", until_now, by="genu")
-    _write(connection, "promoted", now, by=by)
+    if active_model(connection) is None:
+        _write(connection, "shipped", previous, by="genu")
+    _write(connection, "promoted", card, by=by)
 
 
 def roll_back(connection: Connection, to: ModelChange, by: str) -> bool:
     """The model that answered before does so again. False: it is not `to`, for somebody has changed it meanwhile."""
     _one_at_a_time(connection)
-    if before(changes(connection)) != to:
+    if previous_model(changes(connection)) != to:
         return False
     _write(connection, "rolled back", CardState(to.card, to.card_sha256, to.model), by=by)
     return True
@@ -79,7 +79,7 @@ def _change(row: RowMapping) -> ModelChange:
     )
 
 
-def shadowed(connection: Connection, uid: str, said: ShadowReading, by: str) -> None:
+def record_shadow_reading(connection: Connection, uid: str, said: ShadowReading, by: str) -> None:
     """What a model in shadow said stands beside the radiograph's answer; without an answer there is nothing to do."""
     row = hold(connection, uid)
     if row is None or row["answer_id"] is None:
@@ -102,7 +102,7 @@ def shadowed(connection: Connection, uid: str, said: ShadowReading, by: str) -> 
     note(connection, uid, "shadow failed" if said.fault else "shadowed", detail=said.fault or told, by=by)
 
 
-def shadows(connection: Connection, uid: str) -> list[ShadowReading]:
+def shadow_readings(connection: Connection, uid: str) -> list[ShadowReading]:
     """Beside the answer that stands, oldest first."""
     standing_ = sa.select(tables.radiograph.c.answer_id).where(tables.radiograph.c.sop_instance_uid == uid)
     wanted = sa.select(tables.shadow).where(_S.answer_id == standing_.scalar_subquery()).order_by(_S.id)
@@ -120,7 +120,7 @@ def shadows(connection: Connection, uid: str) -> list[ShadowReading]:
     ]
 
 
-def pairs(connection: Connection, first: ModelIdentity, second: ModelIdentity) -> list[Pair]:
+def paired_readings(connection: Connection, first: ModelIdentity, second: ModelIdentity) -> list[PairedReadings]:
     """Every radiograph that one of the two answered and the other graded in shadow, oldest first; the last time."""
     wanted = (
         sa.select(
@@ -131,11 +131,11 @@ def pairs(connection: Connection, first: ModelIdentity, second: ModelIdentity) -
         .where(sa.or_(sa.and_(_is(_A, first), _is(_S, second)), sa.and_(_is(_A, second), _is(_S, first))))
         .order_by(_S.id)
     )
-    found: dict[str, Pair] = {}
+    found: dict[str, PairedReadings] = {}
     for row in connection.execute(wanted.execution_options(yield_per=500)).mappings():
         answer, shadow = (json.loads(row[key]).get("knees", []) for key in ("answer", "shadow"))
         both = (answer, shadow) if row["in_order"] else (shadow, answer)
-        found[row["source_uid"]] = Pair(row["source_uid"], *both)
+        found[row["source_uid"]] = PairedReadings(row["source_uid"], *both)
     return list(found.values())
 
 

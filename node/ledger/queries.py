@@ -10,7 +10,16 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from node.ledger import tables
 from node.ledger.deliveries import result_object
-from node.ledger.records import Answer, Beat, Conflict, Entry, JournalLine, ModelUse, ResultObject, Waiting
+from node.ledger.records import (
+    Answer,
+    Conflict,
+    Entry,
+    Heartbeat,
+    JournalLine,
+    ModelUse,
+    PendingDeliveries,
+    ResultObject,
+)
 from node.ledger.states import State
 
 _R, _A, _D = tables.radiograph.c, tables.answer.c, tables.delivery.c
@@ -51,17 +60,17 @@ def unfinished(connection: Connection, moment: datetime) -> list[str]:
     return list(connection.execute(wanted.order_by(_R.received_at)).scalars())
 
 
-def counts(connection: Connection) -> dict[State, int]:
+def counts_by_state(connection: Connection) -> dict[State, int]:
     found = connection.execute(sa.select(_R.state, sa.func.count()).group_by(_R.state)).all()
     return dict.fromkeys(State, 0) | {State(state): count for state, count in found}
 
 
-def oldest(connection: Connection) -> dict[State, datetime]:
+def oldest_by_state(connection: Connection) -> dict[State, datetime]:
     found = connection.execute(sa.select(_R.state, sa.func.min(_R.received_at)).group_by(_R.state)).all()
     return {State(state): moment for state, moment in found}
 
 
-def waiting(connection: Connection) -> list[Waiting]:
+def pending_deliveries(connection: Connection) -> list[PendingDeliveries]:
     open_ = _D.state == "WAITING"
     latest = tables.delivery.alias("latest")
     last_error = (
@@ -72,10 +81,12 @@ def waiting(connection: Connection) -> list[Waiting]:
         .scalar_subquery()
     )
     wanted = sa.select(_D.destination, sa.func.count(), sa.func.min(_D.asked_at), last_error).where(open_)
-    return [Waiting(*row) for row in connection.execute(wanted.group_by(_D.destination).order_by(_D.destination))]
+    return [
+        PendingDeliveries(*row) for row in connection.execute(wanted.group_by(_D.destination).order_by(_D.destination))
+    ]
 
 
-def objects(connection: Connection, uid: str, *, superseded: bool) -> list[ResultObject]:
+def result_objects(connection: Connection, uid: str, *, superseded: bool) -> list[ResultObject]:
     of_source = tables.result_object.c.source_uid == uid
     wanted = sa.select(tables.result_object).where(of_source).order_by(tables.result_object.c.answer_id)
     if not superseded:
@@ -101,7 +112,7 @@ def answers(connection: Connection, uid: str) -> list[Answer]:
     ]
 
 
-def models(connection: Connection, said: sa.Table) -> list[ModelUse]:
+def model_uses(connection: Connection, said: sa.Table) -> list[ModelUse]:
     """Who answered, or graded in shadow: `said` is the table of either. A shadow that failed said nothing."""
     who = (said.c.model_name, said.c.model_version, said.c.model_sha256)
     first, last = sa.func.min(said.c.at).label("first"), sa.func.max(said.c.at).label("last")
@@ -122,15 +133,15 @@ def journal(connection: Connection, uid: str) -> list[JournalLine]:
     return [JournalLine(*row) for row in connection.execute(wanted.order_by(lines.id))]
 
 
-def parts(connection: Connection) -> list[Beat]:
+def heartbeats(connection: Connection) -> list[Heartbeat]:
     wanted = sa.select(tables.beat).order_by(tables.beat.c.part, tables.beat.c.name)
     return [
-        Beat(part=row["part"], name=row["name"], seen_at=row["seen_at"], detail=json.loads(row["detail"]))
+        Heartbeat(process=row["part"], name=row["name"], seen_at=row["seen_at"], detail=json.loads(row["detail"]))
         for row in connection.execute(wanted).mappings()
     ]
 
 
-def known_files(connection: Connection, hashes: Sequence[str]) -> set[str]:
+def known_hashes(connection: Connection, hashes: Sequence[str]) -> set[str]:
     """Which of these contents some row speaks of."""
     named = [
         sa.select(table.c.sha256).where(table.c.sha256.in_(hashes)) for table in (tables.radiograph, tables.conflict)

@@ -8,23 +8,23 @@ from node.ledger import deliveries, intake, model_history, queries, tables, tota
 from node.ledger.database import Database
 from node.ledger.records import (
     Answer,
-    Beat,
     Conflict,
     Delivery,
     Entry,
+    Heartbeat,
     JournalLine,
     ModelChange,
     ModelUse,
-    Pair,
+    PairedReadings,
+    PendingDeliveries,
     ResultObject,
     ShadowReading,
-    Waiting,
 )
 from node.ledger.states import State
-from node.ledger.totals import Tally
+from node.ledger.totals import LedgerTotals
 
 
-class Looking:
+class ReadOnlyLedger:
     """The reading half of the Ledger. Every method sees one moment of it, and raises Transient if it is away."""
 
     _database: Database
@@ -39,10 +39,10 @@ class Looking:
         with self._database.read() as connection:
             return queries.unfinished(connection, now)
 
-    def due(self, destination: str, now: datetime, limit: int) -> list[Delivery]:
+    def due_deliveries(self, destination: str, now: datetime, limit: int) -> list[Delivery]:
         """What the destination should get now, what has waited longest first."""
         with self._database.read() as connection:
-            return deliveries.due(connection, destination, now, limit)
+            return deliveries.due_deliveries(connection, destination, now, limit)
 
     def next_due(self, destination: str) -> datetime | None:
         """When the next of what waits for the destination falls due."""
@@ -54,10 +54,10 @@ class Looking:
         with self._database.read() as connection:
             return deliveries.of(connection, uid)
 
-    def waiting(self) -> list[Waiting]:
+    def pending_deliveries(self) -> list[PendingDeliveries]:
         """What each destination has still to get."""
         with self._database.read() as connection:
-            return queries.waiting(connection)
+            return queries.pending_deliveries(connection)
 
     def find(self, uid: str) -> Entry | None:
         """The radiograph's entry, if there is one."""
@@ -77,65 +77,65 @@ class Looking:
         with self._database.read() as connection:
             return queries.listing(connection, state=state, reason=reason, flag=flag, limit=limit, before=before)
 
-    def counts(self) -> dict[State, int]:
+    def counts_by_state(self) -> dict[State, int]:
         """How many radiographs are in each state."""
         with self._database.read() as connection:
-            return queries.counts(connection)
+            return queries.counts_by_state(connection)
 
-    def oldest(self) -> dict[State, datetime]:
+    def oldest_by_state(self) -> dict[State, datetime]:
         """When the oldest radiograph of each state came in."""
         with self._database.read() as connection:
-            return queries.oldest(connection)
+            return queries.oldest_by_state(connection)
 
-    def reasons(self) -> dict[tuple[State, str], int]:
+    def counts_by_reason(self) -> dict[tuple[State, str], int]:
         """How many radiographs are in which state for which reason."""
         with self._database.read() as connection:
-            return totals.reasons(connection)
+            return totals.counts_by_reason(connection)
 
-    def tally(self, since: Tally | None = None) -> Tally:
+    def totals(self, since: LedgerTotals | None = None) -> LedgerTotals:
         """How often what has happened, ever; an earlier tally saves counting its part again."""
         with self._database.read() as connection:
-            return totals.tally(connection, since)
+            return totals.count(connection, since)
 
-    def objects(self, uid: str, *, superseded: bool = False) -> list[ResultObject]:
+    def result_objects(self, uid: str, *, superseded: bool = False) -> list[ResultObject]:
         """What was made of a radiograph: of the answer that stands, or with `superseded` of all."""
         with self._database.read() as connection:
-            return queries.objects(connection, uid, superseded=superseded)
+            return queries.result_objects(connection, uid, superseded=superseded)
 
     def answers(self, uid: str) -> list[Answer]:
         """Everything that was ever said of a radiograph, oldest first."""
         with self._database.read() as connection:
             return queries.answers(connection, uid)
 
-    def models(self) -> list[ModelUse]:
+    def model_uses(self) -> list[ModelUse]:
         """Which models answered, how often, and when."""
         with self._database.read() as connection:
-            return queries.models(connection, tables.answer)
+            return queries.model_uses(connection, tables.answer)
 
-    def standing(self) -> ModelChange | None:
+    def active_model(self) -> ModelChange | None:
         """Which model was made to answer last; None before the first promotion."""
         with self._database.read() as connection:
-            return model_history.standing(connection)
+            return model_history.active_model(connection)
 
     def model_changes(self) -> list[ModelChange]:
         """Every change of the model that answers, oldest first."""
         with self._database.read() as connection:
             return model_history.changes(connection)
 
-    def shadow_models(self) -> list[ModelUse]:
+    def shadow_model_uses(self) -> list[ModelUse]:
         """Which models graded in shadow, how often, and when."""
         with self._database.read() as connection:
-            return queries.models(connection, tables.shadow)
+            return queries.model_uses(connection, tables.shadow)
 
-    def shadows(self, uid: str) -> list[ShadowReading]:
+    def shadow_readings(self, uid: str) -> list[ShadowReading]:
         """What was said in shadow beside the answer that stands."""
         with self._database.read() as connection:
-            return model_history.shadows(connection, uid)
+            return model_history.shadow_readings(connection, uid)
 
-    def pairs(self, first: ModelIdentity, second: ModelIdentity) -> list[Pair]:
+    def paired_readings(self, first: ModelIdentity, second: ModelIdentity) -> list[PairedReadings]:
         """Every radiograph that one of the two models answered while the other graded it in shadow."""
         with self._database.read() as connection:
-            return model_history.pairs(connection, first, second)
+            return model_history.paired_readings(connection, first, second)
 
     def conflicts(self, uid: str) -> list[Conflict]:
         """The other bytes that came under the UID."""
@@ -147,12 +147,12 @@ class Looking:
         with self._database.read() as connection:
             return queries.journal(connection, uid)
 
-    def known_files(self, hashes: Sequence[str]) -> set[str]:
+    def known_hashes(self, hashes: Sequence[str]) -> set[str]:
         """Which of these contents the ledger speaks of; the others are nobody's."""
         with self._database.read() as connection:
-            return queries.known_files(connection, hashes)
+            return queries.known_hashes(connection, hashes)
 
-    def parts(self) -> list[Beat]:
+    def heartbeats(self) -> list[Heartbeat]:
         """Each part's last sign of life."""
         with self._database.read() as connection:
-            return queries.parts(connection)
+            return queries.heartbeats(connection)

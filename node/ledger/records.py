@@ -18,7 +18,7 @@ UNDECIDED_FLAG = "UNDECIDED"
 """On a radiograph whose answer could not tell two neighbouring grades of a knee apart."""
 
 
-class Kept(StrEnum):
+class IntakeOutcome(StrEnum):
     """What an arriving object turned out to be."""
 
     NEW = "NEW"
@@ -145,7 +145,7 @@ class ShadowReading:
 
 
 @dataclass(frozen=True)
-class Pair:
+class PairedReadings:
     """What two models said of the same knees of one radiograph: the knees of their readings."""
 
     source_uid: str
@@ -178,16 +178,16 @@ class JournalLine:
 
 
 @dataclass(frozen=True)
-class Beat:
+class Heartbeat:
     """A part of the node that lived at `seen_at`."""
 
-    part: str
+    process: str
     name: str
     seen_at: datetime
     detail: dict[str, Any]
 
 
-class Waiting(NamedTuple):
+class PendingDeliveries(NamedTuple):
     """What one destination has still to get."""
 
     destination: str

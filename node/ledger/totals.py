@@ -19,7 +19,7 @@ _AGREEMENT = {0: "same", 1: "one apart"}
 
 
 @dataclass(frozen=True)
-class Tally:
+class LedgerTotals:
     """What has happened since the ledger began."""
 
     events: Counter[str]
@@ -30,21 +30,21 @@ class Tally:
     """"same", "one apart" or "more" -> knees on which the shadow and the answer were so; "failed" -> radiographs."""
     flags: Counter[str] = field(default_factory=Counter)
     """Code of a flag -> knees that were given it."""
-    settled: "Tally | None" = field(default=None, repr=False)
+    settled: "LedgerTotals | None" = field(default=None, repr=False)
     journal_id: int = 0
     answer_id: int = 0
     shadow_id: int = 0
 
 
-def tally(connection: Connection, since: Tally | None) -> Tally:
+def count(connection: Connection, since: LedgerTotals | None) -> LedgerTotals:
     """All that has happened; what `since` had counted for good is not counted again."""
-    base = (since.settled if since else None) or Tally(Counter(), Counter(), Counter())
+    base = (since.settled if since else None) or LedgerTotals(Counter(), Counter(), Counter())
     limit = now() - _SETTLED_AFTER
     journal_id = _last_before(connection, tables.journal, limit, base.journal_id)
     answer_id = _last_before(connection, tables.answer, limit, base.answer_id)
     shadow_id = _last_before(connection, tables.shadow, limit, base.shadow_id)
     grades, flags = _answers(connection, base.answer_id, answer_id)
-    settled = Tally(
+    settled = LedgerTotals(
         base.events + _events(connection, base.journal_id, journal_id),
         base.grades + grades,
         base.agreements + _agreements(connection, base.shadow_id, shadow_id),
@@ -54,7 +54,7 @@ def tally(connection: Connection, since: Tally | None) -> Tally:
         shadow_id=shadow_id,
     )
     grades, flags = _answers(connection, answer_id, None)
-    return Tally(
+    return LedgerTotals(
         settled.events + _events(connection, journal_id, None),
         settled.grades + grades,
         settled.agreements + _agreements(connection, shadow_id, None),
@@ -63,7 +63,7 @@ def tally(connection: Connection, since: Tally | None) -> Tally:
     )
 
 
-def reasons(connection: Connection) -> dict[tuple[State, str], int]:
+def counts_by_reason(connection: Connection) -> dict[tuple[State, str], int]:
     """How many radiographs stand where they do for which reason."""
     row = tables.radiograph.c
     wanted = sa.select(row.state, row.reason, sa.func.count()).where(row.reason.is_not(None))

@@ -11,8 +11,8 @@ from pynetdicom import AE, _config, build_context
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from node.errors import Refused
-from node.ledger import Kept, Ledger
-from node.radiograph import REPORT_CLASSES, STORAGE_CLASSES, TRANSFER_SYNTAXES, Radiograph, is_uid
+from node.ledger import IntakeOutcome, Ledger
+from node.radiograph import RESULT_CLASSES, STORAGE_CLASSES, TRANSFER_SYNTAXES, Radiograph, is_uid
 from node.receive import statuses
 from node.receive.admission import TOO_MANY, Admission
 from node.receive.association import IncomingAssociation, Rejection, Sender, Terms
@@ -184,10 +184,10 @@ class Receiver:
             calling_host=sender.host,
             received_at=datetime.now(UTC),
         )
-        put_aside = "NOT_AN_IMAGE" if offer.sop_class_uid in REPORT_CLASSES else None
-        self._vault.keep(arrival.path, sha256)
-        kept = self._ledger.keep(radiograph, put_aside=put_aside)
-        if kept is Kept.NEW and put_aside is None:
+        put_aside = "NOT_AN_IMAGE" if offer.sop_class_uid in RESULT_CLASSES else None
+        self._vault.store(arrival.path, sha256)
+        kept = self._ledger.record_received(radiograph, not_analysed_reason=put_aside)
+        if kept is IntakeOutcome.NEW and put_aside is None:
             self._ringer.ring(offer.sop_instance_uid)
         self.counts.stored(kept.value.lower(), size=arrival.size)
         log.info(
@@ -246,7 +246,9 @@ class Receiver:
         beats = 0
         while True:
             try:
-                self._ledger.beat("receive", f"{self._settings.receive.ae_title}:{self.port}", self._detail())
+                self._ledger.record_heartbeat(
+                    "receive", f"{self._settings.receive.ae_title}:{self.port}", self._detail()
+                )
                 beats += 1
                 if beats % _SWEEP_EVERY == 0:
                     self._sweep()
@@ -267,7 +269,7 @@ class Receiver:
     def _sweep(self) -> None:
         # What a living association writes to is younger than this: it would have been broken off before.
         age = 60 + 2 * (self._settings.receive.idle_seconds + self._settings.receive.stall_seconds)
-        swept = self._vault.sweep_spool(age)
+        swept = self._vault.clean_spool(age)
         if swept:
             log.info("spool_swept", files=swept)
 

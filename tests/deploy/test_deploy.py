@@ -312,7 +312,7 @@ def test_a_container_is_healthy_while_its_part_beats(tmp_path: Path, monkeypatch
         assert wait_until(lambda: healthy("admin", port).returncode == 0)
         assert healthy("deliver", port).returncode == 1
         assert healthy("deliver", port).stderr == "its heartbeats are missing\n"
-        ledger.beat("deliver", "pacs", {"state": "up"})
+        ledger.record_heartbeat("deliver", "pacs", {"state": "up"})
         assert wait_until(lambda: healthy("deliver", port).returncode == 0)
         assert healthy("receive", port, GENU__RECEIVE__PORT=str(port)).returncode == 0
     finally:

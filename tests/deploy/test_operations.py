@@ -25,7 +25,7 @@ from node.radiograph import STORAGE_CLASSES, TRANSFER_SYNTAXES, Radiograph
 from node.reasons import REASONS
 from node.receive import admission, statuses
 from node.receive.counts import Counts
-from node.settings import Settings, tables
+from node.settings import Settings, setting_tables
 from node.storage import Vault
 from tests.paths import ROOT
 from tests.peers.archives import have, needs
@@ -57,7 +57,9 @@ def table(text: str, heading: str) -> list[list[str]]:
 
 
 def keep(ledger: Ledger, uid: str) -> None:
-    ledger.keep(Radiograph(uid, STORAGE_CLASSES[0], TRANSFER_SYNTAXES[0], "0" * 64, 1, "CR", "::1", datetime.now(UTC)))
+    ledger.record_received(
+        Radiograph(uid, STORAGE_CLASSES[0], TRANSFER_SYNTAXES[0], "0" * 64, 1, "CR", "::1", datetime.now(UTC))
+    )
 
 
 @pytest.fixture
@@ -70,7 +72,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 def test_alerts_and_dashboard_ask_for_metrics_that_there_are(ledger: Ledger, tmp_path: Path) -> None:
     """Every genu_ name in them is one that /metrics gives, so that a renamed metric breaks no alarm in silence."""
-    ledger.beat("receive", "GENU:11112", Counts().as_detail())
+    ledger.record_heartbeat("receive", "GENU:11112", Counts().as_detail())
     registry = CollectorRegistry(auto_describe=False)
     registry.register(LedgerCollector(Settings(), Vault(tmp_path), ledger))
     given = set()
@@ -155,7 +157,7 @@ def test_the_runbook_knows_every_reason_and_only_commands_that_there_are() -> No
     for text in (RUNBOOK, CONFORMANCE, (DEPLOY / "genu.service").read_text()):
         for name in re.findall(r"`genu\s+([a-z]+)", text):
             assert name in commands, name
-    known = {key for _, keys in tables() for key, _, _ in keys} | {"host", "address"}
+    known = {key for _, keys in setting_tables() for key, _, _ in keys} | {"host", "address"}
     spoken = set(re.findall(r"`([a-z]+_[a-z_]+)`", RUNBOOK)) - {"association_refused", "store_refused", "pg_dump"}
     reasons = {"unknown_source", "called_ae_title", "no_context", "too_many", "not_dicom"}
     assert spoken - reasons <= known
@@ -180,7 +182,7 @@ def test_the_backup_of_the_runbook_is_whole_while_the_node_writes(ledger: Ledger
         assert restored.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     again = Ledger(f"sqlite:///{copied}")
     again.upgrade()
-    assert again.counts()[State.RECEIVED] == 20
+    assert again.counts_by_state()[State.RECEIVED] == 20
     assert len(again.unfinished(datetime.now(UTC))) == 20
     again.close()
 
@@ -202,7 +204,7 @@ def test_conformance_lists_the_statuses_and_rejections_that_are_given() -> None:
 
 def test_conformance_tells_the_defaults_that_hold() -> None:
     """Limits and patience are the settings' own."""
-    defaults = {f"{name.strip('[]')}.{key}": default for name, keys in tables() for key, default, _ in keys}
+    defaults = {f"{name.strip('[]')}.{key}": default for name, keys in setting_tables() for key, default, _ in keys}
     rows = [row for heading in ("Limit", "Patience") for row in table(CONFORMANCE, heading)]
     assert len(rows) == 9
     for _, setting, default in rows:

@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies
 from pydantic import ValidationError
 
 from node.errors import SettingsError
-from node.settings import Destination, Settings, describe, load, tables
+from node.settings import Destination, Settings, load, setting_tables, settings_help
 from node.toml_lines import line_of
 from tests.paths import ROOT
 
@@ -365,10 +365,10 @@ def keys_of(table: type[object], prefix: str = "") -> Iterator[str]:
 
 def test_the_table_of_settings_has_every_one_with_its_meaning() -> None:
     """What `genu check --help` prints leaves no setting out, and every one has a sentence."""
-    listed = {f"{table.strip('[]')}.{key}" for table, keys in tables() for key, _, _ in keys}
+    listed = {f"{table.strip('[]')}.{key}" for table, keys in setting_tables() for key, _, _ in keys}
     assert listed == set(keys_of(Settings))
-    told = describe()
-    for table, keys in tables():
+    told = settings_help()
+    for table, keys in setting_tables():
         assert table in told.splitlines()
         for key, default, meaning in keys:
             assert re.search(rf"^  {key} +{re.escape(default)} +{re.escape(meaning)}$", told, re.MULTILINE)
@@ -393,7 +393,7 @@ def test_the_example_file_lists_every_setting_with_its_default_and_meaning() -> 
     lines = [re.sub(r"^#(?=[a-z\[])", "", line) for line in EXAMPLE.read_text(encoding="utf-8").splitlines()]
     shown = dict(flat(tomllib.loads("\n".join(lines))))
     assert set(shown) == set(keys_of(Settings))
-    wanted = [(key, default, meaning) for _, keys in tables() for key, default, meaning in keys]
+    wanted = [(key, default, meaning) for _, keys in setting_tables() for key, default, meaning in keys]
     settings_ = [line for line in lines if re.match(r"[a-z_]+ = ", line)]
     for line, (key, default, meaning) in zip(settings_, wanted, strict=True):
         value = line.removeprefix(f"{key} = ").removesuffix(f"  # {meaning}")

@@ -52,8 +52,8 @@ def vault(tmp_path: Path) -> Vault:
 def test_a_kept_radiograph_is_found_under_its_hash(vault: Vault) -> None:
     """The bytes are those that came, and the spool is empty."""
     path, sha256 = spooled(vault, b"film" * 1000)
-    kept = vault.keep(path, sha256)
-    assert kept == vault.radiograph(sha256)
+    kept = vault.store(path, sha256)
+    assert kept == vault.radiograph_path(sha256)
     assert kept.read_bytes() == b"film" * 1000
     assert list(vault.spool.iterdir()) == []
 
@@ -72,7 +72,7 @@ def test_the_file_is_synced_before_it_has_its_name_and_the_folder_after(
         sync(handle)
 
     monkeypatch.setattr(os, "fsync", watched)
-    vault.keep(path, sha256)
+    vault.store(path, sha256)
     assert seen == [(path, False), (final.parent, True)]
     seen.clear()
     final = vault.write_result(UID, "sr.dcm", b"report")
@@ -83,9 +83,9 @@ def test_the_file_is_synced_before_it_has_its_name_and_the_folder_after(
 def test_what_is_kept_already_stays_as_it_is(vault: Vault) -> None:
     """The same content again leaves one file, and other bytes under its hash never replace it."""
     first, sha256 = spooled(vault, b"film")
-    vault.keep(first, sha256)
+    vault.store(first, sha256)
     again, _ = spooled(vault, b"forged")
-    assert vault.keep(again, sha256).read_bytes() == b"film"
+    assert vault.store(again, sha256).read_bytes() == b"film"
     assert list(vault.spool.iterdir()) == []
 
 
@@ -99,7 +99,7 @@ def test_two_writers_of_the_same_thing_are_harmless(vault: Vault) -> None:
         try:
             for turn in range(5):
                 path, _ = spooled(vault, content, f"incoming-{number}-{turn}")
-                vault.keep(path, sha256)
+                vault.store(path, sha256)
                 vault.write_result(UID, "sc.dcm", content)
         except (OSError, ValueError) as error:
             wrong.append(error)
@@ -110,7 +110,7 @@ def test_two_writers_of_the_same_thing_are_harmless(vault: Vault) -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
-    assert vault.radiograph(sha256).read_bytes() == content
+    assert vault.radiograph_path(sha256).read_bytes() == content
     assert vault.read_result(UID, "sc.dcm") == content
     assert list(vault.spool.iterdir()) == []
 
@@ -130,7 +130,7 @@ def test_a_result_with_another_name_is_refused(vault: Vault, name: str) -> None:
 def test_a_radiograph_is_named_by_a_hash_only(vault: Vault, sha256: str) -> None:
     """A name that is no hash reaches no path."""
     path, _ = spooled(vault, b"film")
-    for refuse in (lambda: vault.keep(path, sha256), lambda: vault.radiograph(sha256)):
+    for refuse in (lambda: vault.store(path, sha256), lambda: vault.radiograph_path(sha256)):
         with pytest.raises(ValueError, match="64 hexadecimal digits"):
             refuse()
 
@@ -147,7 +147,7 @@ def test_a_uid_never_becomes_a_path(vault: Vault, uid: str) -> None:
 def test_an_absent_radiograph_is_a_lost_file(vault: Vault) -> None:
     """Whoever asks for it hears the coded reason; a result that was never written is just not found."""
     with pytest.raises(Permanent) as told:
-        vault.radiograph("0" * 64)
+        vault.radiograph_path("0" * 64)
     assert told.value.reason.code == "FILE_LOST"
     with pytest.raises(FileNotFoundError):
         vault.read_result(UID, "sr.dcm")
@@ -166,7 +166,7 @@ def test_a_newer_result_takes_the_place_of_the_older_whole(vault: Vault) -> None
 WRITE_FOR_EVER = """
 import hashlib, os, sys
 from pathlib import Path
-from node.vault import Vault
+from node.storage import Vault
 vault = Vault(Path(sys.argv[1]))
 for turn in range(10**9):
     content = os.urandom(300_000 + turn)
@@ -174,7 +174,7 @@ for turn in range(10**9):
     vault.write_result(f"1.2.{turn % 5}", "sc.dcm", content)
     spooled = vault.spool / f"incoming-{turn}"
     spooled.write_bytes(content)
-    vault.keep(spooled, hashlib.sha256(content).hexdigest())
+    vault.store(spooled, hashlib.sha256(content).hexdigest())
     print(turn, flush=True)
 """
 
@@ -199,7 +199,7 @@ def test_kill_9_leaves_no_truncated_file_under_a_final_name(vault: Vault) -> Non
             assert hashlib.sha256(content).hexdigest() == path.stem
     for path in vault.spool.iterdir():
         age(path, 2 * HOUR)
-    vault.sweep_spool(HOUR)
+    vault.clean_spool(HOUR)
     assert list(vault.spool.iterdir()) == []
 
 
@@ -207,7 +207,7 @@ FILL_THE_DISK = """
 import errno, os, subprocess, sys
 from pathlib import Path
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", sys.argv[1]], check=True)
-from node.vault import Vault
+from node.storage import Vault
 vault = Vault(Path(sys.argv[1]))
 try:
     for number in range(100):
@@ -235,14 +235,14 @@ def test_a_full_disk_is_an_oserror_and_leaves_nothing_behind(tmp_path: Path) -> 
 LIMITED = """
 import errno, os, resource, signal, sys
 from pathlib import Path
-from node.vault import Vault
+from node.storage import Vault
 vault = Vault(Path(sys.argv[1]))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
     vault.write_result("1.2.3", "sc.dcm", bytes(300_000))
 except OSError as error:
-    print(errno.errorcode[error.errno], len(os.listdir(vault.spool)), vault.results("1.2.3").exists())
+    print(errno.errorcode[error.errno], len(os.listdir(vault.spool)), vault.results_folder("1.2.3").exists())
 """
 
 
@@ -259,7 +259,7 @@ def test_a_radiograph_that_cannot_be_kept_stays_its_receivers(vault: Vault) -> N
     shard.rmdir()
     shard.write_bytes(b"no folder")
     with pytest.raises(OSError, match="Not a directory"):
-        vault.keep(path, sha256)
+        vault.store(path, sha256)
     assert path.read_bytes() == b"film"
 
 
@@ -268,45 +268,45 @@ def test_the_sweep_takes_what_is_old_and_leaves_what_is_being_written(vault: Vau
     old, _ = spooled(vault, b"old", "old")
     spooled(vault, b"young", "young")
     age(old, 2 * HOUR)
-    assert vault.sweep_spool(HOUR) == 1
+    assert vault.clean_spool(HOUR) == 1
     assert [path.name for path in vault.spool.iterdir()] == ["young"]
 
 
 def test_a_stray_is_discarded_unless_it_was_kept_again(vault: Vault) -> None:
     """An old file goes; the same content received again just now is young and stays."""
     path, sha256 = spooled(vault, b"film")
-    age(vault.keep(path, sha256), 2 * HOUR)
-    assert list(vault.radiographs(HOUR)) == [sha256]
+    age(vault.store(path, sha256), 2 * HOUR)
+    assert list(vault.radiograph_hashes(HOUR)) == [sha256]
     again, _ = spooled(vault, b"film")
-    vault.keep(again, sha256)
-    assert list(vault.radiographs(HOUR)) == []
-    assert not vault.discard_stray(sha256, HOUR)
-    assert vault.radiograph(sha256).read_bytes() == b"film"
-    age(vault.radiograph(sha256), 2 * HOUR)
-    assert vault.discard_stray(sha256, HOUR)
-    assert not vault.discard_stray(sha256, HOUR)
+    vault.store(again, sha256)
+    assert list(vault.radiograph_hashes(HOUR)) == []
+    assert not vault.discard_orphan(sha256, HOUR)
+    assert vault.radiograph_path(sha256).read_bytes() == b"film"
+    age(vault.radiograph_path(sha256), 2 * HOUR)
+    assert vault.discard_orphan(sha256, HOUR)
+    assert not vault.discard_orphan(sha256, HOUR)
     assert list(vault.spool.iterdir()) == []
     with pytest.raises(Permanent):
-        vault.radiograph(sha256)
+        vault.radiograph_path(sha256)
 
 
 def test_a_sweep_that_died_over_a_stray_loses_nothing(vault: Vault) -> None:
     """What it had taken out is put back by the next one, however old it is."""
     path, sha256 = spooled(vault, b"film")
-    kept = vault.keep(path, sha256)
+    kept = vault.store(path, sha256)
     age(kept, 2 * HOUR)
     kept.rename(vault.spool / f"stray-{sha256}")
-    assert vault.sweep_spool(HOUR) == 0
-    assert vault.radiograph(sha256).read_bytes() == b"film"
+    assert vault.clean_spool(HOUR) == 0
+    assert vault.radiograph_path(sha256).read_bytes() == b"film"
 
 
 def test_a_second_vault_on_the_folder_finds_everything(vault: Vault) -> None:
     """What one process kept, another reads; and nobody else's user may look in."""
     path, sha256 = spooled(vault, b"film")
-    vault.keep(path, sha256)
+    vault.store(path, sha256)
     vault.write_result(OTHER_UID, "film.png", b"picture")
     other = Vault(vault.folder)
-    assert other.radiograph(sha256).read_bytes() == b"film"
+    assert other.radiograph_path(sha256).read_bytes() == b"film"
     assert other.read_result(OTHER_UID, "film.png") == b"picture"
     for part in ("spool", "radiographs", "results"):
         assert (vault.folder / part).stat().st_mode & 0o077 == 0

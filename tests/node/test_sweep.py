@@ -55,14 +55,16 @@ class Node:
         spooled = self.vault.spool / f"incoming-{number}"
         spooled.write_bytes(b"film %d" % number)
         sha256 = hashlib.sha256(spooled.read_bytes()).hexdigest()
-        self.vault.keep(spooled, sha256)
+        self.vault.store(spooled, sha256)
         uid = f"1.2.{number}"
-        self.ledger.keep(Radiograph(uid, "1.2", "1.2", sha256, 6, "MODALITY", "192.0.2.1", datetime.now(UTC)))
+        self.ledger.record_received(
+            Radiograph(uid, "1.2", "1.2", sha256, 6, "MODALITY", "192.0.2.1", datetime.now(UTC))
+        )
         return sha256
 
     def done(self) -> int:
         """How many films came to their end: the test's worker fails each, which ends it."""
-        return self.ledger.counts()[State.FAILED]
+        return self.ledger.counts_by_state()[State.FAILED]
 
 
 @pytest.fixture
@@ -148,7 +150,7 @@ def test_a_worker_killed_in_mid_film_is_made_up_for(node: Node) -> None:
     node.keep(0)
     assert node.bell.ring("1.2.0")
     with worker(node.url, said, node.database, 600, code=WORK_WITH_LEDGER):
-        assert wait_until(lambda: node.ledger.counts()[State.GRADING] == 1, 60)
+        assert wait_until(lambda: node.ledger.counts_by_state()[State.GRADING] == 1, 60)
     assert wait_until(lambda: node.sweep.ask() == 1)
     with worker(node.url, said, node.database, 0, code=WORK_WITH_LEDGER):
         assert wait_until(lambda: node.done() == 1, 60)
@@ -192,16 +194,16 @@ def test_a_radiograph_that_no_row_knows_goes_after_two_looks_an_hour_apart(node:
     spooled.write_bytes(b"stray")
     for sha256 in (known, stray):
         if sha256 == stray:
-            node.vault.keep(spooled, stray)
-        age(node.vault.radiograph(sha256), 2 * HOUR)
+            node.vault.store(spooled, stray)
+        age(node.vault.radiograph_path(sha256), 2 * HOUR)
     with capture_logs() as logs:
         for pause in (0, HOUR / 2, HOUR / 2 - 1):
             node.clock.seconds += pause
             node.sweep.tidy()
-            assert node.vault.radiograph(stray).exists()
+            assert node.vault.radiograph_path(stray).exists()
         node.clock.seconds += 1
         node.sweep.tidy()
-    assert set(node.vault.radiographs(0)) == {known}
+    assert set(node.vault.radiograph_hashes(0)) == {known}
     assert [(line["event"], line["sha256"]) for line in logs] == [("stray_discarded", stray)]
 
 
@@ -210,13 +212,13 @@ def test_a_stray_that_gets_its_row_between_the_looks_stays(node: Node) -> None:
     spooled = node.vault.spool / "incoming"
     spooled.write_bytes(b"film 7")
     sha256 = hashlib.sha256(b"film 7").hexdigest()
-    age(node.vault.keep(spooled, sha256), 2 * HOUR)
+    age(node.vault.store(spooled, sha256), 2 * HOUR)
     node.sweep.tidy()
     node.keep(7)
-    age(node.vault.radiograph(sha256), 2 * HOUR)
+    age(node.vault.radiograph_path(sha256), 2 * HOUR)
     node.clock.seconds += 2 * HOUR
     node.sweep.tidy()
-    assert node.vault.radiograph(sha256).read_bytes() == b"film 7"
+    assert node.vault.radiograph_path(sha256).read_bytes() == b"film 7"
 
 
 def test_it_runs_until_it_is_told_to_stop_and_says_that_it_lives(node: Node) -> None:
@@ -226,7 +228,7 @@ def test_it_runs_until_it_is_told_to_stop_and_says_that_it_lives(node: Node) -> 
     running = threading.Thread(target=sweep.run, args=(stop,))
     running.start()
     try:
-        assert wait_until(lambda: [beat.part for beat in node.ledger.parts()] == ["sweep"])
+        assert wait_until(lambda: [beat.process for beat in node.ledger.heartbeats()] == ["sweep"])
         node.ledger._database = away._database
         with capture_logs() as logs:
             assert wait_until(lambda: any(line["event"].startswith("sweep_") for line in logs))

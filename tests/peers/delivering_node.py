@@ -46,4 +46,6 @@ class Node:
         return next(each for each in self.ledger.deliveries(owed.source_uid) if each.object.kind == kind)
 
     def status(self, name: str = "pacs") -> dict[str, object]:
-        return next((beat.detail for beat in self.ledger.parts() if (beat.part, beat.name) == ("deliver", name)), {})
+        return next(
+            (beat.detail for beat in self.ledger.heartbeats() if (beat.process, beat.name) == ("deliver", name)), {}
+        )

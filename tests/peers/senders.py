@@ -286,7 +286,7 @@ from pathlib import Path
 from node.ledger import Ledger
 from node.receive import Receiver
 from node.settings import Settings
-from node.vault import Vault
+from node.storage import Vault
 folder, port, limits = Path(sys.argv[1]), int(sys.argv[2]), eval(sys.argv[3])
 class Bell:
     def ring(self, uid): return True

@@ -79,7 +79,7 @@ def busy(settings: Settings) -> SampleNode:
     sample.ledger.claim(sample.uids["failed"], WORKER, lease_seconds=600, attempts=3)
     sample.ledger.fail(sample.uids["failed"], WORKER, "DECODER_LIMIT", f"stopped after 30 s {MARKUP}")
     for delivery in sample.ledger.deliveries(sample.uids["delivered"]):
-        sample.ledger.sent(delivery.id, 0)
+        sample.ledger.record_sent(delivery.id, 0)
     now = datetime.now(UTC)
     pending = [delivery for uid in ("reported", "hostile") for delivery in sample.ledger.deliveries(sample.uids[uid])]
     unreachable = [delivery.id for delivery in pending if delivery.destination == "pacs"]
@@ -87,7 +87,7 @@ def busy(settings: Settings) -> SampleNode:
     shadowed(sample, sample.uids["hostile"])
     # The same UID with other bytes.
     arrive(sample, "hostile", content="other bytes")
-    sample.ledger.flag(sample.uids["hostile"], f"odd{MARKUP}"[:60])
+    sample.ledger.add_flag(sample.uids["hostile"], f"odd{MARKUP}"[:60])
     alive(sample)
     return sample
 
@@ -103,20 +103,22 @@ def alive(sample: SampleNode) -> None:
         "associations_refused": {"called AE title": 1},
         "associations_broken": {},
     }
-    sample.ledger.beat("receive", "receive@here:1", received)
+    sample.ledger.record_heartbeat("receive", "receive@here:1", received)
     models = {"card": MODEL.name, "model": MODEL.name, "version": MODEL.version, "sha256": MODEL.sha256, "trouble": ""}
     shadow = {"shadow_model": SHADOW.name, "shadow_version": SHADOW.version, "shadow_sha256": SHADOW.sha256}
-    sample.ledger.beat("work", WORKER, {**models, **shadow, "shadow_trouble": f"cannot be read {MARKUP}"})
-    sample.ledger.beat("deliver", "pacs", {"state": "down", "since": datetime.now(UTC).isoformat(), "next_try": None})
-    sample.ledger.beat("deliver", "archive", {"state": "up", "since": datetime.now(UTC).isoformat()})
-    sample.ledger.beat("sweep", "sweep@here:1", {})
+    sample.ledger.record_heartbeat("work", WORKER, {**models, **shadow, "shadow_trouble": f"cannot be read {MARKUP}"})
+    sample.ledger.record_heartbeat(
+        "deliver", "pacs", {"state": "down", "since": datetime.now(UTC).isoformat(), "next_try": None}
+    )
+    sample.ledger.record_heartbeat("deliver", "archive", {"state": "up", "since": datetime.now(UTC).isoformat()})
+    sample.ledger.record_heartbeat("sweep", "sweep@here:1", {})
 
 
 def arrive(sample: SampleNode, name: str, *, content: str = "", at: datetime | None = None) -> str:
     """Receive a radiograph. Its sender's AE title and host are markup when it is the hostile one."""
     uid = dicom.generate_uid(entropy_srcs=[name])
     hostile = name == "hostile"
-    sample.ledger.keep(
+    sample.ledger.record_received(
         Radiograph(
             sop_instance_uid=uid,
             sop_class_uid=dicom.DigitalXRayImageStorageForPresentation,
@@ -177,15 +179,19 @@ def shadowed(sample: SampleNode, uid: str) -> None:
     left = {**reading["knees"][1], "grade": 2}
     other = {**reading, "knees": [reading["knees"][0], left]}
     now = datetime.now(UTC)
-    sample.ledger.shadowed(uid, ShadowReading(now, "kl-shadow", SHADOW, other, ""), WORKER)
-    sample.ledger.shadowed(uid, ShadowReading(now, f"kl-broken{MARKUP}", None, None, f"RuntimeError {MARKUP}"), WORKER)
+    sample.ledger.record_shadow_reading(uid, ShadowReading(now, "kl-shadow", SHADOW, other, ""), WORKER)
+    sample.ledger.record_shadow_reading(
+        uid, ShadowReading(now, f"kl-broken{MARKUP}", None, None, f"RuntimeError {MARKUP}"), WORKER
+    )
 
 
 def refuse(sample: SampleNode, uid: str) -> None:
     """A worker finds no knee on the radiograph."""
     sample.ledger.claim(uid, WORKER, lease_seconds=600, attempts=3)
     reading = Reading(uid, Outcome.NOT_ANALYSED, MODEL, reason=reason("NOT_A_KNEE"))
-    assert sample.ledger.set_aside(uid, WORKER, "NOT_A_KNEE", "no joint above the threshold", reading.as_json())
+    assert sample.ledger.record_not_analysed(
+        uid, WORKER, "NOT_A_KNEE", "no joint above the threshold", reading.as_json()
+    )
 
 
 def film() -> bytes:

@@ -83,7 +83,7 @@ def owe(
     wanted = destinations if isinstance(destinations, Mapping) else dict.fromkeys(destinations, kinds)
     source = generate_uid()
     sha256 = hashlib.sha256(source.encode()).hexdigest()
-    ledger.keep(
+    ledger.record_received(
         Radiograph(
             sop_instance_uid=source,
             sop_class_uid=DigitalXRayImageStorageForPresentation,
@@ -118,4 +118,4 @@ def delivered(ledger: Ledger, *owed: Owed) -> bool:
 
 def file_of(vault: Vault, owed: Owed, kind: str) -> Path:
     """Return where the result lies in the vault."""
-    return vault.results(owed.source_uid) / f"{kind.lower()}.dcm"
+    return vault.results_folder(owed.source_uid) / f"{kind.lower()}.dcm"

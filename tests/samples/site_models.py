@@ -68,9 +68,9 @@ def receive(settings: Settings, film: Dataset, *, at: datetime | None = None) ->
     film.save_as(spooled, enforce_file_format=True)
     sha256 = hashlib.sha256(spooled.read_bytes()).hexdigest()
     size = spooled.stat().st_size
-    vault.keep(spooled, sha256)
+    vault.store(spooled, sha256)
     syntax = str(film.file_meta.TransferSyntaxUID)
     came = Radiograph(uid, str(film.SOPClassUID), syntax, sha256, size, "CR", "127.0.0.1", at or datetime.now(UTC))
-    ledger.keep(came)
+    ledger.record_received(came)
     ledger.close()
     return uid

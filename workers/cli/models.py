@@ -107,7 +107,7 @@ def compare(settings: Settings, cards: tuple[str, ...], data: Path | None, split
     cards = _two(settings, cards)
     one, other = (read_card(each, folders(settings)).identity for each in cards)
     with existing_ledger(settings) as ledger:
-        films = on_films(ledger.pairs(one, other) if ledger else [])
+        films = on_films(ledger.paired_readings(one, other) if ledger else [])
     knees = _on_knees(settings, cards, data, split) if data else None
     told = {"models": [asdict(one), asdict(other)], "films": films, "knees": knees}
     click.echo(json.dumps(told) if as_json else say(one, other, films, knees))

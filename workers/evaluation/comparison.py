@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from node.finding import ModelIdentity
-from node.ledger import Pair
+from node.ledger import PairedReadings
 from workers.evaluation.metrics import (
     accuracy,
     confusion,
@@ -30,7 +30,7 @@ FIGURES = {
 NAMES = {"accuracy": "accuracy", "qwk": "quadratic weighted kappa", "mae": "mean absolute error"}
 
 
-def on_films(pairs: Sequence[Pair]) -> dict[str, Any]:
+def on_films(pairs: Sequence[PairedReadings]) -> dict[str, Any]:
     """How far two models agree on the same knees; nobody says which of them is right."""
     knees = [
         (pair.source_uid, int(one["grade"]), int(other["grade"]))

@@ -43,7 +43,7 @@ def wanted(settings: Settings, ledger: Ledger | None) -> Wanted:
     """What should answer now; `ledger` is None where there is none to ask."""
     if settings.work.model:
         return Wanted(settings.work.model, "[work] model")
-    change = ledger.standing() if ledger else None
+    change = ledger.active_model() if ledger else None
     if change is None:
         return Wanted(DEFAULT, "shipped")
     return Wanted(change.card, f"{change.what} by {change.by}", state_of(change))
@@ -57,7 +57,7 @@ def state_of(change: ModelChange) -> CardState:
 @contextmanager
 def existing_ledger(settings: Settings) -> Iterator[Ledger | None]:
     """The node's ledger for a command that runs beside it, or without one: none is made by asking."""
-    ledger = Ledger.existing(settings.database_url)
+    ledger = Ledger.open_existing(settings.database_url)
     try:
         yield ledger
     finally:

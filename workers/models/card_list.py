@@ -58,7 +58,7 @@ def listed(settings: Settings) -> list[Listed]:
     """Every card, shipped or the site's own. No ledger is made by asking for what it knows."""
     with existing_ledger(settings) as ledger:
         asked = wanted(settings, ledger)
-        answers, shadows = (ledger.models(), ledger.shadow_models()) if ledger else ([], [])
+        answers, shadows = (ledger.model_uses(), ledger.shadow_model_uses()) if ledger else ([], [])
     roles = {DETECTOR: "finds", REFINER: "looks", ORIENTATION: "tells", ARTEFACTS: "names", LEAD_MARKERS: "reads"}
     roles |= {settings.work.shadow: "shadow", asked.card: "answers"}
     told = []
@@ -202,5 +202,5 @@ def uses_of(ledger: Ledger | None) -> list[dict[str, Any]]:
             "since": use.first_at.isoformat(timespec="seconds"),
             "until": use.last_at.isoformat(timespec="seconds"),
         }
-        for use in (ledger.models() if ledger else [])
+        for use in (ledger.model_uses() if ledger else [])
     ]

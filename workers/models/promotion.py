@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from node.errors import GenuError
 from node.finding import ModelIdentity
 from node.ledger import CardState, Ledger
-from node.ledger.model_history import before
+from node.ledger.model_history import previous_model
 from node.settings import Settings
 from workers.models.active_model import Wanted, said, state_of, take, wanted
 from workers.models.card_list import readable
@@ -37,7 +37,7 @@ def promote(settings: Settings, card: str, by: str) -> Exchange:
         asked = wanted(settings, ledger)
         until_now = asked.state or _state(read_card(asked.card, folders(settings)))
         if until_now != now:
-            ledger.promote(now, by, until_now=until_now)
+            ledger.promote(now, by, previous=until_now)
     finally:
         ledger.close()
     return Exchange(until_now, now)
@@ -56,7 +56,7 @@ def roll_back(settings: Settings, by: str) -> Exchange:
     ledger = _opened(settings)
     try:
         history = ledger.model_changes()
-        to = before(history)
+        to = previous_model(history)
         if to is None:
             raise GenuError("no other model answered before this one", hint="`genu models history` shows all changes")
         take(Wanted(to.card, "answering before", state_of(to)), settings)

@@ -39,7 +39,7 @@ class Shadow:
         if not self.card or self.card == answered.card.stem:
             return
         try:
-            self._ledger.shadowed(uid, self._reading(uid, film, analysis), self._worker)
+            self._ledger.record_shadow_reading(uid, self._reading(uid, film, analysis), self._worker)
         except Exception as fault:  # noqa: BLE001 - the answer stands, whatever becomes of its shadow
             log.error("shadow_not_recorded", sop_instance_uid=uid, card=self.card, fault=type(fault).__name__)
 

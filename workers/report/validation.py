@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from node.errors import Permanent
-from node.radiograph import SOP_CLASSES
+from node.radiograph import SOP_CLASS_OF_KIND
 from node.reasons import reason
 from workers.report.identity import KEYS, text_of
 from workers.report.source import ALWAYS_LOSSY
@@ -130,7 +130,7 @@ def _rules() -> Mapping[str, Rules]:
     """The rules of each SOP class that is made; highdicom's whole tables (65 MB) are let go again."""
     modules, attributes = standard.get_iod_module_map(), standard.get_module_attribute_map()
     iods = standard.get_sop_class_iod_map()
-    told = {str(uid): _of_iod(modules[iods[str(uid)]], attributes) for uid in SOP_CLASSES.values()}
+    told = {str(uid): _of_iod(modules[iods[str(uid)]], attributes) for uid in SOP_CLASS_OF_KIND.values()}
     for table in (standard.get_iod_module_map, standard.get_module_attribute_map):
         table.cache_clear()
     gc.collect()

@@ -270,7 +270,9 @@ def test_a_shadow_of_another_version_does_not_break_the_page(fresh: SampleNode) 
     uid = busy_ledger.arrive(fresh, "reported")
     busy_ledger.answer(fresh, uid)
     content = {"knees": [{"grade": "severe"}]}
-    fresh.ledger.shadowed(uid, ShadowReading(datetime.now(UTC), "kl-new", busy_ledger.SHADOW, content, ""), "w")
+    fresh.ledger.record_shadow_reading(
+        uid, ShadowReading(datetime.now(UTC), "kl-new", busy_ledger.SHADOW, content, ""), "w"
+    )
     client = client_of(fresh)
     sign_in(client)
     page = client.get(f"/radiographs/{uid}")
@@ -302,10 +304,10 @@ def test_the_overview_marks_a_worker_that_has_not_followed_a_promotion(fresh: Sa
     fresh.ledger.promote(
         CardState("kl-next", "1" * 64, newer),
         f"mary{MARKUP}",
-        until_now=CardState("kl-lite0", "0" * 64, busy_ledger.MODEL),
+        previous=CardState("kl-lite0", "0" * 64, busy_ledger.MODEL),
     )
     detail = {"model": newer.name, "version": newer.version, "sha256": newer.sha256}
-    fresh.ledger.beat("work", "quick", detail)
+    fresh.ledger.record_heartbeat("work", "quick", detail)
     text = model_card(client)
     assert "kl-next 2.0.0" in text
     assert "promoted by mary&lt;img" in text
@@ -317,7 +319,7 @@ def test_the_overview_marks_a_worker_that_has_not_followed_a_promotion(fresh: Sa
         "sha256": busy_ledger.MODEL.sha256,
         "trouble": "a file is missing",
     }
-    fresh.ledger.beat("work", "stubborn", stubborn)
+    fresh.ledger.record_heartbeat("work", "stubborn", stubborn)
     assert "The model that should answer cannot be used: a file is missing" in model_card(client)
 
 
@@ -373,7 +375,7 @@ def test_our_own_object_routed_back_has_no_retry(fresh: SampleNode) -> None:
     uid = busy_ledger.arrive(fresh, "grading")
     fresh.ledger.claim(uid, "w", lease_seconds=60, attempts=3)
     reading = {"sop_instance_uid": uid, "outcome": "not_analysed", "reason": None, "model": None, "knees": []}
-    fresh.ledger.set_aside(uid, "w", "OWN_OBJECT", "", reading)
+    fresh.ledger.record_not_analysed(uid, "w", "OWN_OBJECT", "", reading)
     client = client_of(fresh)
     sign_in(client)
     assert 'id="retry"' not in client.get(f"/radiographs/{uid}").text
@@ -460,7 +462,7 @@ def test_the_server_answers_sends_heartbeats_and_stops_cleanly(tmp_path: Path) -
     answer = httpx.get(f"{base}/sign-in")
     assert "Sign in" in answer.text
     assert "server" not in answer.headers
-    wait_for(lambda: any(beat.part == "admin" for beat in sample.ledger.parts()))
+    wait_for(lambda: any(beat.process == "admin" for beat in sample.ledger.heartbeats()))
     with pytest.raises(GenuError, match=f"cannot listen on 127.0.0.1:{settings.admin.port}"):
         serve(settings, sample.vault, sample.ledger, lambda: True, threading.Event())
     stop.set()

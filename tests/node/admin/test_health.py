@@ -41,7 +41,7 @@ def test_healthz_answers_without_ledger_vault_and_broker(fresh: SampleNode) -> N
 def test_readyz_is_ready_when_all_processes_are_alive(fresh: SampleNode) -> None:
     """With every process alive and no destination degraded, the node is ready."""
     busy_ledger.alive(fresh)
-    fresh.ledger.beat("deliver", "pacs", {"state": "up"})
+    fresh.ledger.record_heartbeat("deliver", "pacs", {"state": "up"})
     answer = client_of(fresh).get("/readyz")
     assert answer.status_code == 200
     assert answer.json() == {

@@ -19,7 +19,7 @@ from node.__main__ import genu
 from node.broker import application
 from node.errors import SettingsError
 from node.ledger import Ledger, State
-from node.radiograph import SOP_CLASSES, Radiograph
+from node.radiograph import SOP_CLASS_OF_KIND, Radiograph
 from node.reasons import REASONS
 from tests.paths import ROOT
 from tests.peers.archives import free_port, needs, storescp
@@ -55,7 +55,7 @@ def store_radiograph(uid: str, *, reason: str | None = None) -> None:
     """A radiograph in data/, FAILED for the reason if one is given."""
     ledger = Ledger(f"sqlite:///{Path('data').absolute() / 'ledger.sqlite'}")
     ledger.upgrade()
-    ledger.keep(
+    ledger.record_received(
         Radiograph(uid, "1.2.840.10008.5.1.4.1.1.1", "1.2.840.10008.1.2", "0" * 64, 1, "CR", "::1", datetime.now(UTC))
     )
     if reason:
@@ -160,8 +160,10 @@ def test_the_status_shows_the_models_of_every_worker(genu_command: GenuCommand) 
     store_radiograph("1.2.3")
     ledger = Ledger(f"sqlite:///{Path('data').absolute() / 'ledger.sqlite'}")
     detail = {"model": "kl-lite0", "version": "1.0.0", "trouble": "kl-next is missing"}
-    ledger.beat("work", "w", {**detail, "shadow_model": "kl-far", "shadow_version": "3.0", "shadow_trouble": ""})
-    ledger.beat("sweep", "s", {"model": "x"})
+    ledger.record_heartbeat(
+        "work", "w", {**detail, "shadow_model": "kl-far", "shadow_version": "3.0", "shadow_trouble": ""}
+    )
+    ledger.record_heartbeat("sweep", "s", {"model": "x"})
     ledger.close()
     lines = genu_command("status").out.splitlines()[-3:]
     assert lines[0].startswith("sweep s: seen ")
@@ -228,7 +230,7 @@ def test_probe_shows_what_an_archive_accepts_and_what_it_should(genu_command: Ge
         answer = genu_command("probe")
         assert answer.code == 0, answer.err
         rows = {line.split()[0]: line for line in answer.out.splitlines()[1:]}
-        assert set(rows) == set(SOP_CLASSES)
+        assert set(rows) == set(SOP_CLASS_OF_KIND)
         assert all(rows[kind].endswith(" accepted (sent)") for kind in ("SC", "SR"))
         assert not peer.received()
     with archive(classes=[SecondaryCaptureImageStorage]) as peer:

@@ -88,7 +88,9 @@ def test_a_dead_destination_does_not_delay_another(node: Node, tmp_path: Path) -
         with node.delivering(*places, patience=slow):
             assert peer.wait_for(6, 30)
             assert wait_until(
-                lambda: {row.destination: row.count for row in node.ledger.waiting()} == {"closed": 6, "hole": 6}
+                lambda: (
+                    {row.destination: row.count for row in node.ledger.pending_deliveries()} == {"closed": 6, "hole": 6}
+                )
             )
         assert not delivered(node.ledger, owed[0])
 
@@ -332,7 +334,7 @@ from pathlib import Path
 from node.deliver import Deliverer
 from node.ledger import Ledger
 from node.settings import Deliver, Destination, Settings
-from node.vault import Vault
+from node.storage import Vault
 folder, port = Path(sys.argv[1]), int(sys.argv[2])
 patience = Deliver(first_pause_seconds=0.2, longest_pause_seconds=1)
 there = Destination(name="pacs", ae_title="ORTHANC", host="127.0.0.1", port=port)
@@ -350,7 +352,7 @@ def test_a_killed_deliverer_leaves_each_object_at_the_destination_once(node: Nod
     script.write_text(KILLED)
 
     def left() -> int:
-        return sum(row.count for row in node.ledger.waiting())
+        return sum(row.count for row in node.ledger.pending_deliveries())
 
     with orthanc(tmp_path / "peer") as peer:
         for until in (*sorted(chance.sample(range(2, 49), 7), reverse=True), 0):
@@ -396,7 +398,7 @@ def test_pauses_double_up_to_the_longest_and_never_end(failures: int, first: flo
 
 def test_the_ledger_away_for_a_while_ends_no_line(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of the ledger is waited out; an object that was stored meanwhile is sent again, not lost."""
-    owed, broken, mark = node.owe(), threading.Event(), Ledger.sent
+    owed, broken, mark = node.owe(), threading.Event(), Ledger.record_sent
     broken.set()
 
     def fail(ledger: Ledger, delivery_id: int, status: int) -> None:
@@ -404,7 +406,7 @@ def test_the_ledger_away_for_a_while_ends_no_line(node: Node, monkeypatch: pytes
             raise OSError("the disk is away")
         mark(ledger, delivery_id, status)
 
-    monkeypatch.setattr(Ledger, "sent", fail)
+    monkeypatch.setattr(Ledger, "record_sent", fail)
     with archive() as peer, node.delivering(to(peer.port)):
         assert wait_until(lambda: len(peer.stored) >= 2)
         assert node.delivery(owed, "SC").state == "WAITING"

@@ -77,7 +77,7 @@ def test_pages_go_as_single_frames_where_no_multi_frame_is_taken(node: Node, tmp
     assert all(np.array_equal(page.pixel_array, frame) for page, frame in zip(pages, frames, strict=True))
     assert [page.ImageLaterality for page in pages] == ["R"] * 7 + ["L"] * 7
     assert [str(each.SOPInstanceUID) for each in single_frames(made["SC"])] == [str(p.SOPInstanceUID) for p in pages]
-    assert not list(node.vault.results(owed.source_uid).glob(".sending-*"))
+    assert not list(node.vault.results_folder(owed.source_uid).glob(".sending-*"))
 
 
 @needs("storescp")

@@ -26,7 +26,7 @@ from node.finding import ModelIdentity
 from node.ledger import (
     MOVES,
     CardState,
-    Kept,
+    IntakeOutcome,
     Ledger,
     ResultObject,
     ShadowReading,
@@ -35,7 +35,7 @@ from node.ledger import (
     tables,
     transitions,
 )
-from node.ledger.model_history import before
+from node.ledger.model_history import previous_model
 from node.radiograph import Radiograph
 from tests.paths import ROOT
 from tests.peers.databases import emptied, postgresql, postgresql_programs
@@ -104,7 +104,7 @@ BOTH = (made("SC", "2.1.1"), made("SR", "2.1.2"))
 
 
 def graded(ledger: Ledger, uid: str, destinations: dict[str, tuple[str, ...]] = PACS) -> None:
-    ledger.keep(film(uid))
+    ledger.record_received(film(uid))
     assert ledger.claim(uid, "w", lease_seconds=60, attempts=3)
     assert ledger.report(uid, "w", READING, [made("SC", f"{uid}.1"), made("SR", f"{uid}.2")], destinations)
 
@@ -124,7 +124,7 @@ def state(ledger: Ledger, uid: str) -> State:
 
 def test_a_new_radiograph_is_received_with_all_that_is_known_of_it(ledger: Ledger) -> None:
     """The entry says what the receiver said; an unknown UID has none."""
-    assert ledger.keep(film("1.2.1")) is Kept.NEW
+    assert ledger.record_received(film("1.2.1")) is IntakeOutcome.NEW
     entry = ledger.find("1.2.1")
     assert entry is not None
     assert (entry.state, entry.attempts, entry.flags, entry.reading) == (State.RECEIVED, 0, (), None)
@@ -136,7 +136,7 @@ def test_a_new_radiograph_is_received_with_all_that_is_known_of_it(ledger: Ledge
 def test_the_same_bytes_again_change_nothing(ledger: Ledger) -> None:
     """Not even after the work is done."""
     graded(ledger, "1.2.1")
-    assert ledger.keep(film("1.2.1")) is Kept.KNOWN
+    assert ledger.record_received(film("1.2.1")) is IntakeOutcome.KNOWN
     assert state(ledger, "1.2.1") is State.REPORTED
     assert ledger.unfinished(FAR) == []
     assert told(ledger, "1.2.1")[-1] == "received again"
@@ -144,15 +144,15 @@ def test_the_same_bytes_again_change_nothing(ledger: Ledger) -> None:
 
 def test_other_bytes_are_kept_beside_the_first_and_flagged(ledger: Ledger) -> None:
     """The first stays what it was; the same other bytes twice are one conflict."""
-    ledger.keep(film("1.2.1"))
+    ledger.record_received(film("1.2.1"))
     for _ in range(2):
-        assert ledger.keep(film("1.2.1", sha256="b" * 64)) is Kept.CONFLICT
+        assert ledger.record_received(film("1.2.1", sha256="b" * 64)) is IntakeOutcome.CONFLICT
     entry = ledger.find("1.2.1")
     assert entry is not None
     assert (entry.sha256, entry.flags) == ("a" * 64, ("CONFLICT",))
     assert [conflict.sha256 for conflict in ledger.conflicts("1.2.1")] == ["b" * 64]
     assert [found.sop_instance_uid for found in ledger.listing(flag="CONFLICT")] == ["1.2.1"]
-    assert ledger.known_files(["a" * 64, "b" * 64, "c" * 64]) == {"a" * 64, "b" * 64}
+    assert ledger.known_hashes(["a" * 64, "b" * 64, "c" * 64]) == {"a" * 64, "b" * 64}
 
 
 def test_an_own_result_that_comes_back_is_put_aside_for_ever(ledger: Ledger) -> None:
@@ -160,21 +160,21 @@ def test_an_own_result_that_comes_back_is_put_aside_for_ever(ledger: Ledger) -> 
     graded(ledger, "1.2.1")
     assert ledger.is_result("1.2.1.1")
     for _ in range(2):
-        assert ledger.keep(film("1.2.1.1", sha256="b" * 64)) is Kept.OWN
+        assert ledger.record_received(film("1.2.1.1", sha256="b" * 64)) is IntakeOutcome.OWN
     entry = ledger.find("1.2.1.1")
     assert entry is not None
     assert (entry.state, entry.reason) == (State.NOT_ANALYSED, "OWN_OBJECT")
-    assert not ledger.ask_again("1.2.1.1", "admin")
+    assert not ledger.retry("1.2.1.1", "admin")
     assert ledger.claim("1.2.1.1", "w", lease_seconds=60, attempts=3) is None
 
 
 def test_what_is_put_aside_at_the_door_is_never_work(ledger: Ledger) -> None:
     """It has its row and its reason; a reason that is not in the table is no reason."""
-    assert ledger.keep(film("1.2.1"), put_aside="NOT_AN_IMAGE") is Kept.NEW
+    assert ledger.record_received(film("1.2.1"), not_analysed_reason="NOT_AN_IMAGE") is IntakeOutcome.NEW
     assert ledger.claim("1.2.1", "w", lease_seconds=60, attempts=3) is None
     assert [entry.sop_instance_uid for entry in ledger.listing(reason="NOT_AN_IMAGE")] == ["1.2.1"]
     with pytest.raises(KeyError):
-        ledger.keep(film("1.2.2"), put_aside="BECAUSE")
+        ledger.record_received(film("1.2.2"), not_analysed_reason="BECAUSE")
     assert ledger.find("1.2.2") is None
 
 
@@ -185,7 +185,7 @@ def test_what_is_put_aside_at_the_door_is_never_work(ledger: Ledger) -> None:
 def one_ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
     ledger = Ledger(f"sqlite:///{tmp_path_factory.mktemp('moves') / 'ledger.sqlite'}")
     ledger.upgrade()
-    ledger.keep(film("1.2.1"))
+    ledger.record_received(film("1.2.1"))
     yield ledger
     ledger.close()
 
@@ -222,7 +222,7 @@ def test_the_table_of_moves_is_the_one_that_was_decided() -> None:
 
 def test_the_database_itself_refuses_a_state_that_there_is_not(ledger: Ledger) -> None:
     """A slip of a later programmer ends here."""
-    ledger.keep(film("1.2.1"))
+    ledger.record_received(film("1.2.1"))
     with pytest.raises(sa.exc.IntegrityError), ledger._database.write() as connection:
         connection.execute(sa.update(tables.radiograph).values(state="QUEUED"))
 
@@ -242,7 +242,7 @@ def test_the_journal_cannot_be_rewritten(ledger: Ledger, change: str) -> None:
 
 def test_a_claim_is_one_workers_until_its_lease_ends(ledger: Ledger) -> None:
     """While it runs nobody else gets the radiograph; renewed it runs on; ended it is anyone's."""
-    ledger.keep(film("1.2.1"))
+    ledger.record_received(film("1.2.1"))
     entry = ledger.claim("1.2.1", "one", lease_seconds=0, attempts=3)
     assert entry is not None
     assert (entry.state, entry.worker, entry.attempts) == (State.GRADING, "one", 1)
@@ -259,24 +259,24 @@ def test_a_claim_is_one_workers_until_its_lease_ends(ledger: Ledger) -> None:
 
 def test_who_lost_the_claim_can_say_nothing_more(ledger: Ledger) -> None:
     """A worker that slept through its lease changes nothing, whatever it brings."""
-    ledger.keep(film("1.2.1"))
+    ledger.record_received(film("1.2.1"))
     ledger.claim("1.2.1", "slow", lease_seconds=0, attempts=3)
     ledger.claim("1.2.1", "quick", lease_seconds=60, attempts=3)
     before = ledger.journal("1.2.1")
     assert not ledger.renew("1.2.1", "slow", 60)
     assert not ledger.report("1.2.1", "slow", READING, BOTH, PACS)
-    assert not ledger.set_aside("1.2.1", "slow", "BLANK", "", READING)
+    assert not ledger.record_not_analysed("1.2.1", "slow", "BLANK", "", READING)
     assert not ledger.fail("1.2.1", "slow", "INTERNAL", "")
     assert not ledger.release("1.2.1", "slow", "")
     assert ledger.journal("1.2.1") == before
-    assert ledger.objects("1.2.1", superseded=True) == []
+    assert ledger.result_objects("1.2.1", superseded=True) == []
     assert ledger.report("1.2.1", "quick", READING, BOTH, PACS)
     assert not ledger.report("1.2.1", "quick", READING, BOTH, PACS)
 
 
 def test_used_up_attempts_end_in_failed_with_the_last_fault(ledger: Ledger) -> None:
     """Released or abandoned, each attempt counts; then a person has to ask, and the count begins anew."""
-    ledger.keep(film("1.2.1"))
+    ledger.record_received(film("1.2.1"))
     ledger.claim("1.2.1", "w", lease_seconds=0, attempts=2)
     ledger.claim("1.2.1", "w", lease_seconds=60, attempts=2)
     ledger.release("1.2.1", "w", "the disk was busy")
@@ -287,7 +287,7 @@ def test_used_up_attempts_end_in_failed_with_the_last_fault(ledger: Ledger) -> N
     assert (entry.state, entry.reason) == (State.FAILED, "ATTEMPTS_EXHAUSTED")
     assert "the disk was busy" in entry.detail
     assert ledger.unfinished(FAR) == []
-    assert ledger.ask_again("1.2.1", "mary")
+    assert ledger.retry("1.2.1", "mary")
     assert ledger.journal("1.2.1")[-1].by == "mary"
     again = ledger.claim("1.2.1", "w", lease_seconds=60, attempts=2)
     assert again is not None
@@ -305,7 +305,7 @@ def claim_each(url: str, number: int, together: "Barrier", say: "Queue[tuple[int
 def test_several_processes_never_claim_the_same_radiograph(ledger: Ledger, url: str) -> None:
     """Four of them go for each of twenty films at the same moment; one gets it, and the ledger agrees which."""
     for number in range(20):
-        ledger.keep(film(f"1.2.{number}"))
+        ledger.record_received(film(f"1.2.{number}"))
     claimed = at_once(4, claim_each, url)
     assert sorted(number for number, _ in claimed) == list(range(20))
     for number, worker in claimed:
@@ -318,7 +318,7 @@ def keep_each(url: str, number: int, together: "Barrier", say: "Queue[tuple[int,
     ledger = Ledger(url)
     for film_number in range(20):
         together.wait()
-        say.put((film_number, ledger.keep(film(f"1.2.{film_number}"))))
+        say.put((film_number, ledger.record_received(film(f"1.2.{film_number}"))))
 
 
 def test_of_several_that_keep_the_same_uid_one_is_the_first(ledger: Ledger, url: str) -> None:
@@ -338,18 +338,18 @@ def test_an_answer_is_owed_to_each_destination_that_takes_its_kind(ledger: Ledge
     assert owed == [("pacs", "SC", "WAITING"), ("pacs", "SR", "WAITING"), ("archive", "SR", "WAITING")]
     for one in ledger.deliveries("1.2.1"):
         assert state(ledger, "1.2.1") is State.REPORTED
-        ledger.sent(one.id, 0x0000)
-        ledger.sent(one.id, 0x0000)
+        ledger.record_sent(one.id, 0x0000)
+        ledger.record_sent(one.id, 0x0000)
     assert state(ledger, "1.2.1") is State.DELIVERED
     assert told(ledger, "1.2.1") == ["received", "claimed", "reported", "sent", "sent", "sent", "delivered"]
-    assert ledger.due("pacs", FAR, 10) == []
-    assert ledger.waiting() == []
+    assert ledger.due_deliveries("pacs", FAR, 10) == []
+    assert ledger.pending_deliveries() == []
 
 
 def test_an_undecided_answer_is_found_by_its_flag(ledger: Ledger) -> None:
     """The flag comes with the answer, in one transaction, and only to a worker whose claim stands."""
     for uid in ("1.2.1", "1.2.2"):
-        ledger.keep(film(uid))
+        ledger.record_received(film(uid))
         ledger.claim(uid, "w", lease_seconds=60, attempts=3)
     assert not ledger.report("1.2.1", "slow", READING, BOTH, PACS, undecided=True)
     assert ledger.listing(flag="UNDECIDED") == []
@@ -363,15 +363,15 @@ def test_without_a_destination_an_answer_stays_reported(ledger: Ledger) -> None:
     graded(ledger, "1.2.1", {"pacs": ()})
     assert ledger.deliveries("1.2.1") == []
     assert state(ledger, "1.2.1") is State.REPORTED
-    assert [made.kind for made in ledger.objects("1.2.1")] == ["SC", "SR"]
+    assert [made.kind for made in ledger.result_objects("1.2.1")] == ["SC", "SR"]
 
 
 def test_a_refusal_is_delivered_and_stays_a_refusal(ledger: Ledger) -> None:
     """NOT_ANALYSED with its reason, before and after its report has gone out."""
-    ledger.keep(film("1.2.1"))
+    ledger.record_received(film("1.2.1"))
     ledger.claim("1.2.1", "w", lease_seconds=60, attempts=3)
-    assert ledger.set_aside("1.2.1", "w", "NOT_A_KNEE", "a hand", READING, [made("SR", "2.1")], PACS)
-    ledger.sent(ledger.deliveries("1.2.1")[0].id, 0)
+    assert ledger.record_not_analysed("1.2.1", "w", "NOT_A_KNEE", "a hand", READING, [made("SR", "2.1")], PACS)
+    ledger.record_sent(ledger.deliveries("1.2.1")[0].id, 0)
     entry = ledger.find("1.2.1")
     assert entry is not None
     assert (entry.state, entry.reason, entry.detail) == (State.NOT_ANALYSED, "NOT_A_KNEE", "a hand")
@@ -382,60 +382,63 @@ def test_a_refusal_is_delivered_and_stays_a_refusal(ledger: Ledger) -> None:
 def test_what_is_postponed_falls_due_then_and_hastened_at_once(ledger: Ledger) -> None:
     """Attempts are counted; the journal says an error once, not at each attempt; the first in is the first out."""
     graded(ledger, "1.2.1")
-    first, second = ledger.due("pacs", FAR, 10)
+    first, second = ledger.due_deliveries("pacs", FAR, 10)
     later = datetime.now(UTC) + timedelta(hours=1)
     for _ in range(3):
         ledger.postpone([first.id], later, "refused: connection")
-    assert [one.id for one in ledger.due("pacs", datetime.now(UTC), 10)] == [second.id]
-    assert [one.id for one in ledger.due("pacs", FAR, 10)] == [second.id, first.id]
-    assert ledger.due("pacs", FAR, 1)[0].id == second.id
+    assert [one.id for one in ledger.due_deliveries("pacs", datetime.now(UTC), 10)] == [second.id]
+    assert [one.id for one in ledger.due_deliveries("pacs", FAR, 10)] == [second.id, first.id]
+    assert ledger.due_deliveries("pacs", FAR, 1)[0].id == second.id
     assert told(ledger, "1.2.1").count("delivery postponed") == 1
-    ledger.sent(second.id, 0)
+    ledger.record_sent(second.id, 0)
     assert ledger.next_due("pacs") == later
     assert ledger.next_due("elsewhere") is None
-    (waits,) = ledger.waiting()
+    (waits,) = ledger.pending_deliveries()
     assert (waits.destination, waits.count, waits.last_error) == ("pacs", 1, "refused: connection")
-    assert ledger.hasten("pacs") == 1
-    assert ledger.hasten("pacs") == 0
-    assert [(one.id, one.attempts) for one in ledger.due("pacs", datetime.now(UTC), 10)] == [(first.id, 3)]
+    assert ledger.make_due("pacs") == 1
+    assert ledger.make_due("pacs") == 0
+    assert [(one.id, one.attempts) for one in ledger.due_deliveries("pacs", datetime.now(UTC), 10)] == [(first.id, 3)]
 
 
 def test_a_delivery_given_up_waits_for_a_person(ledger: Ledger) -> None:
     """It is due no more, and the radiograph is not DELIVERED by the others; asked again it waits once more."""
     graded(ledger, "1.2.1")
-    first, second = ledger.due("pacs", FAR, 10)
+    first, second = ledger.due_deliveries("pacs", FAR, 10)
     ledger.give_up(first.id, "0xA900 for ever")
-    ledger.sent(second.id, 0)
-    assert (ledger.due("pacs", FAR, 10), state(ledger, "1.2.1")) == ([], State.REPORTED)
-    assert ledger.ask_again("1.2.1", "mary")
-    assert not ledger.ask_again("1.2.1", "mary")
-    assert [one.id for one in ledger.due("pacs", FAR, 10)] == [first.id]
-    ledger.sent(first.id, 0xB000)
+    ledger.record_sent(second.id, 0)
+    assert (ledger.due_deliveries("pacs", FAR, 10), state(ledger, "1.2.1")) == ([], State.REPORTED)
+    assert ledger.retry("1.2.1", "mary")
+    assert not ledger.retry("1.2.1", "mary")
+    assert [one.id for one in ledger.due_deliveries("pacs", FAR, 10)] == [first.id]
+    ledger.record_sent(first.id, 0xB000)
     assert state(ledger, "1.2.1") is State.DELIVERED
-    assert not ledger.ask_again("1.2.1", "mary")
+    assert not ledger.retry("1.2.1", "mary")
 
 
 def test_another_models_answer_makes_new_rows_and_keeps_the_old(ledger: Ledger) -> None:
     """The old objects stay recorded with the model that made them; what of them still waited is not sent any more."""
-    ledger.keep(film("1.2.1"))
+    ledger.record_received(film("1.2.1"))
     ledger.claim("1.2.1", "w", lease_seconds=60, attempts=3)
-    ledger.set_aside("1.2.1", "w", "NOT_A_KNEE", "", READING, [made("SR", "2.1")], PACS)
-    assert ledger.ask_again("1.2.1", "mary")
+    ledger.record_not_analysed("1.2.1", "w", "NOT_A_KNEE", "", READING, [made("SR", "2.1")], PACS)
+    assert ledger.retry("1.2.1", "mary")
     newer = {**READING, "model": {"name": "kl-lite0", "version": "2.0", "sha256": "e" * 64}}
     ledger.claim("1.2.1", "w", lease_seconds=60, attempts=3)
     assert ledger.report("1.2.1", "w", newer, [made("SC", "2.2"), made("SR", "2.3")], PACS)
-    assert [each.sop_instance_uid for each in ledger.objects("1.2.1")] == ["2.2", "2.3"]
-    assert [each.sop_instance_uid for each in ledger.objects("1.2.1", superseded=True)] == ["2.1", "2.2", "2.3"]
-    assert [each.object.sop_instance_uid for each in ledger.due("pacs", FAR, 10)] == ["2.2", "2.3"]
+    assert [each.sop_instance_uid for each in ledger.result_objects("1.2.1")] == ["2.2", "2.3"]
+    assert [each.sop_instance_uid for each in ledger.result_objects("1.2.1", superseded=True)] == ["2.1", "2.2", "2.3"]
+    assert [each.object.sop_instance_uid for each in ledger.due_deliveries("pacs", FAR, 10)] == ["2.2", "2.3"]
     answers = ledger.answers("1.2.1")
     assert [(each.state, each.model_version) for each in answers] == [
         (State.NOT_ANALYSED, "1.0"),
         (State.REPORTED, "2.0"),
     ]
-    assert [(use.version, use.sha256[0], use.answers) for use in ledger.models()] == [("1.0", "f", 1), ("2.0", "e", 1)]
+    assert [(use.version, use.sha256[0], use.answers) for use in ledger.model_uses()] == [
+        ("1.0", "f", 1),
+        ("2.0", "e", 1),
+    ]
     assert all(ledger.is_result(uid) for uid in ("2.1", "2.2", "2.3"))
-    for each in ledger.due("pacs", FAR, 10):
-        ledger.sent(each.id, 0)
+    for each in ledger.due_deliveries("pacs", FAR, 10):
+        ledger.record_sent(each.id, 0)
     assert state(ledger, "1.2.1") is State.DELIVERED
     entry = ledger.find("1.2.1")
     assert entry is not None
@@ -445,16 +448,16 @@ def test_another_models_answer_makes_new_rows_and_keeps_the_old(ledger: Ledger) 
 @pytest.mark.parametrize(("bytes_again", "due"), [("c" * 64, []), ("d" * 64, ["2.1"])])
 def test_the_same_objects_again_double_no_delivery(ledger: Ledger, bytes_again: str, due: list[str]) -> None:
     """The same UID with the same bytes is not sent again; with other bytes it is, as the one delivery it was."""
-    ledger.keep(film("1.2.1"))
+    ledger.record_received(film("1.2.1"))
     for sha256 in ("c" * 64, bytes_again):
         ledger.claim("1.2.1", "w", lease_seconds=60, attempts=3)
-        ledger.set_aside("1.2.1", "w", "NOT_A_KNEE", "", READING, [made("SR", "2.1", sha256)], PACS)
+        ledger.record_not_analysed("1.2.1", "w", "NOT_A_KNEE", "", READING, [made("SR", "2.1", sha256)], PACS)
         if sha256 == "c" * 64 and len(ledger.answers("1.2.1")) == 1:
-            ledger.sent(ledger.deliveries("1.2.1")[0].id, 0)
-            ledger.ask_again("1.2.1", "mary")
+            ledger.record_sent(ledger.deliveries("1.2.1")[0].id, 0)
+            ledger.retry("1.2.1", "mary")
     assert len(ledger.deliveries("1.2.1")) == 1
-    assert [each.object.sop_instance_uid for each in ledger.due("pacs", FAR, 10)] == due
-    assert [each.sha256 for each in ledger.objects("1.2.1")] == [bytes_again]
+    assert [each.object.sop_instance_uid for each in ledger.due_deliveries("pacs", FAR, 10)] == due
+    assert [each.sha256 for each in ledger.result_objects("1.2.1")] == [bytes_again]
 
 
 def test_the_last_two_destinations_may_end_at_the_same_time(ledger: Ledger) -> None:
@@ -466,7 +469,7 @@ def test_the_last_two_destinations_may_end_at_the_same_time(ledger: Ledger) -> N
 
         def send(delivery_id: int, start: threading.Barrier = start) -> None:
             start.wait()
-            ledger.sent(delivery_id, 0)
+            ledger.record_sent(delivery_id, 0)
 
         threads = [threading.Thread(target=send, args=(each.id,)) for each in ledger.deliveries(uid)]
         for thread in threads:
@@ -479,7 +482,7 @@ def test_the_last_two_destinations_may_end_at_the_same_time(ledger: Ledger) -> N
 def test_an_object_of_another_radiograph_is_not_taken_over(ledger: Ledger) -> None:
     """Two sources that claim one result UID are a bug, and the second changes nothing."""
     graded(ledger, "1.2.1")
-    ledger.keep(film("1.2.9"))
+    ledger.record_received(film("1.2.9"))
     ledger.claim("1.2.9", "w", lease_seconds=60, attempts=3)
     with pytest.raises(ValueError, match="belongs to another"):
         ledger.report("1.2.9", "w", READING, [made("SC", "1.2.1.1")], PACS)
@@ -501,17 +504,17 @@ def changes(ledger: Ledger) -> list[tuple[str, str, str]]:
 
 def rolled_back(ledger: Ledger) -> str | None:
     """The card that answered before answers again; None if there was none."""
-    to = before(ledger.model_changes())
+    to = previous_model(ledger.model_changes())
     assert to is None or ledger.roll_back(to, "mary")
     return to.card if to else None
 
 
 def test_the_model_promoted_last_stands_and_every_change_is_kept(ledger: Ledger) -> None:
     """Before the first promotion none stands; with it, what had answered until then is written down too."""
-    assert ledger.standing() is None
-    ledger.promote(CARD_B, "mary", until_now=CARD_A)
-    ledger.promote(CARD_C, "joe", until_now=CARD_B)
-    standing = ledger.standing()
+    assert ledger.active_model() is None
+    ledger.promote(CARD_B, "mary", previous=CARD_A)
+    ledger.promote(CARD_C, "joe", previous=CARD_B)
+    standing = ledger.active_model()
     assert standing is not None
     assert (standing.card, standing.card_sha256, standing.model, standing.by) == ("c", CARD_C.sha256, THIRD, "joe")
     assert datetime.now(UTC) - standing.at < timedelta(minutes=1)
@@ -521,13 +524,13 @@ def test_the_model_promoted_last_stands_and_every_change_is_kept(ledger: Ledger)
 
 def test_rolling_back_goes_step_by_step_to_what_answered_before(ledger: Ledger) -> None:
     """To the very first, and no further; a promotion after it begins anew from there; nothing is taken out."""
-    ledger.promote(CARD_B, "mary", until_now=CARD_A)
-    ledger.promote(CARD_C, "mary", until_now=CARD_B)
+    ledger.promote(CARD_B, "mary", previous=CARD_A)
+    ledger.promote(CARD_C, "mary", previous=CARD_B)
     assert [rolled_back(ledger) for _ in range(3)] == ["b", "a", None]
-    standing = ledger.standing()
+    standing = ledger.active_model()
     assert standing is not None
     assert (standing.what, standing.card, standing.model) == ("rolled back", "a", FIRST)
-    ledger.promote(CARD_C, "mary", until_now=CARD_A)
+    ledger.promote(CARD_C, "mary", previous=CARD_A)
     assert rolled_back(ledger) == "a"
     assert [what for what, _, _ in changes(ledger)] == [
         *("shipped", "promoted", "promoted", "rolled back", "rolled back", "promoted", "rolled back")
@@ -536,9 +539,9 @@ def test_rolling_back_goes_step_by_step_to_what_answered_before(ledger: Ledger) 
 
 def test_a_rollback_to_what_is_no_longer_the_one_before_changes_nothing(ledger: Ledger) -> None:
     """Two people who roll back at once do not go two steps."""
-    ledger.promote(CARD_B, "mary", until_now=CARD_A)
-    ledger.promote(CARD_C, "mary", until_now=CARD_B)
-    to = before(ledger.model_changes())
+    ledger.promote(CARD_B, "mary", previous=CARD_A)
+    ledger.promote(CARD_C, "mary", previous=CARD_B)
+    to = previous_model(ledger.model_changes())
     assert to is not None
     assert ledger.roll_back(to, "mary")
     assert not ledger.roll_back(to, "joe")
@@ -548,7 +551,7 @@ def test_a_rollback_to_what_is_no_longer_the_one_before_changes_nothing(ledger: 
 @pytest.mark.parametrize("change", ["UPDATE model_change SET \"by\" = 'nobody'", "DELETE FROM model_change"])
 def test_the_history_of_models_cannot_be_rewritten(ledger: Ledger, change: str) -> None:
     """The database refuses, whoever asks."""
-    ledger.promote(CARD_B, "mary", until_now=CARD_A)
+    ledger.promote(CARD_B, "mary", previous=CARD_A)
     with pytest.raises((sa.exc.DBAPIError, Transient), match="only added to"), ledger._database.write() as connection:
         connection.execute(sa.text(change))
     assert changes(ledger) == [("shipped", "a", "genu"), ("promoted", "b", "mary")]
@@ -565,7 +568,7 @@ def in_shadow(model: ModelIdentity, *grades: int, fault: str = "") -> ShadowRead
 
 
 def answered(ledger: Ledger, uid: str, model: ModelIdentity, *grades: int) -> None:
-    ledger.keep(film(uid))
+    ledger.record_received(film(uid))
     ledger.claim(uid, "w", lease_seconds=60, attempts=3)
     assert ledger.report(uid, "w", said(model, *grades), [made("SR", f"{uid}.9")], PACS)
 
@@ -574,37 +577,37 @@ def test_what_was_said_in_shadow_stands_beside_the_answer_and_owes_nobody(ledger
     """It has its model and its reading, the journal has a line, and there is no delivery and no object more."""
     answered(ledger, "1.2.1", FIRST, 2, 3)
     owed = ledger.deliveries("1.2.1")
-    ledger.shadowed("1.2.1", in_shadow(SECOND, 2, 1), "w")
-    ledger.shadowed("1.2.1", ShadowReading(NOW, "lost", None, None, "its file is missing"), "w")
-    ledger.shadowed("1.2.1", in_shadow(SECOND, fault="RuntimeError"), "w")
-    one, other, failed = ledger.shadows("1.2.1")
+    ledger.record_shadow_reading("1.2.1", in_shadow(SECOND, 2, 1), "w")
+    ledger.record_shadow_reading("1.2.1", ShadowReading(NOW, "lost", None, None, "its file is missing"), "w")
+    ledger.record_shadow_reading("1.2.1", in_shadow(SECOND, fault="RuntimeError"), "w")
+    one, other, failed = ledger.shadow_readings("1.2.1")
     assert (one.model, one.reading, one.fault, one.at) == (SECOND, said(SECOND, 2, 1), "", NOW)
     assert (other.card, other.model, other.reading, other.fault) == ("lost", None, None, "its file is missing")
     assert (failed.model, failed.reading, failed.fault) == (SECOND, None, "RuntimeError")
     assert told(ledger, "1.2.1")[-3:] == ["shadowed", "shadow failed", "shadow failed"]
     assert ledger.deliveries("1.2.1") == owed
-    assert len(ledger.objects("1.2.1", superseded=True)) == 1
-    assert [(use.name, use.answers) for use in ledger.models()] == [("kl-a", 1)]
-    assert [(use.name, use.answers) for use in ledger.shadow_models()] == [("kl-b", 1)]
-    ledger.keep(film("1.2.2"))
-    ledger.shadowed("1.2.2", in_shadow(SECOND, 2), "w")
-    assert ledger.shadows("1.2.2") == []
+    assert len(ledger.result_objects("1.2.1", superseded=True)) == 1
+    assert [(use.name, use.answers) for use in ledger.model_uses()] == [("kl-a", 1)]
+    assert [(use.name, use.answers) for use in ledger.shadow_model_uses()] == [("kl-b", 1)]
+    ledger.record_received(film("1.2.2"))
+    ledger.record_shadow_reading("1.2.2", in_shadow(SECOND, 2), "w")
+    assert ledger.shadow_readings("1.2.2") == []
 
 
 def test_pairs_are_the_films_of_both_models_whichever_answered(ledger: Ledger) -> None:
     """In the order that is asked for; other models, and shadows that failed, are none of them."""
     answered(ledger, "1.2.1", FIRST, 1)
-    ledger.shadowed("1.2.1", in_shadow(SECOND, 2), "w")
+    ledger.record_shadow_reading("1.2.1", in_shadow(SECOND, 2), "w")
     answered(ledger, "1.2.2", SECOND, 3)
-    ledger.shadowed("1.2.2", in_shadow(FIRST, 4), "w")
+    ledger.record_shadow_reading("1.2.2", in_shadow(FIRST, 4), "w")
     answered(ledger, "1.2.3", FIRST, 1)
-    ledger.shadowed("1.2.3", in_shadow(THIRD, 2), "w")
+    ledger.record_shadow_reading("1.2.3", in_shadow(THIRD, 2), "w")
     answered(ledger, "1.2.4", FIRST, 1)
-    ledger.shadowed("1.2.4", in_shadow(SECOND, fault="RuntimeError"), "w")
+    ledger.record_shadow_reading("1.2.4", in_shadow(SECOND, fault="RuntimeError"), "w")
     answered(ledger, "1.2.5", FIRST, 1)
 
     def grades(first: ModelIdentity, second: ModelIdentity) -> list[tuple[str, int, int]]:
-        found = ledger.pairs(first, second)
+        found = ledger.paired_readings(first, second)
         return [(pair.source_uid, pair.first[0]["grade"], pair.second[0]["grade"]) for pair in found]
 
     assert grades(FIRST, SECOND) == [("1.2.1", 1, 2), ("1.2.2", 4, 3)]
@@ -615,16 +618,16 @@ def test_pairs_are_the_films_of_both_models_whichever_answered(ledger: Ledger) -
 def test_agreement_with_the_shadow_is_tallied_by_knee(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """Same, one apart, more, and what failed; the same after some of it was settled and counted for good."""
     answered(ledger, "1.2.1", FIRST, 2, 3)
-    ledger.shadowed("1.2.1", in_shadow(SECOND, 2, 1), "w")
+    ledger.record_shadow_reading("1.2.1", in_shadow(SECOND, 2, 1), "w")
     answered(ledger, "1.2.2", FIRST, 0)
-    ledger.shadowed("1.2.2", in_shadow(SECOND, 1), "w")
-    first = ledger.tally()
+    ledger.record_shadow_reading("1.2.2", in_shadow(SECOND, 1), "w")
+    first = ledger.totals()
     assert first.agreements == {"same": 1, "more": 1, "one apart": 1}
     monkeypatch.setattr("node.ledger.totals._SETTLED_AFTER", timedelta(0))
-    second = ledger.tally(first)
+    second = ledger.totals(first)
     answered(ledger, "1.2.3", FIRST, 0)
-    ledger.shadowed("1.2.3", in_shadow(SECOND, fault="RuntimeError"), "w")
-    assert ledger.tally(second).agreements == {"same": 1, "more": 1, "one apart": 1, "failed": 1}
+    ledger.record_shadow_reading("1.2.3", in_shadow(SECOND, fault="RuntimeError"), "w")
+    assert ledger.totals(second).agreements == {"same": 1, "more": 1, "one apart": 1, "failed": 1}
 
 
 # Looking
@@ -633,28 +636,28 @@ def test_agreement_with_the_shadow_is_tallied_by_knee(ledger: Ledger, monkeypatc
 def test_the_ledger_tells_what_it_is_asked(ledger: Ledger) -> None:
     """Counts with their zeros, the oldest of each state, listings newest first and page by page, who lives."""
     for number in range(5):
-        ledger.keep(film(f"1.2.{number}", minutes=number))
-    ledger.keep(film("1.2.9", minutes=9), put_aside="NOT_AN_IMAGE")
-    assert ledger.counts() == {**dict.fromkeys(State, 0), State.RECEIVED: 5, State.NOT_ANALYSED: 1}
-    assert ledger.oldest() == {State.RECEIVED: NOW, State.NOT_ANALYSED: NOW + timedelta(minutes=9)}
+        ledger.record_received(film(f"1.2.{number}", minutes=number))
+    ledger.record_received(film("1.2.9", minutes=9), not_analysed_reason="NOT_AN_IMAGE")
+    assert ledger.counts_by_state() == {**dict.fromkeys(State, 0), State.RECEIVED: 5, State.NOT_ANALYSED: 1}
+    assert ledger.oldest_by_state() == {State.RECEIVED: NOW, State.NOT_ANALYSED: NOW + timedelta(minutes=9)}
     assert ledger.unfinished(NOW) == [f"1.2.{number}" for number in range(5)]
     page = ledger.listing(state=State.RECEIVED, limit=3)
     assert [entry.sop_instance_uid for entry in page] == ["1.2.4", "1.2.3", "1.2.2"]
     rest = ledger.listing(state=State.RECEIVED, limit=3, before=page[-1].received_at)
     assert [entry.sop_instance_uid for entry in rest] == ["1.2.1", "1.2.0"]
-    ledger.flag("1.2.3", "LOOK")
+    ledger.add_flag("1.2.3", "LOOK")
     assert [entry.flags for entry in ledger.listing(flag="LOOK")] == [("LOOK",)]
     with pytest.raises(KeyError):
-        ledger.flag("1.2.77", "LOOK")
-    ledger.beat("receive", "host", {"associations": 1})
-    ledger.beat("receive", "host", {"associations": 2})
-    (beat,) = ledger.parts()
-    assert (beat.part, beat.name, beat.detail) == ("receive", "host", {"associations": 2})
+        ledger.add_flag("1.2.77", "LOOK")
+    ledger.record_heartbeat("receive", "host", {"associations": 1})
+    ledger.record_heartbeat("receive", "host", {"associations": 2})
+    (beat,) = ledger.heartbeats()
+    assert (beat.process, beat.name, beat.detail) == ("receive", "host", {"associations": 2})
     assert datetime.now(UTC) - beat.seen_at < timedelta(minutes=1)
     with ledger._database.write() as connection:
         connection.execute(sa.update(tables.beat).values(seen_at=datetime.now(UTC) - timedelta(days=2)))
-    ledger.beat("work", "host-17", {})
-    assert [beat.name for beat in ledger.parts()] == ["host-17"]
+    ledger.record_heartbeat("work", "host-17", {})
+    assert [beat.name for beat in ledger.heartbeats()] == ["host-17"]
 
 
 def test_a_time_without_a_zone_is_refused(ledger: Ledger) -> None:
@@ -677,7 +680,7 @@ def test_several_processes_may_upgrade_at_once(url: str) -> None:
     """Four start on nothing at the same moment; all of them end well, and the tables are there."""
     assert sorted(at_once(4, upgrade_it, url)) == [(number, "done") for number in range(4)]
     ledger = Ledger(url)
-    assert ledger.keep(film("1.2.1")) is Kept.NEW
+    assert ledger.record_received(film("1.2.1")) is IntakeOutcome.NEW
     ledger.close()
 
 
@@ -690,7 +693,7 @@ def test_the_migrations_make_the_tables_that_the_code_has(ledger: Ledger) -> Non
 
 def test_what_is_in_the_ledger_outlives_an_upgrade(ledger: Ledger) -> None:
     """Upgrading again changes nothing; a ledger of a newer Genu is refused in words."""
-    ledger.keep(film("1.2.1"))
+    ledger.record_received(film("1.2.1"))
     ledger.upgrade()
     assert state(ledger, "1.2.1") is State.RECEIVED
     with ledger._database.write() as connection:
@@ -709,31 +712,31 @@ def test_a_ledger_of_the_first_version_is_brought_up_to_date_with_all_that_it_ho
     assert "model_change" not in names
     graded(old, "1.2.1")
     lines = told(old, "1.2.1")
-    assert Ledger.existing(url) is None
+    assert Ledger.open_existing(url) is None
     old.close()
     ledger = Ledger(url)
     for _ in range(2):
         ledger.upgrade()
     assert (state(ledger, "1.2.1"), told(ledger, "1.2.1")) == (State.REPORTED, lines)
     assert [answer.reading for answer in ledger.answers("1.2.1")] == [READING]
-    assert len(ledger.due("pacs", FAR, 10)) == 2
-    assert ledger.standing() is None
-    ledger.promote(CARD_B, "mary", until_now=CARD_A)
-    ledger.shadowed("1.2.1", in_shadow(SECOND, 2), "w")
-    assert len(ledger.shadows("1.2.1")) == 1
+    assert len(ledger.due_deliveries("pacs", FAR, 10)) == 2
+    assert ledger.active_model() is None
+    ledger.promote(CARD_B, "mary", previous=CARD_A)
+    ledger.record_shadow_reading("1.2.1", in_shadow(SECOND, 2), "w")
+    assert len(ledger.shadow_readings("1.2.1")) == 1
     ledger.close()
 
 
 def test_asking_for_a_ledger_makes_none(url: str, tmp_path: Path) -> None:
     """Where nothing was ever kept there is none, and afterwards there is still no file and no table."""
-    assert Ledger.existing(url) is None
+    assert Ledger.open_existing(url) is None
     assert not list(tmp_path.iterdir())
     made_ = Ledger(url)
     made_.upgrade()
-    made_.promote(CARD_B, "mary", until_now=CARD_A)
-    found = Ledger.existing(url)
+    made_.promote(CARD_B, "mary", previous=CARD_A)
+    found = Ledger.open_existing(url)
     assert found is not None
-    standing = found.standing()
+    standing = found.active_model()
     assert standing is not None
     assert standing.card == "b"
     for each in (made_, found):
@@ -753,13 +756,13 @@ def test_a_ledger_that_is_locked_is_a_fault_that_may_pass(tmp_path: Path, monkey
     url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
     one, other = Ledger(url), Ledger(url)
     one.upgrade()
-    one.keep(film("1.2.1"))
+    one.record_received(film("1.2.1"))
     with one._database.write():
         with pytest.raises(Transient, match="locked") as told_:
-            other.keep(film("1.2.34567"))
+            other.record_received(film("1.2.34567"))
         assert other.find("1.2.1") is not None
     assert "1.2.34567" not in str(told_.value)
-    assert other.keep(film("1.2.34567")) is Kept.NEW
+    assert other.record_received(film("1.2.34567")) is IntakeOutcome.NEW
 
 
 def test_sqlite_syncs_every_commit_and_keeps_a_write_ahead_log(tmp_path: Path) -> None:
@@ -777,18 +780,18 @@ FILL_THE_DISK = """
 import itertools, subprocess, sys
 from pathlib import Path
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", sys.argv[1]], check=True)
-from tests.test_ledger import Ledger, State, Transient, film
+from tests.node.ledger.test_ledger import Ledger, State, Transient, film
 folder = Path(sys.argv[1])
 ledger = Ledger(f"sqlite:///{folder / 'ledger.sqlite'}")
 ledger.upgrade()
 (folder / "other").write_bytes(bytes(400_000))
 try:
     for number in itertools.count():
-        ledger.keep(film(f"1.2.{number}"))
+        ledger.record_received(film(f"1.2.{number}"))
 except Transient as error:
     print(error.what)
 (folder / "other").unlink()
-print(ledger.keep(film("1.2.3.4")), ledger.counts()[State.RECEIVED] == number + 1)
+print(ledger.record_received(film("1.2.3.4")), ledger.counts_by_state()[State.RECEIVED] == number + 1)
 """
 
 
@@ -802,7 +805,7 @@ def test_a_full_disk_is_a_fault_that_passes(tmp_path: Path) -> None:
 
 def test_a_connection_that_broke_is_made_anew(ledger: Ledger, url: str) -> None:
     """The server ends every connection, as at its restart; the next transaction finds it again."""
-    ledger.keep(film("1.2.1"))
+    ledger.record_received(film("1.2.1"))
     if url.startswith("postgresql"):
         with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as other:
             ended = other.execute(
@@ -812,7 +815,7 @@ def test_a_connection_that_broke_is_made_anew(ledger: Ledger, url: str) -> None:
             assert len(ended) >= 1
     else:
         ledger.close()
-    assert ledger.keep(film("1.2.2")) is Kept.NEW
+    assert ledger.record_received(film("1.2.2")) is IntakeOutcome.NEW
 
 
 @pytest.mark.parametrize("said_before", [1, 7, 20])
@@ -829,15 +832,15 @@ def test_kill_9_loses_nothing_that_was_kept(ledger: Ledger, url: str, said_befor
         assert told(ledger, uid) == ["received"]
     with ledger._database.read() as connection:
         lines = connection.execute(sa.select(sa.func.count()).select_from(tables.journal)).scalar()
-    assert lines == sum(ledger.counts().values())
+    assert lines == sum(ledger.counts_by_state().values())
 
 
 KEEP_FOR_EVER = """
 import itertools, sys
-from tests.test_ledger import Ledger, film
+from tests.node.ledger.test_ledger import Ledger, film
 ledger = Ledger(sys.argv[1])
 for number in itertools.count():
-    ledger.keep(film(f"1.2.{number}"))
+    ledger.record_received(film(f"1.2.{number}"))
     print(f"1.2.{number}", flush=True)
 """
 

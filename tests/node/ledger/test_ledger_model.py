@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from node.ledger import MOVES, Kept, Ledger, ResultObject, State
+from node.ledger import MOVES, IntakeOutcome, Ledger, ResultObject, State
 from node.radiograph import Radiograph
 
 UIDS = st.sampled_from(["1.2.1", "1.2.2", "1.2.3"])
@@ -110,15 +110,15 @@ class LedgerAgainstModel(RuleBasedStateMachine):
 
     @rule(uid=UIDS, sha256=st.sampled_from(["a" * 64, "b" * 64]))
     def keep(self, uid: str, sha256: str) -> None:
-        kept = self.ledger.keep(Radiograph(uid, "1.2", "1.2", sha256, 1, "A", "h", datetime.now(UTC)))
+        kept = self.ledger.record_received(Radiograph(uid, "1.2", "1.2", sha256, 1, "A", "h", datetime.now(UTC)))
         film = self.films.get(uid)
         if film is None:
-            assert kept is Kept.NEW
+            assert kept is IntakeOutcome.NEW
             self.films[uid] = Film(sha256)
         elif film.sha256 == sha256:
-            assert kept is Kept.KNOWN
+            assert kept is IntakeOutcome.KNOWN
         else:
-            assert kept is Kept.CONFLICT
+            assert kept is IntakeOutcome.CONFLICT
             film.conflict = True
 
     @rule(uid=UIDS, worker=WORKERS, expired=st.booleans())
@@ -160,7 +160,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
     def set_aside(self, uid: str, worker: str, version: str, destinations: dict[str, tuple[str, ...]]) -> None:
         made = objects_of(uid, version, ("SR",))
         held = self.holds(uid, worker)
-        assert self.ledger.set_aside(uid, worker, "NOT_A_KNEE", "", {}, made, destinations) == held
+        assert self.ledger.record_not_analysed(uid, worker, "NOT_A_KNEE", "", {}, made, destinations) == held
         if held:
             self.films[uid].let_go(State.NOT_ANALYSED, "NOT_A_KNEE")
             self.films[uid].answered(made, destinations)
@@ -188,7 +188,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
 
     @rule(uid=UIDS, graded=st.booleans())
     def ask_again(self, uid: str, graded: bool) -> None:
-        film, asked = self.films.get(uid), self.ledger.ask_again(uid, "mary", graded=graded)
+        film, asked = self.films.get(uid), self.ledger.retry(uid, "mary", graded=graded)
         again = {State.FAILED, State.NOT_ANALYSED} | ({State.REPORTED, State.DELIVERED} if graded else set())
         if film is None:
             assert not asked
@@ -208,7 +208,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         one, film = data.draw(st.sampled_from(self.ledger.deliveries(uid))), self.films[uid]
         key = (one.object.sop_instance_uid, one.destination)
         if what == "sent":
-            self.ledger.sent(one.id, 0)
+            self.ledger.record_sent(one.id, 0)
             film.deliveries[key] = "SENT"
             film.look()
         elif what == "give_up":
@@ -230,7 +230,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
             assert entry.flags == ("CONFLICT",) * film.conflict + ("UNDECIDED",) * film.undecided
             owed = {(one.object.sop_instance_uid, one.destination): one.state for one in self.ledger.deliveries(uid)}
             assert owed == film.deliveries
-            assert {made.sop_instance_uid for made in self.ledger.objects(uid)} == film.standing
+            assert {made.sop_instance_uid for made in self.ledger.result_objects(uid)} == film.standing
             lines = len(self.ledger.journal(uid))
             assert lines >= self.lines.get(uid, 1)
             self.lines[uid] = lines
@@ -240,10 +240,12 @@ class LedgerAgainstModel(RuleBasedStateMachine):
             if film.state is State.RECEIVED or (film.state is State.GRADING and film.expired)
         }
         assert set(self.ledger.unfinished(datetime.now(UTC))) == free
-        counts = self.ledger.counts()
+        counts = self.ledger.counts_by_state()
         assert counts == {state: sum(film.state is state for film in self.films.values()) for state in MOVES}
         for destination in ("pacs", "archive"):
-            due = {(one.object.sop_instance_uid, destination) for one in self.ledger.due(destination, FAR, 100)}
+            due = {
+                (one.object.sop_instance_uid, destination) for one in self.ledger.due_deliveries(destination, FAR, 100)
+            }
             assert due == {
                 key
                 for film in self.films.values()

@@ -16,7 +16,7 @@ from pydicom import uid as dicom
 from pydicom.uid import ComprehensiveSRStorage, ComputedRadiographyImageStorage, generate_uid
 
 from node.errors import GenuError, Refused, Transient
-from node.ledger import Kept, Ledger, ResultObject, State
+from node.ledger import IntakeOutcome, Ledger, ResultObject, State
 from node.radiograph import STORAGE_CLASSES, TRANSFER_SYNTAXES, Radiograph
 from node.receive import statuses
 from node.receive.identity import check_identity
@@ -71,7 +71,7 @@ def test_every_transfer_syntax_is_kept_byte_for_byte(node: Intake, syntax: str) 
     entry = node.ledger.find(made.SOPInstanceUID)
     assert entry is not None
     assert (entry.state, entry.transfer_syntax_uid, entry.sha256) == (State.RECEIVED, syntax, sha256(content))
-    path = node.vault.radiograph(entry.sha256)
+    path = node.vault.radiograph_path(entry.sha256)
     assert data_set_of(path) == content
     assert path.stat().st_size == entry.size
     meta = pydicom.filereader.read_file_meta_info(path)
@@ -121,7 +121,7 @@ def test_dcmtk_sends_in_every_syntax_that_it_can_write(node: Intake, tmp_path: P
         entry = node.ledger.find(uid)
         assert entry is not None, name
         assert entry.transfer_syntax_uid == syntax, name
-        kept = pydicom.dcmread(node.vault.radiograph(entry.sha256))
+        kept = pydicom.dcmread(node.vault.radiograph_path(entry.sha256))
         assert kept.PixelData == pydicom.dcmread(coded).PixelData, name
 
 
@@ -167,8 +167,8 @@ def test_other_bytes_under_a_known_uid_are_kept_beside_the_first(node: Intake) -
     assert entry is not None
     assert entry.sha256 == sha256(encoded(first))
     assert entry.flags
-    assert data_set_of(node.vault.radiograph(entry.sha256)) == encoded(first)
-    assert data_set_of(node.vault.radiograph(sha256(encoded(second)))) == encoded(second)
+    assert data_set_of(node.vault.radiograph_path(entry.sha256)) == encoded(first)
+    assert data_set_of(node.vault.radiograph_path(sha256(encoded(second)))) == encoded(second)
     assert [conflict.sha256 for conflict in node.ledger.conflicts(first.SOPInstanceUID)] == [sha256(encoded(second))]
     assert rung_until_now(node).count(first.SOPInstanceUID) == 1
 
@@ -363,10 +363,10 @@ class Troubled(Ledger):
 
     trouble: Exception | None = None
 
-    def keep(self, radiograph: Radiograph, *, put_aside: str | None = None) -> Kept:
+    def record_received(self, radiograph: Radiograph, *, not_analysed_reason: str | None = None) -> IntakeOutcome:
         if self.trouble is not None:
             raise self.trouble
-        return super().keep(radiograph, put_aside=put_aside)
+        return super().record_received(radiograph, not_analysed_reason=not_analysed_reason)
 
 
 @pytest.mark.parametrize(
@@ -495,8 +495,8 @@ def test_the_heartbeat_tells_what_was_done(tmp_path: Path) -> None:
         node.receiver._stopped.set()
         node.receiver._heart.join()
         node.receiver._beat()
-        (beat,) = node.ledger.parts()
-    assert beat.part == "receive"
+        (beat,) = node.ledger.heartbeats()
+    assert beat.process == "receive"
     assert beat.detail["received"] == {"new": 1}
     assert beat.detail["statuses"] == {"0000": 1, "C000": 1}
     assert beat.detail["received_bytes"] == node.kept()[0].stat().st_size
@@ -584,7 +584,7 @@ def test_what_was_acknowledged_outlives_kill_9(tmp_path: Path) -> None:
         for uid, content in acknowledged.items():
             entry = node.ledger.find(uid)
             assert entry is not None
-            assert data_set_of(node.vault.radiograph(entry.sha256)) == content
+            assert data_set_of(node.vault.radiograph_path(entry.sha256)) == content
         for path in node.kept():
             assert sha256(data_set_of(path)) == path.stem
 

@@ -43,7 +43,7 @@ def claimed(ledger: Ledger, uid: str) -> None:
     """A radiograph that a worker has."""
     sha256 = hashlib.sha256(uid.encode()).hexdigest()
     classes = DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
-    ledger.keep(Radiograph(uid, *classes, sha256, 1, "CR", HOST, datetime.now(UTC)))
+    ledger.record_received(Radiograph(uid, *classes, sha256, 1, "CR", HOST, datetime.now(UTC)))
     assert ledger.claim(uid, "tests", lease_seconds=60, attempts=3) is not None
 
 
@@ -127,7 +127,7 @@ def test_a_message_that_is_refused_for_ever_is_shown_and_can_be_asked_for_again(
             sent = len(receiver.frames)
             assert not wait_until(lambda: len(receiver.frames) > sent, 1.5)
             receiver.answer = acknowledged("AA")
-            assert node.ledger.ask_again(refused, by="tests")
+            assert node.ledger.retry(refused, by="tests")
             assert wait_until(lambda: state(node, refused) == State.DELIVERED)
 
 

@@ -53,10 +53,10 @@ def answered_by(bench: Bench, uid: str) -> str | None:
     """The name of the model in every place where the answer says it; they have to be one."""
     (answer,) = bench.ledger.answers(uid)
     told = {answer.model_name, answer.reading["model"]["name"]}
-    for made in bench.ledger.objects(uid):
-        dataset = pydicom.dcmread(bench.vault.results(uid) / made.file)
+    for made in bench.ledger.result_objects(uid):
+        dataset = pydicom.dcmread(bench.vault.results_folder(uid) / made.file)
         told.add(dataset.SoftwareVersions[1].split()[0])
-    assert {"SC", "SR"} <= {made.kind for made in bench.ledger.objects(uid)}
+    assert {"SC", "SR"} <= {made.kind for made in bench.ledger.result_objects(uid)}
     (name,) = told
     return name
 
@@ -87,8 +87,8 @@ def test_a_running_worker_answers_its_next_film_by_what_was_promoted(settings: S
 
 
 def report_of(bench: Bench, uid: str) -> pydicom.Dataset:
-    (made,) = (each for each in bench.ledger.objects(uid) if each.kind == "SR")
-    return pydicom.dcmread(bench.vault.results(uid) / made.file)
+    (made,) = (each for each in bench.ledger.result_objects(uid) if each.kind == "SR")
+    return pydicom.dcmread(bench.vault.results_folder(uid) / made.file)
 
 
 def replaced_by(report: pydicom.Dataset) -> list[str]:
@@ -111,8 +111,8 @@ def test_a_new_model_s_report_names_the_one_that_it_replaces(settings: Settings,
     assert replaced_by(first) == []
 
     def again() -> pydicom.Dataset:
-        assert not bench.ledger.ask_again(uid, "mary")
-        assert bench.ledger.ask_again(uid, "mary", graded=True)
+        assert not bench.ledger.retry(uid, "mary")
+        assert bench.ledger.retry(uid, "mary", graded=True)
         grade(uid, bench)
         return report_of(bench, uid)
 
@@ -156,7 +156,7 @@ def test_a_worker_that_lost_its_radiograph_writes_no_picture_beside_the_others_a
     other = replace(bench, name="other")
 
     def written() -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in bench.vault.results(uid).iterdir()}
+        return {path.name: path.read_bytes() for path in bench.vault.results_folder(uid).iterdir()}
 
     class SleepsMeanwhile:
         def __init__(self) -> None:

@@ -147,7 +147,7 @@ def test_what_a_model_is_sure_of_reaches_ledger_and_results(
     assert knee.certainty is not None
     assert knee.certainty.remaining == "KL 1 to 2 cannot be ruled out (80 % set)"
     assert (knee.grade, bool(knee.certainty.doubt)) == (KLGrade.KL2, undecided)
-    made = {each.kind: bench.vault.read_result(uid, each.file) for each in bench.ledger.objects(uid)}
+    made = {each.kind: bench.vault.read_result(uid, each.file) for each in bench.ledger.result_objects(uid)}
     assert made.keys() == {"SC", "SR"}  # no evidence in this map, so no segments
     report = str(pydicom.dcmread(io.BytesIO(made["SR"])))
     for word, there in (("SETLEVEL", True), ("KL1", True), ("KL0", False), ("UNDECIDED", undecided)):

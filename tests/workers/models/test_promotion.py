@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from node.__main__ import main
-from node.ledger import Ledger, Pair
+from node.ledger import Ledger, PairedReadings
 from node.settings import Settings
 from tests.samples.real_knees import KNEES, needs_knees, some_knees
 from tests.samples.site_models import BASE, BASE_WEIGHTS, SHIPPED, add_card, add_model, receive, spoil
@@ -272,8 +272,8 @@ def test_commands_on_files_use_the_model_that_answers_in_the_node(settings: Sett
 # How two differ
 
 
-def pair(uid: str, first: list[int], second: list[int]) -> Pair:
-    return Pair(uid, [{"grade": grade} for grade in first], [{"grade": grade} for grade in second])
+def pair(uid: str, first: list[int], second: list[int]) -> PairedReadings:
+    return PairedReadings(uid, [{"grade": grade} for grade in first], [{"grade": grade} for grade in second])
 
 
 def test_agreement_is_counted_by_knee() -> None:

@@ -48,7 +48,7 @@ def test_the_same_knees_are_graded_in_shadow_and_owe_nobody(settings: Settings, 
     """After the answer, by the other model, in the same boxes; the outbox and the deliveries know nothing of it."""
     uid = receive(settings, samples(seed=3)[2])
     grade(uid, bench)
-    (shadow,) = bench.ledger.shadows(uid)
+    (shadow,) = bench.ledger.shadow_readings(uid)
     assert shadow.model is not None
     assert shadow.reading is not None
     assert (shadow.card, shadow.model.name, shadow.model.version, shadow.fault) == (SHADOW, SHADOW, "2.0.0", "")
@@ -59,7 +59,7 @@ def test_the_same_knees_are_graded_in_shadow_and_owe_nobody(settings: Settings, 
         assert ours["box"] == theirs["box"]
         assert ours["grade"] == 4
     assert shadow.at > answer.at
-    names = {path.name.split("-")[0] for path in bench.vault.results(uid).iterdir()}
+    names = {path.name.split("-")[0] for path in bench.vault.results_folder(uid).iterdir()}
     assert names == {"reading.json", "patient.json", "film.png", "heat", "sc", "sr", "seg"}
     assert len(bench.ledger.deliveries(uid)) == 3
 
@@ -70,7 +70,7 @@ def test_what_is_not_graded_has_no_shadow(settings: Settings, bench: Bench) -> N
     grade(uid, bench)
     entry = bench.ledger.find(uid)
     assert entry is not None
-    assert (entry.state, bench.ledger.shadows(uid)) == (State.NOT_ANALYSED, [])
+    assert (entry.state, bench.ledger.shadow_readings(uid)) == (State.NOT_ANALYSED, [])
 
 
 def test_the_model_that_answers_does_not_shadow_itself(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_the_model_that_answers_does_not_shadow_itself(tmp_path: Path) -> None:
     bench = set_up(settings, "w")
     uid = receive(settings, samples(seed=3)[0])
     grade(uid, bench)
-    assert bench.ledger.shadows(uid) == []
+    assert bench.ledger.shadow_readings(uid) == []
     assert bench.shadow.told(SHIPPED) == {}
     bench.reader.close()
     bench.ledger.close()
@@ -105,7 +105,7 @@ def test_a_shadow_that_breaks_is_recorded_and_the_answer_stands(settings: Settin
     entry = bench.ledger.find(uid)
     assert entry is not None
     assert (entry.state, len(bench.ledger.deliveries(uid))) == (State.REPORTED, 3)
-    (shadow,) = bench.ledger.shadows(uid)
+    (shadow,) = bench.ledger.shadow_readings(uid)
     assert (shadow.reading, shadow.fault) == (None, "RuntimeError")
     assert [line["event"] for line in logs if line["log_level"] == "error"] == ["shadow_failed"]
     assert "Kanarienvogel" not in str(logs)
@@ -119,7 +119,7 @@ def test_a_shadow_that_cannot_be_recorded_leaves_the_answer_alone(
     def full(*_: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(bench.ledger, "shadowed", full)
+    monkeypatch.setattr(bench.ledger, "record_shadow_reading", full)
     uid = receive(settings, samples(seed=3)[0])
     with capture_logs() as logs:
         grade(uid, bench)
@@ -137,7 +137,7 @@ def test_a_worker_starts_without_a_shadow_that_cannot_be_used(settings: Settings
     uid = receive(settings, samples(seed=3)[0])
     grade(uid, bench)
     assert len(bench.ledger.deliveries(uid)) == 3
-    (shadow,) = bench.ledger.shadows(uid)
+    (shadow,) = bench.ledger.shadow_readings(uid)
     assert (shadow.model, shadow.reading) == (None, None)
     assert "is not the file" in shadow.fault
     bench.reader.close()
@@ -157,8 +157,8 @@ def delivered(folder: Path, films: Sequence[Dataset], *, shadow: bool) -> tuple[
             until_settled(node, uids)
             ledger = node.ledger
             if shadow:
-                assert wait_until(lambda: all(ledger.shadows(uid) for uid in uids), 60), node.log.read_text()
-            said = [each for uid in uids for each in ledger.shadows(uid)]
+                assert wait_until(lambda: all(ledger.shadow_readings(uid) for uid in uids), 60), node.log.read_text()
+            said = [each for uid in uids for each in ledger.shadow_readings(uid)]
             assert {one.object.kind for uid in uids for one in ledger.deliveries(uid)} == {"SC", "SR", "SEG"}
             ledger.close()
         return _bytes_of(peer), said

@@ -115,7 +115,11 @@ def journey(folder: Path, source: Dataset) -> tuple[object, list[object], set[st
         work_on(uid, bench)
     finally:
         bench.reader.close()
-    return bench.ledger.find(uid), bench.ledger.objects(uid), {each.name for each in bench.vault.results(uid).iterdir()}
+    return (
+        bench.ledger.find(uid),
+        bench.ledger.result_objects(uid),
+        {each.name for each in bench.vault.results_folder(uid).iterdir()},
+    )
 
 
 def test_a_faulty_result_keeps_the_whole_answer_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
