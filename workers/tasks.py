@@ -17,10 +17,10 @@ from node.finding import Outcome
 from node.ledger import Entry, Ledger
 from node.settings import DEFAULT_OBJECTS, Settings
 from node.storage import Vault
-from workers.analysis import Analysis, analyse, refused
+from workers.analysis import Analysis, analyse, refused, say
 from workers.detection.detect import Eyes
 from workers.eligibility import Rules
-from workers.models.active_model import Answering
+from workers.models.active_model import ActiveModel
 from workers.models.registry import Model
 from workers.models.shadow import Shadow
 from workers.outbox import Source, fill_outbox
@@ -39,7 +39,7 @@ class Bench:
     ledger: Ledger
     reader: Reader
     eyes: Eyes
-    answering: Answering
+    active_model: ActiveModel
     shadow: Shadow
 
 
@@ -51,13 +51,14 @@ def grade(uid: str, bench: Bench) -> None:
         return
     answered: Answered | None = None
     with leased(bench, uid), faults_recorded(bench, uid):
-        grader = bench.answering.model()
+        grader = bench.active_model.current()
         source, analysis = read_and_analyse(entry, bench, grader)
         stands = hand_over(entry, source, analysis, bench, grader)
         if stands and source.film is not None and analysis.reading.outcome is Outcome.GRADED:
             answered = Answered(source.film, analysis, grader)
     if answered is not None:  # only now, so that the answer waits for no shadow and falls with none
-        bench.shadow.look(uid, answered.film, answered.analysis, answered.grader)
+        film, analysis, grader = answered
+        bench.shadow.grade(uid, grader.card.stem, lambda model: say(uid, film, analysis.found, model).reading)
 
 
 class Answered(NamedTuple):

@@ -15,7 +15,7 @@ from node.logs import configure
 from node.settings import Settings
 from node.storage import Vault
 from workers.detection.detect import open_eyes
-from workers.models.active_model import Answering
+from workers.models.active_model import ActiveModel
 from workers.models.registry import folders
 from workers.models.shadow import Shadow
 from workers.read import Reader
@@ -63,7 +63,7 @@ def set_up(settings: Settings, name: str) -> Bench:
         ledger=ledger,
         reader=Reader.within(work),
         eyes=open_eyes(engine=work.engine, threads=work.threads, within=folders(settings)),
-        answering=Answering(settings, ledger),
+        active_model=ActiveModel(settings, ledger),
         shadow=Shadow(settings, ledger, name),
     )
 
@@ -71,10 +71,10 @@ def set_up(settings: Settings, name: str) -> Bench:
 def _beat(bench: Bench, done: threading.Event) -> None:
     while True:
         # A model that was promoted is loaded here, beside the work, so that hardly a film has to wait for it.
-        bench.answering.follow()
+        bench.active_model.refresh()
         with suppress(Transient):  # the ledger is away; the next beat tells that this worker still lives
-            answering = bench.answering.told()
-            bench.ledger.record_heartbeat("work", bench.name, answering | bench.shadow.told(answering["card"]))
+            active = bench.active_model.heartbeat()
+            bench.ledger.record_heartbeat("work", bench.name, active | bench.shadow.heartbeat(active["card"]))
         if done.wait(BEAT_SECONDS):
             return
 

@@ -16,7 +16,7 @@ from node.settings import Settings
 from workers.analysis import Analysis, analyse, refused
 from workers.detection.detect import open_eyes
 from workers.eligibility import Rules
-from workers.models.active_model import Wanted, take, wanted_of
+from workers.models.active_model import RequestedModel, load_checked, requested_model_of_node
 from workers.models.registry import folders
 from workers.read import Film, Reader, read_picture
 from workers.report import release, report
@@ -35,8 +35,8 @@ class Desk:
         self._side = side
         engine, threads, within = self._work.engine, self._work.threads, folders(settings)
         self._eyes = open_eyes(engine=engine, threads=threads, within=within)
-        asked = Wanted(model, "--model") if model else wanted_of(settings)
-        self._grader = take(asked, settings)
+        asked = RequestedModel(model, "--model") if model else requested_model_of_node(settings)
+        self._grader = load_checked(asked, settings)
         self._reader = Reader.within(self._work)
 
     def __enter__(self) -> "Desk":

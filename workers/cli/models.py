@@ -12,50 +12,56 @@ import numpy as np
 
 from node.errors import SettingsError
 from node.settings import Settings
-from workers.models.active_model import Wanted, existing_ledger, said, take, wanted_of
-from workers.models.registry import REFINER, Model, folders, load, read_card, verified
+from workers.models.active_model import (
+    RequestedModel,
+    existing_ledger,
+    load_checked,
+    model_label,
+    requested_model_of_node,
+)
+from workers.models.registry import REFINER, Model, folders, load, read_card, verified_folder
 
-by_whom = click.option("--by", default="", help="Who does this, for the history; by default your user name.")
-as_json_too = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+by_option = click.option("--by", default="", help="Who does this, for the history; default: your user name.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group(invoke_without_command=True)
 @click.pass_context
 def models(ctx: click.Context) -> None:
     """
-    See which models there are, compare them, and say which one answers.
+    List models, compare them, and choose the active one.
 
-    A model is a card (TOML) and the files that it names. Shipped ones are part of Genu; a site's own lie in the
-    folder `models` of its storage. One model answers. Another may run in shadow ([work] shadow): it grades the
-    same films, what it says is kept in the ledger and never sent.
+    A model is a card (TOML) and the files that it names. Some are shipped with Genu; a site's own lie in the
+    folder `models` of its storage. One model is active. Another may run in shadow ([work] shadow): it grades the
+    same films, and its grades are recorded in the ledger and never sent.
 
     \b
-    Example: genu models                    which there are, and what each does
-             genu models show kl-lite0      what one is for, and what it is not for
-             genu models compare            the one that answers and the one in shadow
-             genu models promote kl-next    kl-next answers from now on
-             genu models rollback           no, the one before
+    Example: genu models                    list all models and their roles
+             genu models show kl-lite2      what one is for, and what it is not for
+             genu models compare            the active model and the one in shadow
+             genu models promote kl-next    make kl-next the active model
+             genu models rollback           return to the one before
     """
     if ctx.invoked_subcommand is None:
         ctx.invoke(list_cards, as_json=False)
 
 
 @models.command("list")
-@as_json_too
+@json_option
 @click.pass_obj
 def list_cards(settings: Settings, as_json: bool) -> None:
     """
-    List every card: what it is, what it does here, how good it was on val, how many films it answered.
+    List every card: model, kind, role, accuracy on val, and how many films it graded.
 
     A card that cannot be used is listed with the reason.
 
     \b
     Example: genu models list --json
     """
-    from workers.models.card_list import listed, table
+    from workers.models.card_list import card_listings, table
 
-    told = listed(settings)
-    click.echo(json.dumps([each.as_json() for each in told]) if as_json else table(told))
+    listings = card_listings(settings)
+    click.echo(json.dumps([listing.as_json() for listing in listings]) if as_json else table(listings))
 
 
 @models.command()
@@ -63,20 +69,20 @@ def list_cards(settings: Settings, as_json: bool) -> None:
 @click.pass_obj
 def show(settings: Settings, card: str) -> None:
     """
-    Show the whole card of a model, and examine its files now; end with 1 if they are not what the card says.
+    Show the whole card of a model and verify its files now; exit with 1 if they are not those of the card.
 
     \b
-    Example: genu models show kl-lite0
+    Example: genu models show kl-lite2
     """
-    from workers.models.card_list import in_full
+    from workers.models.card_list import card_as_text
 
-    found = read_card(card, folders(settings))
+    model_card = read_card(card, folders(settings))
     try:
-        home: Path | None = verified(found, settings.work.engine, folders(settings))
+        folder: Path | None = verified_folder(model_card, settings.work.engine, folders(settings))
         fault = ""
     except SettingsError as error:
-        home, fault = None, str(error)
-    click.echo(in_full(found, home))
+        folder, fault = None, str(error)
+    click.echo(card_as_text(model_card, folder))
     if fault:
         click.echo(f"genu: {fault}", err=True)
         raise SystemExit(1)
@@ -88,118 +94,120 @@ def show(settings: Settings, card: str) -> None:
     "--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Also on the knees of its labels.csv."
 )
 @click.option("--split", default="val", show_default=True, help="Which split of labels.csv.")
-@as_json_too
+@json_option
 @click.pass_obj
 def compare(settings: Settings, cards: tuple[str, ...], data: Path | None, split: str, as_json: bool) -> None:
     """
-    Compare two models on the radiographs that one answered while the other graded them in shadow.
+    Compare two models on the radiographs that one graded as the active model and the other in shadow.
 
-    CARDS are two; the one that answers takes the place of the first if you name one, and [work] shadow that of the
-    second if you name none. With --data both grade labelled knees as well, and the difference of their figures
-    comes with a 95 % interval over patients.
+    CARDS are two names. If you name one, it is compared with the active model; if you name none, the active model is
+    compared with [work] shadow. With --data both also grade labelled knees, and the difference of each metric has a
+    95 % interval over patients.
 
     \b
     Example: genu models compare
-             genu models compare kl-lite0 kl-next --data knees --split val
+             genu models compare kl-lite2 kl-next --data knees --split val
     """
     from workers.evaluation.comparison import on_films, say
 
-    cards = _two(settings, cards)
-    one, other = (read_card(each, folders(settings)).identity for each in cards)
+    cards = _two_cards(settings, cards)
+    one, other = (read_card(card, folders(settings)).identity for card in cards)
     with existing_ledger(settings) as ledger:
         films = on_films(ledger.paired_readings(one, other) if ledger else [])
-    knees = _on_knees(settings, cards, data, split) if data else None
-    told = {"models": [asdict(one), asdict(other)], "films": films, "knees": knees}
-    click.echo(json.dumps(told) if as_json else say(one, other, films, knees))
+    knees = _compare_on_knees(settings, cards, data, split) if data else None
+    comparison = {"models": [asdict(one), asdict(other)], "films": films, "knees": knees}
+    click.echo(json.dumps(comparison) if as_json else say(one, other, films, knees))
 
 
-def _two(settings: Settings, cards: tuple[str, ...]) -> tuple[str, str]:
+def _two_cards(settings: Settings, cards: tuple[str, ...]) -> tuple[str, str]:
     if len(cards) > 2:
         raise click.UsageError("name two cards at most")
     if len(cards) == 2:
         return cards[0], cards[1]
-    first, second = wanted_of(settings).card, cards[0] if cards else settings.work.shadow
+    first, second = requested_model_of_node(settings).card, cards[0] if cards else settings.work.shadow
     if not second:
         raise click.UsageError("nothing runs in shadow: name two cards, or set [work] shadow")
     if first == second:
-        raise click.UsageError(f"{first} is the one that answers: name another to compare it with")
+        raise click.UsageError(f"{first} is the active model: name another to compare it with")
     return first, second
 
 
-def _on_knees(settings: Settings, cards: tuple[str, ...], data: Path, split: str) -> dict[str, Any]:
+def _compare_on_knees(settings: Settings, cards: tuple[str, ...], data: Path, split: str) -> dict[str, Any]:
     from workers.evaluation.comparison import on_knees
     from workers.evaluation.evaluate import answers
     from workers.evaluation.labelled_knees import read_labels
 
     knees = read_labels(data, split)
-    looker = load(REFINER, engine=settings.work.engine, within=folders(settings))
+    refiner = load(REFINER, engine=settings.work.engine, within=folders(settings))
 
     def grades(model: Model) -> Any:
         calibration = model.card.calibration
-        return calibration.grades(calibration.probabilities(answers(model, knees, looker).logits))
+        return calibration.grades(calibration.probabilities(answers(model, knees, refiner).logits))
 
-    one, other = (grades(take(Wanted(card, "compared"), settings)) for card in cards)
+    one, other = (grades(load_checked(RequestedModel(card, "compared"), settings)) for card in cards)
     truth = np.array([knee.kl for knee in knees])
     return on_knees(truth, one, other, [knee.patient for knee in knees])
 
 
 @models.command()
 @click.argument("card")
-@by_whom
+@by_option
 @click.pass_obj
 def promote(settings: Settings, card: str, by: str) -> None:
     """
-    Let the model of CARD answer from now on; it is examined, loaded and tried first.
+    Make the model of CARD the active one; it is verified, loaded and tried first.
 
-    Running workers take it up as soon as they have loaded it; a film in hand is finished by the model that began it.
-    What was answered before stays as it is.
+    Running workers switch to it as soon as they have loaded it; a film in progress is finished by the old model.
+    Films graded before keep their results.
 
     \b
     Example: genu models promote kl-next --by "M. Curie"
     """
-    from workers.models.promotion import promote as take_over
+    from workers.models.promotion import promote as promote_card
 
-    done = take_over(settings, card, by or _user())
-    if done.before == done.now:
-        click.echo(f"{said(done.now.model)} answers already.")
+    promotion = promote_card(settings, card, by or _user())
+    if promotion.before == promotion.now:
+        click.echo(f"{model_label(promotion.now.model)} is active already.")
         return
-    click.echo(f"{said(done.before.model)} answered until now.\n{said(done.now.model)} answers from now on.")
+    click.echo(f"{model_label(promotion.before.model)} was active until now.")
+    click.echo(f"{model_label(promotion.now.model)} is active from now on.")
 
 
 @models.command()
-@by_whom
+@by_option
 @click.pass_obj
 def rollback(settings: Settings, by: str) -> None:
     """
-    Let the model that answered before answer again; call it twice to go back two steps.
+    Make the model that was active before active again; call it twice to go back two steps.
 
-    The history keeps every step. What was answered stays as it is.
+    The history records every step. Films graded before keep their results.
 
     \b
     Example: genu models rollback --by "M. Curie"
     """
     from workers.models.promotion import roll_back
 
-    done = roll_back(settings, by or _user())
-    click.echo(f"{said(done.before.model)} answered until now.\n{said(done.now.model)} answers again.")
+    promotion = roll_back(settings, by or _user())
+    click.echo(f"{model_label(promotion.before.model)} was active until now.")
+    click.echo(f"{model_label(promotion.now.model)} is active again.")
 
 
 @models.command()
-@as_json_too
+@json_option
 @click.pass_obj
 def history(settings: Settings, as_json: bool) -> None:
     """
-    Tell which model was made to answer when and by whom, and which answered how many films.
+    Show which model was made active when and by whom, and how many films each graded.
 
     \b
     Example: genu models history --json
     """
-    from workers.models.card_list import uses_of
+    from workers.models.card_list import model_uses
 
     with existing_ledger(settings) as ledger:
-        changes, uses = ledger.model_changes() if ledger else [], uses_of(ledger)
+        changes, uses = ledger.model_changes() if ledger else [], model_uses(ledger)
     if as_json:
-        told = [
+        entries = [
             {
                 "at": change.at.isoformat(timespec="seconds"),
                 "what": change.what,
@@ -210,15 +218,15 @@ def history(settings: Settings, as_json: bool) -> None:
             }
             for change in changes
         ]
-        click.echo(json.dumps({"changes": told, "answers": uses}))
+        click.echo(json.dumps({"changes": entries, "answers": uses}))
         return
     for change in changes:
-        click.echo(f"{change.at:%Y-%m-%d %H:%M:%S} {change.what:12} {said(change.model)} by {change.by}")
+        click.echo(f"{change.at:%Y-%m-%d %H:%M:%S} {change.what:12} {model_label(change.model)} by {change.by}")
     if not changes:
-        click.echo("Nothing was promoted yet: the shipped model answers.")
+        click.echo("Nothing was promoted yet: the shipped model is active.")
     for use in uses:
         model = f"{use['name']} {use['version']} ({use['sha256'][:12]})"
-        click.echo(f"{model} answered {use['films']} films from {use['since']} to {use['until']}")
+        click.echo(f"{model} graded {use['films']} films from {use['since']} to {use['until']}")
 
 
 def _user() -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from node.settings import Settings
-from workers.models.registry import REFINER, folders, load, names
+from workers.models.registry import REFINER, card_names, folders, load
 
 if TYPE_CHECKING:
     from workers.models.registry import Model
@@ -63,10 +63,10 @@ def evaluate(
     Example: genu evaluate --data knees --stress --report model.html
     """
     from workers.evaluation.labelled_films import grader_of
-    from workers.models.active_model import wanted_of
+    from workers.models.active_model import requested_model_of_node
 
     _refuse_what_cannot_be(node=films + gate, crops=stress or report is not None, report=report)
-    grader = grader_of(model or wanted_of(settings).card, settings, engine=engine)
+    grader = grader_of(model or requested_model_of_node(settings).card, settings, engine=engine)
     if gate:
         figures, words = _at_the_gate(grader, data, split, settings)
     elif films:
@@ -158,17 +158,17 @@ def audit(
     Example: genu audit --data knees --split val --planted --out audit
     """
     from workers.evaluation.labelled_films import grader_of
-    from workers.models.active_model import wanted_of
+    from workers.models.active_model import requested_model_of_node
     from workers.training.audit.run import audit as run
     from workers.training.audit.run import say
 
-    grader = grader_of(model or wanted_of(settings).card, settings)
+    grader = grader_of(model or requested_model_of_node(settings).card, settings)
     figures = run(grader, data, split, out, settings, plants=planted, cheat=cheating, count=count)
     click.echo(json.dumps(figures) if as_json else say(figures, out))
 
 
 @click.command()
-@click.argument("card", type=click.Choice(names()))
+@click.argument("card", type=click.Choice(card_names()))
 @data_option
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Checkpoints and log.")
 def train(card: str, data: Path, out: Path) -> None:
@@ -213,6 +213,6 @@ def calibrate(settings: Settings, data: Path, split: str, model: str, name: str,
     """
     from workers.evaluation.site_calibration import calibrate as run
     from workers.evaluation.site_calibration import say
-    from workers.models.active_model import wanted_of
+    from workers.models.active_model import requested_model_of_node
 
-    click.echo(say(run(settings, data, split, model or wanted_of(settings).card, name, out)))
+    click.echo(say(run(settings, data, split, model or requested_model_of_node(settings).card, name, out)))

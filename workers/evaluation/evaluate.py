@@ -44,7 +44,7 @@ def evaluate(model: Model, data: Path, split: str, looker: Model) -> Judgement:
     said = Said.by(model.card.calibration, np.stack([each.probabilities for each in graded]))
     card = model.card
     told = {"name": card.name, "version": card.version, "sha256": card.weights_sha256, "engine": model.run.name}
-    flattered = card.told.get("calibration", {}).get("split") == split
+    flattered = card.contents.get("calibration", {}).get("split") == split
     figures = {
         "model": told,
         "split": split,

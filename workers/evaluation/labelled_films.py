@@ -12,7 +12,7 @@ from workers.detection.landmarks import look, pose_of
 from workers.evaluation.labelled_knees import LabelledKnee
 from workers.grading.grader import Graded, grade_crops
 from workers.laterality.vote import tell_sides
-from workers.models.active_model import Wanted, take
+from workers.models.active_model import RequestedModel, load_checked
 from workers.models.registry import Model
 from workers.preprocessing import Box, Grey, Pose, cut
 from workers.read import Film
@@ -26,7 +26,7 @@ BATCH = 16
 def grader_of(name: str, settings: Settings, *, engine: str = "") -> Model:
     """The model of that card, taken as a worker takes it; raises SettingsError if it could not answer there."""
     work = settings.work.model_copy(update={"engine": engine or settings.work.engine})
-    return take(Wanted(name, "to be judged"), settings.model_copy(update={"work": work}))
+    return load_checked(RequestedModel(name, "to be judged"), settings.model_copy(update={"work": work}))
 
 
 def as_film(knee: LabelledKnee) -> Film:

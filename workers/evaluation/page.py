@@ -51,7 +51,7 @@ def write(judged: Judgement, path: Path) -> None:
     numbers = iter(range(1, WORST + TYPICAL + 1))
     page = rooms.get_template("page.html").render(
         card=judged.model.card,
-        told=judged.model.card.told,
+        told=judged.model.card.contents,
         files=(*judged.model.card.weights, judged.model.card.graph),
         figures=judged.figures,
         flattered=FLATTERED,

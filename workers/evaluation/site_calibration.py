@@ -34,7 +34,7 @@ from workers.evaluation.labelled_films import grader_of
 from workers.evaluation.labelled_knees import LabelledKnee, LabelsError, read_labels, splits_of, truth_of
 from workers.evaluation.metrics import Said, known, with_intervals
 from workers.grading.grader import grade
-from workers.models.registry import Card, Model, folders, names, read_card
+from workers.models.registry import Card, Model, card_names, folders, read_card
 from workers.read import Film, Reader
 
 LEAST_KNEES, LEAST_PATIENTS = 100, 50
@@ -102,7 +102,7 @@ def refuse_name(name: str, path: Path, within: Sequence[Path]) -> None:
     """Raise SettingsError unless a card of that name can be written: none is overwritten, none stands in two places."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
         raise SettingsError(f"{name!r} is no name of a card", hint="use a to z, 0 to 9, dots, dashes and underscores")
-    if path.exists() or name in names(within):
+    if path.exists() or name in card_names(within):
         raise SettingsError(
             f"there is a card {name!r} already", hint="choose another --name; cards are not overwritten"
         )
@@ -190,7 +190,7 @@ def the_one(knee: LabelledKnee, labelled: Sequence[LabelledKnee], found: Sequenc
 def next_version(card: Card, within: Sequence[Path]) -> str:
     """The version that the card's model has after another calibration today: no two are the same."""
     taken = set()
-    for name in names(within):
+    for name in card_names(within):
         try:
             taken.add(read_card(name, within).version)
         except SettingsError:  # a card that cannot be read answers for nothing
@@ -202,7 +202,7 @@ def next_version(card: Card, within: Sequence[Path]) -> str:
 
 def new_card(card: Card, version: str, asked: Asked, after: dict[str, Any]) -> dict[str, Any]:
     """The card as it is, but for version, calibration, and the figures on the site's knees."""
-    told = copy.deepcopy(card.told)
+    told = copy.deepcopy(card.contents)
     told["version"] = version
     told["calibration"] = calibrated(asked.logits, truth_of(asked.knees), card.calibration)
     told["site"] = {

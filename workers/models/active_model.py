@@ -1,4 +1,4 @@
-"""Which model answers: the one that the settings name, else the one promoted last, else the one that is shipped."""
+"""Which model grades: the one that the settings name, else the one promoted last, else the shipped one."""
 
 import threading
 import time
@@ -10,28 +10,44 @@ import numpy as np
 import structlog
 
 from node.errors import SettingsError, Transient
-from node.finding import Laterality, ModelIdentity
+from node.finding import ModelIdentity
 from node.ledger import CardState, Ledger, ModelChange
 from node.settings import Settings
-from workers.detection.detect import open_eyes
-from workers.detection.joints import Knee
-from workers.explanation.grad_cam import explain
-from workers.grading.grader import grade_crops
-from workers.models.registry import DEFAULT, Card, Model, folders, load
-from workers.preprocessing import Box
+from workers.models.registry import (
+    ARTEFACTS,
+    DEFAULT,
+    DETECTOR,
+    LEAD_MARKERS,
+    ORIENTATION,
+    REFINER,
+    Card,
+    Model,
+    folders,
+    load,
+)
+from workers.preprocessing import prepare
 
 log = structlog.get_logger()
 
-AGAIN_SECONDS = 30.0
-"""So long a model that could not be loaded is left alone: to try it costs the films beside it their time."""
+RETRY_SECONDS = 30.0
+"""Wait before a model that failed to load is tried again: each attempt delays the films of this worker."""
+
+DETECTION_STEPS = {
+    DETECTOR: "detects joints",
+    REFINER: "refines them",
+    ORIENTATION: "classifies polarity and side",
+    LEAD_MARKERS: "classifies lead letters",
+    ARTEFACTS: "segments artefacts",
+}
+"""The card of each network before the grader, and what it does."""
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RequestedModel:
     """
-    The card that should answer, and whose word that is.
+    The card whose model should grade, and who requested it.
 
-    `state` is the card as it was promoted: one that says something else today does not answer in its name.
+    `state` is the card as it was promoted; a card that has changed since is refused. None where nobody promoted it.
     """
 
     card: str
@@ -39,24 +55,24 @@ class Wanted:
     state: CardState | None = None
 
 
-def wanted(settings: Settings, ledger: Ledger | None) -> Wanted:
-    """What should answer now; `ledger` is None where there is none to ask."""
+def requested_model(settings: Settings, ledger: Ledger | None) -> RequestedModel:
+    """The model that should grade now; `ledger` is None where there is none yet."""
     if settings.work.model:
-        return Wanted(settings.work.model, "[work] model")
+        return RequestedModel(settings.work.model, "[work] model")
     change = ledger.active_model() if ledger else None
     if change is None:
-        return Wanted(DEFAULT, "shipped")
-    return Wanted(change.card, f"{change.what} by {change.by}", state_of(change))
+        return RequestedModel(DEFAULT, "shipped")
+    return RequestedModel(change.card, f"{change.what} by {change.by}", card_state_of(change))
 
 
-def state_of(change: ModelChange) -> CardState:
-    """The card of a change as it was then."""
+def card_state_of(change: ModelChange) -> CardState:
+    """The card as it was when the change was recorded."""
     return CardState(change.card, change.card_sha256, change.model)
 
 
 @contextmanager
 def existing_ledger(settings: Settings) -> Iterator[Ledger | None]:
-    """The node's ledger for a command that runs beside it, or without one: none is made by asking."""
+    """The node's ledger, for a command outside the node; None if there is none. It creates none."""
     ledger = Ledger.open_existing(settings.database_url)
     try:
         yield ledger
@@ -65,23 +81,30 @@ def existing_ledger(settings: Settings) -> Iterator[Ledger | None]:
             ledger.close()
 
 
-def wanted_of(settings: Settings) -> Wanted:
-    """What should answer, asked from outside of the node."""
+def requested_model_of_node(settings: Settings) -> RequestedModel:
+    """
+    The model that should grade now, for a command outside the node.
+
+    Raises
+    ------
+    SettingsError
+        If the ledger is unreachable and [work] model names no card.
+    """
     if settings.work.model:
-        return wanted(settings, None)
+        return requested_model(settings, None)
     try:
         with existing_ledger(settings) as ledger:
-            return wanted(settings, ledger)
+            return requested_model(settings, ledger)
     except Transient as fault:
         raise SettingsError(
-            f"the ledger that knows which model answers is away: {fault.what.partition(chr(10))[0]}",
+            f"the ledger that records the promoted model is unreachable: {fault.what.partition(chr(10))[0]}",
             hint="name a model with --model CARD, or pin one with [work] model",
         ) from fault
 
 
-def take(asked: Wanted, settings: Settings) -> Model:
+def load_checked(request: RequestedModel, settings: Settings) -> Model:
     """
-    The model, checked, loaded and tried on a blank knee.
+    The requested model, loaded and tried on a blank knee.
 
     Raises
     ------
@@ -89,130 +112,135 @@ def take(asked: Wanted, settings: Settings) -> Model:
         If it cannot be used, is no grader, or is not the one that was promoted.
     """
     work = settings.work
-    model = load(asked.card, engine=work.engine, threads=work.threads, within=folders(settings))
+    model = load(request.card, engine=work.engine, threads=work.threads, within=folders(settings))
     card = model.card
     if card.kind != "grader":
-        raise SettingsError(f"the card {asked.card} is a {card.kind}: it gives no grades", hint="see `genu models`")
-    change = changed(card, asked)
+        raise SettingsError(f"the card {request.card} is a {card.kind}, not a grader", hint="see `genu models`")
+    change = change_since_promotion(card, request)
     if change:
         raise SettingsError(
-            f"the card {asked.card} {change}",
-            hint=f"put the old card back, or `genu models promote {asked.card}` to let the new one answer",
+            f"the card {request.card} {change}",
+            hint=f"restore the old card, or `genu models promote {request.card}` to use the new one",
         )
-    _try(model)
+    _grade_blank_knee(model)
     return model
 
 
-def changed(card: Card, asked: Wanted) -> str:
-    """What has become of the card since it was promoted; "" if nothing has, or it never was."""
-    then = asked.state
-    if then is None or card.sha256 == then.sha256:
+def change_since_promotion(card: Card, request: RequestedModel) -> str:
+    """How the card differs from the one that was promoted; "" if it does not, or was never promoted."""
+    promoted = request.state
+    if promoted is None or card.sha256 == promoted.sha256:
         return ""
-    if card.identity != then.model:
-        return f"is {said(card.identity)} today, but {said(then.model)} was {asked.source}"
-    return f"says something else today than when it was {asked.source}"
+    if card.identity != promoted.model:
+        return f"is {model_label(card.identity)} now, but {model_label(promoted.model)} was {request.source}"
+    return f"has changed since it was {request.source}"
 
 
 def check(settings: Settings) -> str:
-    """What `genu check` says of the models; raises what keeps a worker, or the model in shadow, from its work."""
-    work, asked = settings.work, wanted_of(settings)
-    eyes = open_eyes(engine=work.engine, threads=work.threads, within=folders(settings))
-    answering = take(asked, settings)
-    told = f"{_on(eyes.finder)} finds, {_on(eyes.looker)} looks at each, {_on(eyes.teller)} tells how they hang, "
-    told += f"{_on(eyes.reader)} reads lead letters, {_on(eyes.marker)} names what lies beside the bones, "
-    told += f"{_on(answering)} answers ({asked.source})"
-    if not work.shadow:
-        return told
-    if work.shadow == asked.card:
-        return f"{told}; [work] shadow names the same card: nothing runs in shadow"
-    return f"{told}, {_on(take(Wanted(work.shadow, '[work] shadow'), settings))} runs in shadow"
+    """The models' line of `genu check`. Raises SettingsError if a worker or the shadow model could not start."""
+    work, within = settings.work, folders(settings)
+    steps = [
+        f"{_engine_label(load(name, engine=work.engine, threads=work.threads, within=within))} {step}"
+        for name, step in DETECTION_STEPS.items()
+    ]
+    request = requested_model_of_node(settings)
+    steps.append(f"{_engine_label(load_checked(request, settings))} grades ({request.source})")
+    if work.shadow == request.card:
+        return f"{', '.join(steps)}; [work] shadow names the same card: nothing runs in shadow"
+    if work.shadow:
+        shadow = load_checked(RequestedModel(work.shadow, "[work] shadow"), settings)
+        steps.append(f"{_engine_label(shadow)} runs in shadow")
+    return ", ".join(steps)
 
 
-def _on(model: Model) -> str:
+def _engine_label(model: Model) -> str:
     return f"{model.card.name} {model.card.version} on {model.run.name}"
 
 
-def said(model: ModelIdentity) -> str:
-    """A model in a few words: name, version, and the start of its weights' hash."""
+def model_label(model: ModelIdentity) -> str:
+    """Name, version and the first 12 digits of the weights' hash."""
     return f"{model.name} {model.version} ({model.sha256[:12]})"
 
 
-def _try(model: Model) -> None:
-    """A blank knee goes the way of every knee: what is taken is known to grade and to explain."""
+def _grade_blank_knee(model: Model) -> None:
+    """Raises SettingsError unless the model returns five finite grades and their maps for a blank knee."""
     card = model.card
-    blank = np.zeros((card.input_size, card.input_size), np.float32)
-    knee = Knee(Box.whole(blank), Laterality.UNKNOWN, "none", 1.0)
+    # As for a knee of unknown side: the knee and, unless the model mirrors it itself, its mirror image.
+    n = 1 if card.sees_both_sides else 2
     try:
-        (graded,) = grade_crops([blank], [knee], model)
-        explain(graded, card.heat_scale)
+        blank = prepare(np.zeros((card.input_size, card.input_size), np.float32), card.input_size)
+        logits, maps, *others = model.run(np.stack([blank] * n))
+        probabilities = card.calibration.probabilities(logits.mean(0))
     except Exception as error:
         raise SettingsError(f"the model {card.stem} fails on a blank knee: {type(error).__name__}") from error
-    if graded.logits.shape != (5,) or len(graded.maps) != 5 or not np.isfinite(graded.probabilities).all():
-        raise SettingsError(f"the model {card.stem} does not answer with five grades and their maps")
+    shapes_fit = logits.shape == maps.shape[:2] == (n, 5) and maps.ndim == 4 and all(len(part) == n for part in others)
+    if not shapes_fit or not np.isfinite(probabilities).all():
+        raise SettingsError(f"the model {card.stem} does not return five grades and their maps")
 
 
-class Answering:
+class ActiveModel:
     """
-    The model that answers in this process. It follows the ledger: what is promoted is loaded, then takes over.
+    The model that grades in this process. It follows the ledger: a promoted model is loaded and replaces the old one.
 
-    What cannot be loaded takes nothing over: the old model goes on, and `trouble` says why.
+    If the promoted model cannot be loaded, the old one stays active and `fault` is the reason.
     """
 
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
-        """Raises SettingsError if what should answer cannot be used: a worker starts with the right model or not."""
+        """Raises SettingsError if the requested model cannot be used: a worker starts with that model or not at all."""
         self._settings, self._ledger = settings, ledger
         self._lock = threading.Lock()
-        self._taken = wanted(settings, ledger)
-        self._refused: Wanted | None = None
-        self._tried = 0.0
-        self._model = take(self._taken, settings)
-        self.trouble = ""
+        self._active = requested_model(settings, ledger)
+        self._rejected: RequestedModel | None = None
+        self._tried_at = 0.0
+        self._model = load_checked(self._active, settings)
+        self.fault = ""
 
-    def model(self) -> Model:
+    def current(self) -> Model:
         """
-        What answers now. Ask once for each radiograph: one model grades, explains and reports it.
+        The model that grades now. Call it once for each radiograph: one model grades, explains and reports it.
 
-        While the heartbeat loads another, the film does not wait: the one that answered goes on.
+        While the heartbeat loads another model, this returns the old one without waiting.
         """
         if self._lock.acquire(blocking=False):
             try:
-                self._follow(again=False)
+                self._refresh(retry=False)
             finally:
                 self._lock.release()
         return self._model
 
-    def follow(self) -> None:
-        """Take up what was promoted meanwhile, and now and then try once more what could not be loaded."""
+    def refresh(self) -> None:
+        """Load what was promoted since; retry a model that could not be loaded every RETRY_SECONDS."""
         with self._lock:
-            self._follow(again=time.monotonic() - self._tried >= AGAIN_SECONDS)
+            self._refresh(retry=time.monotonic() - self._tried_at >= RETRY_SECONDS)
 
-    def _follow(self, *, again: bool) -> None:
+    def _refresh(self, *, retry: bool) -> None:
         try:
-            asked = wanted(self._settings, self._ledger)
+            request = requested_model(self._settings, self._ledger)
         except Transient as fault:
-            log.warning("standing_unknown", fault=str(fault))
+            log.warning("requested_model_unknown", fault=str(fault))
             return
-        if asked == self._taken:
-            self._refused, self.trouble = None, ""
-        elif asked != self._refused or again:
-            self._take(asked)
-            self._tried = time.monotonic()
+        if request == self._active:
+            self._rejected, self.fault = None, ""
+        elif request != self._rejected or retry:
+            self._switch_to(request)
+            self._tried_at = time.monotonic()
 
-    def _take(self, asked: Wanted) -> None:
+    def _switch_to(self, request: RequestedModel) -> None:
         try:
-            model = take(asked, self._settings)
-        except Exception as fault:  # noqa: BLE001 - whatever is the matter with the new model, the old one goes on
-            why = str(fault) if isinstance(fault, SettingsError) else type(fault).__name__
-            if why != self.trouble:
-                log.error("model_not_loaded", card=asked.card, goes_on=self._model.card.stem, fault=why)
-            self._refused, self.trouble = asked, why
+            model = load_checked(request, self._settings)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with the new model, the old one stays active
+            fault = str(error) if isinstance(error, SettingsError) else type(error).__name__
+            if fault != self.fault:
+                log.error("model_not_loaded", card=request.card, active=self._model.card.stem, fault=fault)
+            self._rejected, self.fault = request, fault
             return
         before, self._model = self._model.card.identity, model
-        self._taken, self._refused, self.trouble = asked, None, ""
-        log.info("model_changed", before=said(before), now=said(model.card.identity), source=asked.source)
+        self._active, self._rejected, self.fault = request, None, ""
+        now = model_label(model.card.identity)
+        log.info("model_changed", before=model_label(before), now=now, source=request.source)
 
-    def told(self) -> dict[str, str]:
-        """For the heartbeat: who answers here, and what keeps another from it."""
+    def heartbeat(self) -> dict[str, str]:
+        """For the heartbeat: the active model, and as `trouble` why the requested one is not active."""
         card = self._model.card
         return {
             "card": card.stem,
@@ -220,5 +248,5 @@ class Answering:
             "version": card.version,
             "sha256": card.identity.sha256,
             "engine": self._model.run.name,
-            "trouble": self.trouble,
+            "trouble": self.fault,
         }

@@ -1,9 +1,9 @@
 """
-Which models there are, and one of them loaded: a card, its weights checked against the card, an engine.
+The model registry: model cards, their weights verified against them, and models loaded from both.
 
-A card is a TOML file: shipped ones stand in workers/models/cards, a site's own in the folder `models` of its
-storage. It names everything that a result has to carry, and says how the model is run. A model that is
-not exactly what its card says is not loaded.
+A card is a TOML file. The shipped ones lie in workers/models/cards, a site's own in the folder `models` of its
+storage. A card holds all that results have to state of a model, and how it is run. A model whose files are not
+exactly those of its card is not loaded.
 """
 
 import hashlib
@@ -25,26 +25,26 @@ from workers.preprocessing import PREPARATION
 CARDS = Path(__file__).parent / "cards"
 WEIGHTS = Path(__file__).parent / "weights"
 SHIPPED = (CARDS, WEIGHTS)
-"""The folders that cards and their files are looked for in, where no site has its own."""
+"""The folders of the shipped cards and their files."""
 
 DETECTOR = "finder"
-"""The card of the network that finds the joints."""
+"""The card of the network that detects the joints on a film."""
 REFINER = "look"
-"""The card of the network that looks at each joint."""
+"""The card of the network that refines a joint's box, classifies its kind and localises its landmarks."""
 ORIENTATION = "upright"
-"""The card of the network that tells how a joint hangs."""
+"""The card of the network that classifies polarity and side of a joint."""
 ARTEFACTS = "marks"
-"""The card of the network that names what lies beside the bones."""
+"""The card of the network that segments the artefacts beside the bones."""
 LEAD_MARKERS = "letters"
-"""The card of the network that reads lead letters."""
+"""The card of the network that classifies lead letters."""
 
 DEFAULT = "kl-lite2"
-"""The card of the model that answers until another is promoted."""
+"""The card of the grader that is active until another is promoted."""
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A file that a card names, and what it must hash to; `prefix` is put before the names of its tensors."""
+    """A file that a card names and its SHA-256; `prefix` is prepended to the names of its tensors."""
 
     name: str
     sha256: str
@@ -54,9 +54,9 @@ class ModelFile:
 @dataclass(frozen=True)
 class Card:
     """
-    What a model is. `told` is the whole card, for people: data, attribution, metrics, known failures.
+    A model card. `stem` is the name of its file, by which settings and commands name it; `sha256` is the file's hash.
 
-    `stem` is what the settings and the command line call it: the name of its file, and `sha256` the hash of that.
+    `contents` is the whole card as parsed from TOML: data, attribution, metrics, known failures.
     """
 
     stem: str
@@ -73,7 +73,7 @@ class Card:
     heat_scale: float
     thresholds: dict[str, float]
     limits: AttentionLimits
-    told: dict[str, Any]
+    contents: dict[str, Any]
 
     @property
     def identity(self) -> ModelIdentity:
@@ -81,12 +81,12 @@ class Card:
 
     @property
     def sees_both_sides(self) -> bool:
-        """Whether the model looks at each knee and at its mirror image by itself, whatever its side is said to be."""
+        """Whether the model itself averages over each knee and its mirror image, whatever the stated side."""
         return " from both sides" in self.architecture
 
     @property
     def unlike(self) -> float:
-        """From which distance to the knees of its training on a joint is not graded; infinite if it tells none."""
+        """The distance to the training knees beyond which a joint is not graded; infinite if the card has none."""
         return self.thresholds.get("unlike", math.inf)
 
     @property
@@ -99,20 +99,20 @@ class Card:
 
 @dataclass(frozen=True)
 class Model:
-    """A model that is ready to answer."""
+    """A loaded model: its card, and the engine that runs it."""
 
     card: Card
     run: Engine
 
 
 def folders(settings: Settings) -> tuple[Path, ...]:
-    """Where the models of a node are: the site's own folder, then what is shipped."""
+    """The folders of a node's cards and their files: the site's own, then the shipped ones."""
     return (settings.storage.folder / "models", *SHIPPED)
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """A folder or a file that the system does not let us read is told as such."""
+def _readable() -> Iterator[None]:
+    """Raises SettingsError where a file or folder cannot be read."""
     try:
         yield
     except OSError as error:
@@ -121,14 +121,15 @@ def _told() -> Iterator[None]:
         ) from error
 
 
-@_told()
-def names(within: Sequence[Path] = SHIPPED) -> list[str]:
-    """The names of all cards."""
-    listed = (path for folder in within if folder.is_dir() for path in folder.iterdir())  # a glob hides what it may not
-    return sorted({path.stem for path in listed if path.suffix == ".toml"})
+@_readable()
+def card_names(within: Sequence[Path] = SHIPPED) -> list[str]:
+    """The names of all cards, sorted."""
+    # Not a glob: it skips what it may not read.
+    paths = (path for folder in within if folder.is_dir() for path in folder.iterdir())
+    return sorted({path.stem for path in paths if path.suffix == ".toml"})
 
 
-@_told()
+@_readable()
 def read_card(name: str, within: Sequence[Path] = SHIPPED) -> Card:
     """
     The card of that name: the stem of its file, which need not be the name of the model.
@@ -136,83 +137,86 @@ def read_card(name: str, within: Sequence[Path] = SHIPPED) -> Card:
     Raises
     ------
     SettingsError
-        If there is none or more than one, or it cannot be read, lacks something or says it in another kind than it
-        has to be, or its model expects its knees prepared otherwise.
+        If there is none or more than one, if it cannot be read, lacks a key or has a value of the wrong type or
+        range, or if its model needs another version of the preprocessing.
     """
-    found = [path for folder in within if (path := folder / f"{name}.toml").is_file()]
-    if not found:
-        known = ", ".join(names(within)) or "none"
+    paths = [path for folder in within if (path := folder / f"{name}.toml").is_file()]
+    if not paths:
+        known = ", ".join(card_names(within)) or "none"
         raise SettingsError(f"there is no model card {name!r}; there are: {known}", hint="see `genu models`")
-    if len(found) > 1:
-        raise SettingsError(f"there are two cards {name!r}: {found[0]} and {found[1]}", hint="rename the site's own")
+    if len(paths) > 1:
+        raise SettingsError(f"there are two cards {name!r}: {paths[0]} and {paths[1]}", hint="rename the site's own")
     try:
-        return _card(found[0])
+        return _parse_card(paths[0])
     except KeyError as error:
-        raise SettingsError(f"{found[0]} does not say {error.args[0]!r}", hint="compare it with other cards") from error
+        raise SettingsError(
+            f"{paths[0]} lacks the key {error.args[0]!r}", hint="compare it with other cards"
+        ) from error
     except (TypeError, AttributeError, ValueError) as error:
-        raise SettingsError(f"{found[0]} is no card: {error}", hint="compare it with other cards") from error
+        raise SettingsError(f"{paths[0]} is no valid card: {error}", hint="compare it with other cards") from error
 
 
-def _card(path: Path) -> Card:
+def _parse_card(path: Path) -> Card:
     try:
         content = path.read_bytes()
-        told = tomllib.loads(content.decode())
+        fields = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is not TOML: {error}", hint="mend the card, or remove it") from error
-    if told["preparation"] != PREPARATION:
+        raise SettingsError(f"{path} is not TOML: {error}", hint="correct the card, or remove it") from error
+    if fields["preparation"] != PREPARATION:
         raise SettingsError(
-            f"{path} needs preparation {told['preparation']}, this Genu prepares by {PREPARATION}",
+            f"{path} needs preparation {fields['preparation']}, this Genu has preparation {PREPARATION}",
             hint="use the model's own Genu version, or make it again with `genu train` or `genu calibrate`",
         )
-    weights = told["weights"] if isinstance(told["weights"], list) else [told["weights"]]
+    weights = fields["weights"] if isinstance(fields["weights"], list) else [fields["weights"]]
     return Card(
         stem=path.stem,
         sha256=hashlib.sha256(content).hexdigest(),
-        name=_said(told, "name", str),
-        version=_said(told, "version", str),
-        kind=_said(told, "kind", str),
-        architecture=_said(told, "architecture", str),
-        engine=_said(told, "engine", str),
-        input_size=_said(told, "input_size", int),
-        weights=tuple(_file(each) for each in weights),
-        graph=_file(told["graph"]),
-        calibration=Calibration.from_card(told.get("calibration", {})),
-        heat_scale=number("heat_scale", told.get("heat_scale", 1.0), "above 0", lambda value: value > 0),
-        thresholds=_said(told, "thresholds", dict) if "thresholds" in told else {},
-        limits=AttentionLimits.from_card(told.get("attention", {})),
-        told=told,
+        name=_typed(fields, "name", str),
+        version=_typed(fields, "version", str),
+        kind=_typed(fields, "kind", str),
+        architecture=_typed(fields, "architecture", str),
+        engine=_typed(fields, "engine", str),
+        input_size=_typed(fields, "input_size", int),
+        weights=tuple(_model_file(table) for table in weights),
+        graph=_model_file(fields["graph"]),
+        calibration=Calibration.from_card(fields.get("calibration", {})),
+        heat_scale=number("heat_scale", fields.get("heat_scale", 1.0), "above 0", lambda value: value > 0),
+        thresholds=_typed(fields, "thresholds", dict) if "thresholds" in fields else {},
+        limits=AttentionLimits.from_card(fields.get("attention", {})),
+        contents=fields,
     )
 
 
 Kind = TypeVar("Kind", str, int, dict[str, float])
 
 
-def _said(told: dict[str, Any], key: str, kind: type[Kind]) -> Kind:
-    value = told[key]
+def _typed(fields: dict[str, Any], key: str, kind: type[Kind]) -> Kind:
+    value = fields[key]
     if not isinstance(value, kind) or isinstance(value, bool):
         raise TypeError(f"{key} = {value!r} is no {kind.__name__}")
     return value
 
 
-def _file(told: dict[str, Any]) -> ModelFile:
-    return ModelFile(_said(told, "file", str), _said(told, "sha256", str), _said({"prefix": ""} | told, "prefix", str))
+def _model_file(table: dict[str, Any]) -> ModelFile:
+    prefix = _typed({"prefix": ""} | table, "prefix", str)
+    return ModelFile(_typed(table, "file", str), _typed(table, "sha256", str), prefix)
 
 
 def load(name: str, *, engine: str = "", threads: int = 0, within: Sequence[Path] = SHIPPED) -> Model:
     """
-    The model of that name, checked and loaded; `engine` overrides the card's.
+    The model of that name, verified and loaded; `engine` overrides the card's.
 
     Raises
     ------
     SettingsError
-        Naming the file, the expected and the found hash if a file is not the one the card describes.
+        Naming the file, the expected and the found hash if a file is not the one that the card describes.
     """
     card = read_card(name, within)
     engine = engine or card.engine
-    open_with = _opener(engine)
-    home = verified(card, engine, within)
+    open_engine = _opener(engine)
+    folder = verified_folder(card, engine, within)
     try:
-        return Model(card, open_with(card, home, threads))
+        return Model(card, open_engine(card, folder, threads))
     except ModuleNotFoundError as error:
         extra = "worker" if engine == "torch" else "worker-cpu"
         raise SettingsError(
@@ -227,60 +231,61 @@ def load(name: str, *, engine: str = "", threads: int = 0, within: Sequence[Path
 
 
 Opener = Callable[[Card, Path, int], Engine]
-"""From a card, the folder of its files and a number of threads to what runs it."""
+"""From a card, the folder of its files and a number of threads to an engine."""
 
 
-def _opener(name: str) -> Opener:
-    engines: dict[str, Opener] = {"openvino": _open_vino, "torch": _torch}
-    if name not in engines:
-        raise SettingsError(f"there is no engine {name!r}; there are: {', '.join(engines)}")
-    return engines[name]
+def _opener(engine: str) -> Opener:
+    openers: dict[str, Opener] = {"openvino": _open_openvino, "torch": _open_torch}
+    if engine not in openers:
+        raise SettingsError(f"there is no engine {engine!r}; there are: {', '.join(openers)}")
+    return openers[engine]
 
 
-def _open_vino(card: Card, home: Path, threads: int) -> Engine:
-    return OpenVinoEngine(home / card.graph.name, threads=threads)
+def _open_openvino(card: Card, folder: Path, threads: int) -> Engine:
+    return OpenVinoEngine(folder / card.graph.name, threads=threads)
 
 
-def _torch(card: Card, home: Path, threads: int) -> Engine:
-    weights = {home / file.name: file.prefix for file in card.weights}
+def _open_torch(card: Card, folder: Path, threads: int) -> Engine:
+    weights = {folder / file.name: file.prefix for file in card.weights}
     return TorchEngine(card.architecture, weights, threads=threads)
 
 
-@_told()
-def verified(card: Card, engine: str = "", within: Sequence[Path] = SHIPPED) -> Path:
+@_readable()
+def verified_folder(card: Card, engine: str = "", within: Sequence[Path] = SHIPPED) -> Path:
     """
-    The folder that holds the model's files, each known to be the one that the card describes.
+    The folder that holds the model's files, each verified against the card's hash.
 
-    All lie in one, for a graph finds its weights beside it. The graph is asked for where the engine reads it.
+    All have to lie in one folder, because a graph loads its weights from its own. The graph is needed only by an
+    engine that reads it. Raises SettingsError if a file is missing, cannot be read or is not that of the card.
     """
     files = card.weights if (engine or card.engine) == "torch" else (*card.weights, card.graph)
-    homes = [folder for folder in within if all((folder / file.name).is_file() for file in files)]
-    if not homes:
+    complete = [folder for folder in within if all((folder / file.name).is_file() for file in files)]
+    if not complete:
         raise _not_found(card, files, within)
     faults = []
-    for home in homes:
-        fault = _fault(home, files)
+    for folder in complete:
+        fault = _fault(folder, files)
         if not fault:
-            return home
+            return folder
         faults.append(fault)
-    raise SettingsError(faults[0], hint="restore the file; a model that was changed is not used")
+    raise SettingsError(faults[0], hint="restore the file; a changed model is not used")
 
 
 def _not_found(card: Card, files: Sequence[ModelFile], within: Sequence[Path]) -> SettingsError:
-    looked = " or ".join(str(folder) for folder in within)
+    searched = " or ".join(str(folder) for folder in within)
     for file in files:
         if not any((folder / file.name).is_file() for folder in within):
             return SettingsError(
-                f"the model's file {file.name} is missing in {looked}", hint="install Genu again, or train the model"
+                f"the model's file {file.name} is missing in {searched}", hint="install Genu again, or train the model"
             )
     names = ", ".join(file.name for file in files)
     return SettingsError(f"the files of the card {card.stem} ({names}) lie in different folders", hint="put all in one")
 
 
-def _fault(home: Path, files: Sequence[ModelFile]) -> str:
-    """Which of the files is not the one that the card describes; "" if all are."""
+def _fault(folder: Path, files: Sequence[ModelFile]) -> str:
+    """Why one of the files is not that of the card; "" if all are."""
     for file in files:
-        path = home / file.name
+        path = folder / file.name
         try:
             with path.open("rb") as content:
                 found = hashlib.file_digest(content, "sha256").hexdigest()

@@ -143,7 +143,7 @@ def test_labels_need_no_split_and_may_come_from_a_spreadsheet(fit: Fit, knees: P
 
 def test_only_graders_are_calibrated(fit: Fit) -> None:
     """The finder has no grades."""
-    with pytest.raises(SettingsError, match="the card finder is a finder: it gives no grades"):
+    with pytest.raises(SettingsError, match="the card finder is a finder, not a grader"):
         fit("here", model="finder")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
 import sqlalchemy as sa
@@ -19,9 +20,10 @@ from tests.samples.site_models import BASE_WEIGHTS, SHIPPED, add_card, add_model
 from tests.samples.source_films import dciodvfy
 from workers.cli.file_grading import Desk
 from workers.evaluation.labelled_films import grader_of
-from workers.models import active_model
-from workers.models.active_model import Answering, Wanted, check, wanted, wanted_of
-from workers.models.card_list import listed
+from workers.models import active_model, registry
+from workers.models.active_model import ActiveModel, RequestedModel, check, requested_model, requested_model_of_node
+from workers.models.card_list import card_listings
+from workers.models.engines import Array
 from workers.models.promotion import promote, roll_back
 from workers.models.registry import DEFAULT, Model, read_card
 from workers.phantom import samples
@@ -63,13 +65,13 @@ def answered_by(bench: Bench, uid: str) -> str | None:
 
 def test_the_settings_win_over_the_ledger_and_the_ledger_over_what_is_shipped(settings: Settings) -> None:
     """Nothing promoted: the shipped model; and to ask makes neither a folder nor a ledger."""
-    assert wanted_of(settings).card == DEFAULT
+    assert requested_model_of_node(settings).card == DEFAULT
     assert not settings.storage.folder.exists()
     add_card(settings, "kl-next", "2.0.0")
     promote(settings, "kl-next", "mary")
-    found = wanted_of(settings)
+    found = requested_model_of_node(settings)
     assert (found.card, found.source) == ("kl-next", "promoted by mary")
-    assert wanted_of(with_work(settings, model="other")).card == "other"
+    assert requested_model_of_node(with_work(settings, model="other")).card == "other"
 
 
 def test_a_running_worker_answers_its_next_film_by_what_was_promoted(settings: Settings, bench: Bench) -> None:
@@ -139,11 +141,11 @@ def test_a_film_in_hand_is_finished_by_the_model_that_began_it(settings: Setting
     class PromotesMeanwhile:
         def film(self, path: Path) -> Film:
             promote(settings, "kl-next", "mary")
-            bench.answering.follow()
+            bench.active_model.refresh()
             return bench.reader.film(path)
 
     grade(uid, replace(bench, reader=PromotesMeanwhile()))  # type: ignore[arg-type]
-    assert bench.answering.told()["card"] == "kl-next"
+    assert bench.active_model.heartbeat()["card"] == "kl-next"
     assert answered_by(bench, uid) == SHIPPED
 
 
@@ -181,7 +183,7 @@ def test_a_model_that_cannot_be_loaded_takes_nothing_over(
     settings: Settings, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its file is spoilt after it was promoted: the old one goes on, an error says so once, and it is tried again."""
-    monkeypatch.setattr(active_model, "AGAIN_SECONDS", 0)
+    monkeypatch.setattr(active_model, "RETRY_SECONDS", 0)
     add_model(settings, "kl-next", "2.0.0")
     weights = settings.storage.folder / "models" / BASE_WEIGHTS
     promote(settings, "kl-next", "mary")
@@ -190,16 +192,16 @@ def test_a_model_that_cannot_be_loaded_takes_nothing_over(
     with capture_logs() as logs:
         grade(first, bench)
         for _ in range(3):
-            bench.answering.follow()
+            bench.active_model.refresh()
     errors = [line for line in logs if line["log_level"] == "error"]
-    assert [(line["event"], line["card"], line["goes_on"]) for line in errors] == [
+    assert [(line["event"], line["card"], line["active"]) for line in errors] == [
         ("model_not_loaded", "kl-next", SHIPPED)
     ]
-    assert f"{weights} is not the file that its card describes" in bench.answering.told()["trouble"]
+    assert f"{weights} is not the file that its card describes" in bench.active_model.heartbeat()["trouble"]
     assert answered_by(bench, first) == SHIPPED
     spoil(weights)
-    bench.answering.follow()
-    assert bench.answering.told()["trouble"] == ""
+    bench.active_model.refresh()
+    assert bench.active_model.heartbeat()["trouble"] == ""
     grade(second, bench)
     assert answered_by(bench, second) == "kl-next"
 
@@ -214,9 +216,12 @@ def test_what_nobody_thought_of_takes_nothing_over_either(
     def broken(*_: object) -> None:
         raise MemoryError("Kanarienvogel")
 
-    monkeypatch.setattr(active_model, "take", broken)
-    bench.answering.follow()
-    assert (bench.answering.told()["card"], bench.answering.told()["trouble"]) == (SHIPPED, "MemoryError")
+    monkeypatch.setattr(active_model, "load_checked", broken)
+    bench.active_model.refresh()
+    assert (bench.active_model.heartbeat()["card"], bench.active_model.heartbeat()["trouble"]) == (
+        SHIPPED,
+        "MemoryError",
+    )
 
 
 def test_no_film_waits_for_a_model_that_is_being_loaded(
@@ -225,21 +230,21 @@ def test_no_film_waits_for_a_model_that_is_being_loaded(
     """The heartbeat loads it; until it is there, the model of before answers."""
     add_card(settings, "kl-next", "2.0.0")
     promote(settings, "kl-next", "mary")
-    begun, free, real = threading.Event(), threading.Event(), active_model.take
+    begun, free, real = threading.Event(), threading.Event(), active_model.load_checked
 
-    def slowly(asked: Wanted, settings: Settings) -> Model:
+    def slowly(asked: RequestedModel, settings: Settings) -> Model:
         begun.set()
         free.wait(20)
         return real(asked, settings)
 
-    monkeypatch.setattr(active_model, "take", slowly)
-    heartbeat = threading.Thread(target=bench.answering.follow)
+    monkeypatch.setattr(active_model, "load_checked", slowly)
+    heartbeat = threading.Thread(target=bench.active_model.refresh)
     heartbeat.start()
     assert begun.wait(20)
-    assert bench.answering.model().card.stem == SHIPPED
+    assert bench.active_model.current().card.stem == SHIPPED
     free.set()
     heartbeat.join()
-    assert bench.answering.model().card.stem == "kl-next"
+    assert bench.active_model.current().card.stem == "kl-next"
 
 
 def test_a_model_in_trouble_is_left_alone_for_a_while(
@@ -248,7 +253,7 @@ def test_a_model_in_trouble_is_left_alone_for_a_while(
     """Heartbeats do not try it each time, films never; another that is promoted is tried at once."""
     tried = []
 
-    def broken(asked: Wanted, settings: Settings) -> None:
+    def broken(asked: RequestedModel, settings: Settings) -> None:
         tried.append(asked.card)
         raise SettingsError("broken")
 
@@ -256,16 +261,16 @@ def test_a_model_in_trouble_is_left_alone_for_a_while(
         add_card(settings, card, "2.0.0")
         promote(settings, card, "mary")
         with monkeypatch.context() as patched:
-            patched.setattr(active_model, "take", broken)
+            patched.setattr(active_model, "load_checked", broken)
             for _ in range(3):
-                bench.answering.follow()
-                bench.answering.model()
+                bench.active_model.refresh()
+                bench.active_model.current()
     assert tried == ["kl-next", "kl-last"]
-    monkeypatch.setattr(active_model, "AGAIN_SECONDS", 0)
-    monkeypatch.setattr(active_model, "take", broken)
-    bench.answering.model()
+    monkeypatch.setattr(active_model, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(active_model, "load_checked", broken)
+    bench.active_model.current()
     assert tried == ["kl-next", "kl-last"]
-    bench.answering.follow()
+    bench.active_model.refresh()
     assert tried == ["kl-next", "kl-last", "kl-last"]
 
 
@@ -274,11 +279,11 @@ def test_trouble_ends_when_what_made_it_is_rolled_back(settings: Settings, bench
     path = add_card(settings, "kl-next", "2.0.0")
     promote(settings, "kl-next", "mary")
     path.unlink()
-    bench.answering.follow()
-    assert "there is no model card 'kl-next'" in bench.answering.told()["trouble"]
+    bench.active_model.refresh()
+    assert "there is no model card 'kl-next'" in bench.active_model.heartbeat()["trouble"]
     roll_back(settings, "mary")
-    bench.answering.follow()
-    assert bench.answering.told()["trouble"] == ""
+    bench.active_model.refresh()
+    assert bench.active_model.heartbeat()["trouble"] == ""
 
 
 def test_a_card_that_is_not_the_one_that_was_promoted_does_not_answer(settings: Settings) -> None:
@@ -287,10 +292,10 @@ def test_a_card_that_is_not_the_one_that_was_promoted_does_not_answer(settings: 
     promote(settings, "kl-next", "mary")
     add_card(settings, "kl-next", "2.0.1")
     ledger = Ledger(settings.database_url)
-    with pytest.raises(SettingsError, match=r"is kl-next 2\.0\.1 .* but kl-next 2\.0\.0 .* was promoted by mary"):
-        Answering(settings, ledger)
+    with pytest.raises(SettingsError, match=r"is kl-next 2\.0\.1 .* now, but kl-next 2\.0\.0 .* was promoted by mary"):
+        ActiveModel(settings, ledger)
     promote(settings, "kl-next", "mary")
-    assert Answering(settings, ledger).told()["version"] == "2.0.1"
+    assert ActiveModel(settings, ledger).heartbeat()["version"] == "2.0.1"
     ledger.close()
 
 
@@ -299,13 +304,13 @@ def test_a_card_whose_calibration_was_changed_does_not_answer_as_what_was_promot
     path = add_card(settings, "kl-next", "2.0.0")
     promote(settings, "kl-next", "mary")
     path.write_text(path.read_text().replace("temperature = ", "temperature = 1"))
-    why = "the card kl-next says something else today than when it was promoted by mary"
+    why = "the card kl-next has changed since it was promoted by mary"
     with pytest.raises(SettingsError, match=why):
         check(settings)
-    (told,) = (each for each in listed(settings) if each.card == "kl-next")
+    (told,) = (each for each in card_listings(settings) if each.card == "kl-next")
     assert (told.role, told.fault) == ("unusable", why.replace("the card kl-next", "it"))
     promote(settings, "kl-next", "mary")
-    assert "kl-next 2.0.0 on openvino answers" in check(settings)
+    assert "kl-next 2.0.0 on openvino grades" in check(settings)
 
 
 def test_a_worker_does_not_start_with_a_spoilt_model(settings: Settings) -> None:
@@ -330,15 +335,36 @@ def test_a_model_that_says_nothing_useful_is_found_out_before_it_answers(setting
         grader_of("kl-odd", settings)
 
 
-def test_a_model_that_cannot_explain_is_found_out_as_well(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The blank knee goes through grading and the heat map, as every knee will."""
+class Faulty:
+    """An engine that does not return what a grader returns."""
 
-    def broken(*_: object) -> None:
-        raise ZeroDivisionError
+    name = "faulty"
 
-    monkeypatch.setattr(active_model, "explain", broken, raising=False)
+    def __init__(self, *outputs: Array) -> None:
+        self.outputs = outputs
+
+    def __call__(self, images: Array) -> tuple[Array, ...]:
+        return self.outputs
+
+
+LOGITS, MAPS = np.zeros((2, 5), np.float32), np.zeros((2, 5, 8, 8), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "fault"),
+    [
+        ((LOGITS, MAPS[:, :3]), "does not return five grades and their maps"),
+        ((LOGITS * np.nan, MAPS), "does not return five grades and their maps"),
+        ((LOGITS,), "fails on a blank knee: ValueError"),
+    ],
+)
+def test_a_model_without_five_grades_and_maps_is_refused_before_it_grades(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, outputs: tuple[Array, ...], fault: str
+) -> None:
+    """A blank knee is graded when a model is loaded: what every knee needs has to be there."""
     add_card(settings, "kl-next", "2.0.0")
-    with pytest.raises(SettingsError, match="kl-next fails on a blank knee: ZeroDivisionError"):
+    monkeypatch.setattr(registry, "OpenVinoEngine", lambda *_, **__: Faulty(*outputs))
+    with pytest.raises(SettingsError, match=f"kl-next {fault}"):
         promote(settings, "kl-next", "mary")
 
 
@@ -346,21 +372,21 @@ def test_without_its_ledger_a_worker_goes_on_as_before(settings: Settings, tmp_p
     """What cannot be asked changes nothing."""
     ledger = Ledger(settings.database_url)
     ledger.upgrade()
-    answering = Answering(settings, ledger)
+    active = ActiveModel(settings, ledger)
     ledger.close()
     (settings.storage.folder / "ledger.sqlite").unlink()
     with capture_logs() as logs:
-        answering.follow()
-    assert [line["event"] for line in logs] == ["standing_unknown"]
-    assert answering.told()["card"] == DEFAULT
+        active.refresh()
+    assert [line["event"] for line in logs] == ["requested_model_unknown"]
+    assert active.heartbeat()["card"] == DEFAULT
 
 
 def test_a_database_that_is_away_is_told_with_the_way_around_it(settings: Settings) -> None:
     """Nobody knows then what was promoted: no model answers silently in its place, but one that is named does."""
     away = settings.model_copy(update={"database": Database(url="postgresql+psycopg://genu@127.0.0.1:1/genu")})
-    with pytest.raises(SettingsError, match=r"ledger that knows which model answers is away.*--model CARD"):
-        wanted_of(away)
-    assert wanted_of(with_work(away, model=SHIPPED)).card == SHIPPED
+    with pytest.raises(SettingsError, match=r"ledger that records the promoted model is unreachable.*--model CARD"):
+        requested_model_of_node(away)
+    assert requested_model_of_node(with_work(away, model=SHIPPED)).card == SHIPPED
     with Desk(away, model=SHIPPED):
         pass
 
@@ -369,16 +395,16 @@ def test_check_says_who_answers_and_who_shadows(settings: Settings) -> None:
     """A shadow of the answering model itself is told to be none; a spoilt one is an error."""
     shipped = f"{SHIPPED} {read_card(SHIPPED).version} on openvino"
     assert check(settings) == (
-        "finder 2.0.0 on openvino finds, look 1.0.0 on openvino looks at each, "
-        "upright 2.0.0 on openvino tells how they hang, letters 1.0.0 on openvino reads lead letters, "
-        f"marks 1.1.0 on openvino names what lies beside the bones, {shipped} answers (shipped)"
+        "finder 2.0.0 on openvino detects joints, look 1.0.0 on openvino refines them, "
+        "upright 2.0.0 on openvino classifies polarity and side, letters 1.0.0 on openvino classifies lead letters, "
+        f"marks 1.1.0 on openvino segments artefacts, {shipped} grades (shipped)"
     )
     add_card(settings, "kl-next", "2.0.0")
     assert check(with_work(settings, shadow="kl-next")).endswith(", kl-next 2.0.0 on openvino runs in shadow")
     assert "nothing runs in shadow" in check(with_work(settings, shadow=SHIPPED))
     with pytest.raises(SettingsError, match="no model card 'kl-lost'"):
         check(with_work(settings, shadow="kl-lost"))
-    assert "answers ([work] model)" in check(with_work(settings, model="kl-next"))
+    assert "grades ([work] model)" in check(with_work(settings, model="kl-next"))
 
 
 def test_a_pinned_worker_asks_nobody(settings: Settings) -> None:
@@ -386,5 +412,5 @@ def test_a_pinned_worker_asks_nobody(settings: Settings) -> None:
     add_card(settings, "kl-next", "2.0.0")
     promote(settings, "kl-next", "mary")
     ledger = Ledger(settings.database_url)
-    assert wanted(with_work(settings, model=SHIPPED), ledger).card == SHIPPED
+    assert requested_model(with_work(settings, model=SHIPPED), ledger).card == SHIPPED
     ledger.close()

@@ -165,13 +165,13 @@ def test_a_promotion_and_its_rollback_are_told_and_kept(settings: Settings, genu
     assert answer.code == 0
     before, now = answer.out.splitlines()
     assert before.startswith(f"{SHIPPED} 1.")
-    assert before.endswith("answered until now.")
+    assert before.endswith("was active until now.")
     assert now.startswith("kl-next 2.0.0 (")
-    assert now.endswith("answers from now on.")
-    assert "answers already" in genu("models", "promote", "kl-next").out
+    assert now.endswith("is active from now on.")
+    assert "is active already" in genu("models", "promote", "kl-next").out
     roles = {each["card"]: each["role"] for each in genu("models", "list", "--json").told}
     assert (roles[SHIPPED], roles["kl-next"]) == ("available", "answers")
-    assert genu("models", "rollback", "--by", "P. Curie").out.splitlines()[1].endswith("answers again.")
+    assert genu("models", "rollback", "--by", "P. Curie").out.splitlines()[1].endswith("is active again.")
     assert changes(settings) == [
         ("shipped", SHIPPED, "genu"),
         ("promoted", "kl-next", "M. Curie"),
@@ -185,7 +185,7 @@ def test_a_promotion_and_its_rollback_are_told_and_kept(settings: Settings, genu
     assert "by M. Curie" in text
     answer = genu("models", "rollback")
     assert answer.code == 2
-    assert "no other model answered before" in answer.err
+    assert "no other model was active before" in answer.err
 
 
 def test_who_did_it_is_the_user_unless_another_is_named(settings: Settings, genu: Genu) -> None:
@@ -198,7 +198,7 @@ def test_who_did_it_is_the_user_unless_another_is_named(settings: Settings, genu
 def test_the_history_says_which_model_answered_how_many_films(settings: Settings, genu: Genu) -> None:
     """From the answers themselves, not from what was promoted."""
     add_card(settings, "kl-next", "2.0.0")
-    assert genu("models", "history").out == "Nothing was promoted yet: the shipped model answers.\n"
+    assert genu("models", "history").out == "Nothing was promoted yet: the shipped model is active.\n"
     graded(settings, 2)
     genu("models", "promote", "kl-next")
     graded(settings, 1)
@@ -210,7 +210,7 @@ def test_the_history_says_which_model_answered_how_many_films(settings: Settings
 @pytest.mark.parametrize(
     ("card", "why"),
     [
-        ("finder", "the card finder is a finder: it gives no grades"),
+        ("finder", "the card finder is a finder, not a grader"),
         ("kl-lost", "there is no model card 'kl-lost'"),
         ("kl-spoilt", "is not the file that its card describes: expected sha256"),
         ("kl-old", "needs preparation 99"),
@@ -254,7 +254,7 @@ def test_a_rollback_to_what_has_changed_meanwhile_is_refused(settings: Settings,
     answer = genu("models", "rollback")
     assert answer.code == 2
     assert "kl-next 2.0.0" in answer.err
-    assert "was answering before" in answer.err
+    assert "was active before" in answer.err
     assert len(changes(settings)) == 3
 
 

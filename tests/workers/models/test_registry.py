@@ -15,7 +15,7 @@ from tomlkit import dumps, parse
 
 from node.errors import SettingsError
 from workers.models.networks import build
-from workers.models.registry import CARDS, WEIGHTS, Card, load, names, read_card
+from workers.models.registry import CARDS, WEIGHTS, Card, card_names, load, read_card
 from workers.training.export import export_graph, named
 
 SHIPPED = ["finder", "kl-lite0", "kl-lite2", "letters", "look", "marks", "upright"]
@@ -31,12 +31,12 @@ def copies(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_every_card_has_its_model() -> None:
     """What is shipped can be loaded, and every card says what a result must carry."""
-    assert names() == SHIPPED
-    for name in names():
+    assert card_names() == SHIPPED
+    for name in card_names():
         card = load(name).card
         assert (card.name, len(card.identity.sha256)) == (name, 64)
-        assert {"data", "use", "training"} <= card.told.keys()
-        assert "10.17632/56rmx5bjcr.1" in card.told["data"]["attribution"]
+        assert {"data", "use", "training"} <= card.contents.keys()
+        assert "10.17632/56rmx5bjcr.1" in card.contents["data"]["attribution"]
 
 
 @pytest.mark.parametrize("file", ["weights", "graph"])
@@ -77,7 +77,7 @@ def test_a_card_that_lacks_something_says_what(copies: tuple[Path, Path]) -> Non
     """The error names the missing word of the card."""
     path = copies[0] / "finder.toml"
     path.write_text("\n".join(line for line in path.read_text().splitlines() if not line.startswith("architecture")))
-    with pytest.raises(SettingsError, match="does not say 'architecture'"):
+    with pytest.raises(SettingsError, match="lacks the key 'architecture'"):
         read_card("finder", copies)
 
 
@@ -200,7 +200,9 @@ def test_a_value_that_no_knee_can_be_graded_with_is_named(
         read_card("kl-lite0", copies)
 
 
-@pytest.mark.parametrize("asks", [names, lambda within: read_card("finder", within)], ids=["names", "read_card"])
+@pytest.mark.parametrize(
+    "asks", [card_names, lambda within: read_card("finder", within)], ids=["card_names", "read_card"]
+)
 def test_a_folder_that_may_not_be_read_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asks: Callable[[tuple[Path, ...]], object]
 ) -> None:

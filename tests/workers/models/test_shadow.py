@@ -80,7 +80,7 @@ def test_the_model_that_answers_does_not_shadow_itself(tmp_path: Path) -> None:
     uid = receive(settings, samples(seed=3)[0])
     grade(uid, bench)
     assert bench.ledger.shadow_readings(uid) == []
-    assert bench.shadow.told(SHIPPED) == {}
+    assert bench.shadow.heartbeat(SHIPPED) == {}
     bench.reader.close()
     bench.ledger.close()
 
@@ -133,7 +133,7 @@ def test_a_worker_starts_without_a_shadow_that_cannot_be_used(settings: Settings
     """It answers all the same, says in its heartbeat what is wrong, and records it with each film."""
     spoil(settings.storage.folder / "models" / BASE_WEIGHTS)
     bench = set_up(settings, "w")
-    assert "is not the file that its card describes" in bench.shadow.told(SHIPPED)["shadow_trouble"]
+    assert "is not the file that its card describes" in bench.shadow.heartbeat(SHIPPED)["shadow_trouble"]
     uid = receive(settings, samples(seed=3)[0])
     grade(uid, bench)
     assert len(bench.ledger.deliveries(uid)) == 3
