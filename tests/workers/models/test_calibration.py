@@ -131,7 +131,7 @@ def test_what_a_model_is_sure_of_reaches_ledger_and_results(
     bench = set_up(settings, "w")
     calibration = Calibration(thresholds=(0.9,) * 5, level=0.8, apart=0.6 if undecided else 0.5)
     card = replace(bench.active_model.current().card, calibration=calibration)
-    monkeypatch.setattr(bench.active_model, "model", lambda: Model(card, Between()))
+    monkeypatch.setattr(bench.active_model, "current", lambda: Model(card, Between()))
     uid = receive(settings, samples()[0])
     try:
         work_on(uid, bench)
