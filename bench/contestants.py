@@ -10,7 +10,7 @@ from pathlib import Path
 
 from node.broker import EmbeddedBroker
 from node.settings import load
-from tests.peers.archives import free_port, have, listens, orthanc, wait_until
+from tests.peers.archives import free_port, listens, orthanc, program_path, wait_until
 from tests.peers.running_node import stop, write_settings
 
 PDU = 131072
@@ -58,7 +58,7 @@ def storescp(*options: str, nodelay: bool = False) -> Callable[[Path], AbstractC
     def start(folder: Path) -> Iterator[Receiving]:
         port, received = free_port(), folder / "received"
         received.mkdir()
-        command = [have("storescp") or "storescp", "-od", str(received), *options, str(port)]
+        command = [program_path("storescp") or "storescp", "-od", str(received), *options, str(port)]
         environment = {"TCP_NODELAY": "1"} if nodelay else {}
         with _process(folder, command, environment, port):
             yield _on_disk("STORESCP", port, received, "*")
@@ -72,10 +72,10 @@ def orthanc_fsync(folder: Path) -> Iterator[Receiving]:
     with orthanc(folder, configuration={"SyncStorageArea": True, "MaximumPduLength": PDU}) as peer:
 
         def forget() -> None:
-            for patient in peer.ask("/patients"):
-                peer.ask(f"/patients/{patient}", method="DELETE")
+            for patient in peer.request("/patients"):
+                peer.request(f"/patients/{patient}", method="DELETE")
 
-        yield Receiving("ORTHANC", peer.port, lambda: int(peer.ask("/statistics")["CountInstances"]), forget)
+        yield Receiving("ORTHANC", peer.port, lambda: int(peer.request("/statistics")["CountInstances"]), forget)
 
 
 DISK, CACHE = "disk", "cache"
@@ -92,7 +92,7 @@ ALL = (
 
 def installed() -> tuple[list[Contestant], list[str]]:
     """Those that can be started here, and the names of the programs that the others lack."""
-    here = [each for each in ALL if not each.needs or have(each.needs)]
+    here = [each for each in ALL if not each.needs or program_path(each.needs)]
     return here, sorted({each.needs for each in ALL if each not in here})
 
 

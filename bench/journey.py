@@ -9,7 +9,7 @@ from pathlib import Path
 from node.demo import DemoPacs
 from node.ledger import Ledger
 from node.settings import DEFAULT_OBJECTS, Destination
-from tests.peers.archives import HOST, have, storescp
+from tests.peers.archives import HOST, program_path, storescp
 from tests.peers.running_node import Node, running
 
 PATIENCE_SECONDS = 120.0
@@ -28,7 +28,7 @@ def node(folder: Path, *, workers: int = 1) -> Iterator[Node]:
 def destination(folder: Path) -> Iterator[Destination]:
     """DCMTK's storescp where it is installed, otherwise the demo PACS: what a PACS takes for itself is not measured."""
     folder.mkdir()
-    if have("storescp"):
+    if program_path("storescp"):
         with storescp(folder) as peer:
             yield Destination(name="pacs", ae_title=peer.ae_title, host=HOST, port=peer.port)
     else:

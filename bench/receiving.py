@@ -13,7 +13,7 @@ from bench.contestants import PDU, Contestant, Receiving, installed
 from bench.films import BIG, SMALL, noise
 from bench.progress import bar
 from bench.tables import Cell, Spread, Table
-from tests.peers.archives import HOST, have
+from tests.peers.archives import HOST, program_path
 
 SENDERS = (1, 4)
 MB = 1e6
@@ -36,7 +36,7 @@ class Load:
 
 def measure(folder: Path, *, seconds: float, rounds: int) -> Table:
     """MB/s and objects/s of every receiver that is installed, each `rounds` times for about `seconds`."""
-    if have("storescu") is None:
+    if program_path("storescu") is None:
         note = "Not measured: it takes DCMTK's storescu to send, and it is not installed."
         return Table("receiving", "Receiving", (), (note,))
     contestants, missing = installed()
@@ -78,7 +78,7 @@ def _objects_a_second(receiving: Receiving, load: Load, count: int) -> float:
     """Each sender has sent `count` new objects over an association of its own, and all of them are there."""
     receiving.forget()
     os.sync()  # what others left in the cache is written now, and not while this one is measured
-    program = have("storescu") or "storescu"
+    program = program_path("storescu") or "storescu"
     command = [program, "-R", "-aec", receiving.ae_title, "-pdu", str(PDU), "--repeat", str(count), "+II"]
     command += [HOST, str(receiving.port), str(load.file)]
     environment = {**os.environ, "TCP_NODELAY": "1"}

@@ -9,7 +9,7 @@ from bench import journey
 from bench.films import Films
 from bench.progress import bar
 from bench.tables import Row, Table, percentiles
-from node.scu import Link, linked, parcel
+from node.scu import open_association, sendable_instance
 from node.settings import Deliver, Destination
 
 WARM_UP = 2
@@ -50,8 +50,7 @@ def measure(folder: Path, films: Films, *, count: int) -> Table:
 
 def send(path: Path, to: Destination) -> datetime:
     """The film was acknowledged over an association of its own. Returns when."""
-    packed = parcel(path)
-    link: Link
-    with linked(to, [packed.context], Deliver()) as link:
-        link.store(packed)
+    instance = sendable_instance(path)
+    with open_association(to, [instance.context], Deliver()) as association:
+        association.store(instance)
         return datetime.now(UTC)

@@ -17,7 +17,7 @@ from node.ledger import State
 from node.radiograph import SOP_CLASS_OF_KIND
 from node.reasons import reason
 from node.settings import Destination
-from tests.peers.archives import HOST, Orthanc, StoreSCP, have, needs, orthanc, storescp, wait_until
+from tests.peers.archives import HOST, Orthanc, StoreSCP, needs, orthanc, program_path, storescp, wait_until
 from tests.peers.running_node import Node, running, until_settled
 from tests.samples.real_knees import DATA, needs_knees, needs_not_knees, some_knees, wrapped
 from workers.phantom import samples
@@ -56,7 +56,7 @@ House = tuple[Node, StoreSCP, Orthanc]
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """A node that delivers to a storescp and to an Orthanc."""
-    if not (have("storescp") and have("storescu") and have("Orthanc")):
+    if not (program_path("storescp") and program_path("storescu") and program_path("Orthanc")):
         pytest.skip("not installed: dcmtk or Orthanc")
     folder = tmp_path_factory.mktemp("journey")
     with storescp(folder / "scp") as scp, orthanc(folder / "orthanc") as archive:

@@ -13,7 +13,7 @@ from node.cli.processes import open_storage
 from node.errors import GenuError
 from node.ledger import Heartbeat, Ledger, State
 from node.reasons import REASONS
-from node.ris import echo
+from node.ris import check_connection
 from node.settings import Destination, Settings, settings_help
 
 EVERY_SETTING = "\n\n".join(
@@ -88,7 +88,7 @@ def _broker(settings: Settings) -> str:
 
 
 def _destination(settings: Settings, destination: Destination) -> str:
-    echo(destination, settings.deliver)
+    check_connection(destination, settings.deliver)
     return "answers"
 
 

@@ -14,7 +14,7 @@ from node.errors import GenuError
 from node.ledger import Entry, Ledger, State
 from node.logs import configure
 from node.reasons import REASONS
-from node.ris import echo as verify
+from node.ris import check_connection
 from node.scu import send as send_files
 from node.settings import Destination, Settings
 from node.supervisor import stop_on_signals
@@ -81,7 +81,7 @@ def wait_until_up(settings: Settings, stop: threading.Event, seconds: float = 60
     deadline = time.monotonic() + seconds
     while not stop.is_set():
         try:
-            verify(this_node(settings), settings.deliver)
+            check_connection(this_node(settings), settings.deliver)
         except GenuError as error:
             if time.monotonic() > deadline:
                 raise GenuError(f"the node did not come up: {error}", hint="read the lines above") from error

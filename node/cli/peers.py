@@ -9,12 +9,11 @@ from tempfile import TemporaryDirectory
 import click
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from node.deliver.fallbacks import INSTEAD
+from node.deliver.fallbacks import FALLBACK_SOP_CLASSES
 from node.errors import GenuError
 from node.radiograph import SOP_CLASS_OF_KIND
-from node.ris import echo as verify
-from node.ris import probe as probe_ris
-from node.scu import Context, Sent, peer
+from node.ris import check_connection, probe_ris
+from node.scu import ProposedContext, SendResult, adhoc_destination
 from node.scu import probe as accepted_classes
 from node.scu import send as send_files
 from node.settings import OPTIONAL_KINDS, Destination, Settings
@@ -36,7 +35,7 @@ def echo(settings: Settings, name: str | None) -> None:
     for target in chosen:
         label = "this node" if target.name == "-" else target.name
         try:
-            verify(target, settings.deliver)
+            check_connection(target, settings.deliver)
             click.echo(f"{label}: {target.address} answers")
         except GenuError as error:
             failed += 1
@@ -68,7 +67,7 @@ def probe(settings: Settings, name: str | None) -> None:
                 failed = failed or not suitable
                 continue
             accepted = accepted_classes(
-                target, [Context(uid, (LITTLE_ENDIAN,)) for uid in SOP_CLASS_OF_KIND.values()], settings.deliver
+                target, [ProposedContext(uid, (LITTLE_ENDIAN,)) for uid in SOP_CLASS_OF_KIND.values()], settings.deliver
             )
         except GenuError as error:
             click.echo(f"{target.name}: {error}", err=True)
@@ -87,7 +86,7 @@ def _print_classes(target: Destination, accepted: Collection[str], settings: Set
     wanted = {sr if kind == "SR" else kind for kind in target.objects}
     for kind, uid in SOP_CLASS_OF_KIND.items():
         result = "accepted" if uid in accepted else "not accepted"
-        fallback, _ = INSTEAD.get(uid, ("", None))
+        fallback, _ = FALLBACK_SOP_CLASSES.get(uid, ("", None))
         missing = kind in wanted and uid not in accepted and fallback not in accepted and kind not in OPTIONAL_KINDS
         remark = " <- but it is listed in objects" if missing else ""
         if kind in wanted and uid in accepted:
@@ -129,7 +128,7 @@ def send(
     if bool(files) == samples:
         raise click.UsageError("name FILES to send, or use --samples")
     if host and port and ae_title:
-        target = peer(host, port, ae_title)
+        target = adhoc_destination(host, port, ae_title)
     elif host or port or ae_title:
         raise click.UsageError("--host, --port and --ae-title go together")
     else:
@@ -170,9 +169,9 @@ def sample_files() -> Iterator[list[Path]]:
         yield files
 
 
-def _with_progress(rows: Iterable[Sent], count: int) -> list[Sent]:
+def _with_progress(rows: Iterable[SendResult], count: int) -> list[SendResult]:
     """All rows; prints the error of a row as it comes, and the progress 20 times."""
-    done: list[Sent] = []
+    done: list[SendResult] = []
     for row in rows:
         done.append(row)
         if not row.stored:
@@ -185,7 +184,7 @@ def _with_progress(rows: Iterable[Sent], count: int) -> list[Sent]:
 def this_node(settings: Settings) -> Destination:
     """This node's own receiver, as a destination."""
     host = "127.0.0.1" if settings.receive.host in ("0.0.0.0", "::") else settings.receive.host  # noqa: S104
-    return peer(host, settings.receive.port, settings.receive.ae_title)
+    return adhoc_destination(host, settings.receive.port, settings.receive.ae_title)
 
 
 def destination_named(settings: Settings, name: str) -> Destination:

@@ -1,4 +1,4 @@
-"""What a line knows of its destination: whether it answers, since when, and when it is asked again."""
+"""A destination's circuit breaker: whether it is up, since when, and when it is tried again."""
 
 import random
 from dataclasses import dataclass, field
@@ -8,53 +8,53 @@ from typing import Any
 from node.settings import Deliver
 
 
-def pause(failures: int, patience: Deliver) -> float:
+def backoff_seconds(failures: int, timing: Deliver) -> float:
     """
     Seconds to wait after so many failures in a row: doubling from the first pause up to the longest.
 
-    Up to a fifth is taken off by chance, so that many nodes do not come back at the same moment.
+    Up to a fifth is subtracted at random, so that many nodes do not retry at the same moment.
     """
-    doubled = patience.first_pause_seconds * 2.0 ** min(max(failures, 1) - 1, 40)
-    return min(doubled, patience.longest_pause_seconds) * random.uniform(0.8, 1.0)  # noqa: S311
+    doubled = timing.first_pause_seconds * 2.0 ** min(max(failures, 1) - 1, 40)
+    return min(doubled, timing.longest_pause_seconds) * random.uniform(0.8, 1.0)  # noqa: S311
 
 
 @dataclass
-class Circuit:
+class CircuitBreaker:
     """
-    A breaker (Nygard, Release It!, 2007): after a failure to connect nothing is tried until the pause is over.
+    After a failure to connect nothing is tried until a pause is over (Nygard, Release It!, 2007).
 
-    Then one attempt is made, and either the circuit holds again or the pause doubles. The destination is
-    called down after `failures_until_down` failures in a row: one refused connection is no news.
+    Then one attempt is made: it closes the circuit, or the pause doubles. The destination counts as down only
+    after `failures_until_down` failures in a row, because one refused connection means little.
     """
 
-    patience: Deliver
+    timing: Deliver
     up: bool | None = None
-    """None: not heard of yet."""
+    """None: not tried yet."""
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
     failures: int = 0
     last_error: str = ""
     retry_at: datetime | None = None
 
-    def fail(self, error: str) -> datetime:
-        """The next attempt waits until the moment that this returns; the destination may be down now."""
+    def record_failure(self, error: str) -> datetime:
+        """Count a failure and return the time of the next attempt; the destination may be down from now on."""
         now = datetime.now(UTC)
         self.failures += 1
         self.last_error = error
-        self.retry_at = now + timedelta(seconds=pause(self.failures, self.patience))
-        if self.failures >= self.patience.failures_until_down and self.up is not False:
+        self.retry_at = now + timedelta(seconds=backoff_seconds(self.failures, self.timing))
+        if self.failures >= self.timing.failures_until_down and self.up is not False:
             self.up, self.since = False, now
         return self.retry_at
 
-    def succeed(self) -> bool:
-        """The destination is up and nothing waits for a pause. Returns whether it had failed before."""
+    def record_success(self) -> bool:
+        """The destination is up and no pause remains. Return whether it had failed before."""
         had_failed = self.failures > 0
         if self.up is not True:
             self.up, self.since = True, datetime.now(UTC)
         self.failures, self.retry_at = 0, None
         return had_failed
 
-    def detail(self) -> dict[str, Any]:
-        """What the status page shows of it."""
+    def status_fields(self) -> dict[str, Any]:
+        """The fields of the heartbeat that the status page shows."""
         return {
             "state": {None: "unknown", True: "up", False: "down"}[self.up],
             "since": self.since.isoformat(),

@@ -1,4 +1,4 @@
-"""One destination's line: what falls due is sent, and put off while the destination is away."""
+"""One destination's deliveries: those that are due are sent, and postponed while the destination is unavailable."""
 
 import hashlib
 import threading
@@ -10,204 +10,219 @@ from tempfile import TemporaryDirectory
 
 import structlog
 
-from node.deliver.circuit_breaker import Circuit, pause
-from node.deliver.fallbacks import Way, ways
+from node.deliver.circuit_breaker import CircuitBreaker, backoff_seconds
+from node.deliver.fallbacks import Fallback, fallbacks
 from node.errors import GenuError, Permanent, Transient
 from node.ledger import Delivery, Ledger
 from node.reasons import reason
-from node.ris import AnyLink, link_to, message
-from node.scu import VERIFICATION, Declined, Lost, NeverTaken, NotTaken, Parcel, Unreachable, Unsendable, parcel
+from node.ris import DestinationClient, client_for, sendable_message
+from node.scu import (
+    VERIFICATION,
+    ContextRejected,
+    DestinationUnavailable,
+    NoResponse,
+    PermanentRejection,
+    RequestRejected,
+    SendableInstance,
+    UnsendableFile,
+    sendable_instance,
+)
 from node.settings import OPTIONAL_KINDS, Deliver, Destination
 from node.storage import Vault
 
 log = structlog.get_logger()
 
 POLL_SECONDS = 0.1
-"""How long a result waits at most before it is looked at; a look takes a quarter of a millisecond."""
-BATCH = 50
-"""Objects of one association at most, so that what falls due meanwhile is not left waiting for long."""
+"""How often the ledger is asked for due deliveries; one query takes a quarter of a millisecond."""
+MAX_BATCH = 50
+"""Objects of one association at most, so that deliveries that fall due meanwhile do not wait long."""
 
 
-class Line:
-    """The way to one destination."""
+class DestinationQueue:
+    """Sends the deliveries of one destination, in a thread of its own."""
 
     def __init__(
-        self, destination: Destination, patience: Deliver, *, vault: Vault, ledger: Ledger, stop: threading.Event
+        self, destination: Destination, timing: Deliver, *, vault: Vault, ledger: Ledger, stop: threading.Event
     ) -> None:
         self.destination = destination
-        self.patience = patience
+        self.timing = timing
         self.vault = vault
         self.ledger = ledger
         self.stop = stop
-        self.circuit = Circuit(patience)
-        self._link: AnyLink | None = None
-        self._lost: set[int] = set()
-        """Deliveries on which the association broke since an object was last answered."""
+        self.breaker = CircuitBreaker(timing)
+        self._client: DestinationClient | None = None
+        self._unanswered: set[int] = set()
+        """Deliveries that got no response since the destination last answered one."""
 
     def run(self) -> None:
-        """What falls due is sent, until the node stops."""
+        """Send what is due until the node stops."""
         while not self.stop.is_set():
             try:
-                busy = self.round()
-            except Transient as error:  # the ledger is away
-                log.warning("delivery_waits", destination=self.destination.name, error=str(error))
+                busy = self._deliver_due()
+            except Transient as error:
+                log.warning("ledger_unavailable", destination=self.destination.name, error=str(error))
                 busy = self.stop.wait(1)
-            except Exception:  # the door's edge: whatever is wrong with one round, the next one comes
+            except Exception:  # the thread must not end: a bug or a full disk fails one round, the next one is tried
                 log.exception("delivery_round_failed", destination=self.destination.name)
                 busy = self.stop.wait(1)
             if not busy:
                 self.stop.wait(POLL_SECONDS)
 
-    def cut(self) -> None:
-        """Whatever the line waits for is broken off."""
-        if self._link is not None:
-            self._link.cut()
+    def interrupt(self) -> None:
+        """End the current connection, from another thread."""
+        if self._client is not None:
+            self._client.interrupt()
 
-    def round(self) -> bool:
-        """One association has carried what is due. Returns whether there was anything to do."""
-        if self.circuit.retry_at is not None and datetime.now(UTC) < self.circuit.retry_at:
+    def _deliver_due(self) -> bool:
+        """Send what is due over one association, or test the destination. Return whether anything was due."""
+        if self.breaker.retry_at is not None and datetime.now(UTC) < self.breaker.retry_at:
             return False
-        due = self.ledger.due_deliveries(self.destination.name, datetime.now(UTC), BATCH)
-        if self.circuit.failures:
-            due = due[:1]  # the one that has waited longest tries the destination out
-        parcels = self._pack(due)
-        if parcels:
-            self._send_all(parcels)
-        elif self.circuit.up is None or (self.circuit.failures and not self._takes_nothing()):
+        due = self.ledger.due_deliveries(self.destination.name, datetime.now(UTC), MAX_BATCH)
+        if self.breaker.failures:
+            due = due[:1]  # after a failure the oldest delivery alone is the test
+        batch = self._sendable(due)
+        if batch:
+            self._send_batch(batch)
+        elif self.breaker.up is None or (self.breaker.failures and not self._too_many_unanswered()):
             self._echo()
         return bool(due)
 
-    def _pack(self, due: Sequence[Delivery]) -> list[tuple[Delivery, Parcel]]:
-        """Have each file looked at; what is lost or damaged is given up."""
-        packed = []
+    def _sendable(self, due: Sequence[Delivery]) -> list[tuple[Delivery, SendableInstance]]:
+        """Check each file; those that are lost or damaged are given up."""
+        batch = []
         for delivery in due:
             try:
-                packed.append((delivery, self._whole(delivery)))
+                batch.append((delivery, self._checked(delivery)))
             except GenuError as error:
                 self._give_up(delivery, error)
-        return packed
+        return batch
 
-    def _whole(self, delivery: Delivery) -> Parcel:
+    def _checked(self, delivery: Delivery) -> SendableInstance:
+        """The delivery's file, whose hash is that of the ledger. Raises Permanent (FILE_LOST) or UnsendableFile."""
         path = self.vault.results_folder(delivery.source_uid) / delivery.object.file
         try:
             with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError:
             raise Permanent(reason("FILE_LOST"), f"result {delivery.object.file} is not in the vault") from None
-        if found != delivery.object.sha256:
+        if sha256 != delivery.object.sha256:
             raise Permanent(reason("FILE_LOST"), f"result {delivery.object.file} is damaged")
-        return parcel(path) if self.destination.protocol == "dicom" else message(path, delivery.object.sop_instance_uid)
+        if self.destination.protocol == "dicom":
+            return sendable_instance(path)
+        return sendable_message(path, delivery.object.sop_instance_uid)
 
-    def _send_all(self, parcels: Sequence[tuple[Delivery, Parcel]]) -> None:
-        link = self._link = link_to(self.destination, self.patience)
+    def _send_batch(self, batch: Sequence[tuple[Delivery, SendableInstance]]) -> None:
+        client = self._client = client_for(self.destination, self.timing)
         try:
-            link.open({way.context: None for _, sent in parcels for way in self._ways(sent)})
-            for delivery, sent in parcels:
+            client.open({fallback.context: None for _, instance in batch for fallback in self._fallbacks(instance)})
+            for delivery, instance in batch:
                 if self.stop.is_set():
                     break
-                self._send(link, delivery, sent)
-        except Lost:
-            return  # told and put off where it happened; the others are still due
-        except Unreachable as error:
+                self._send(client, delivery, instance)
+        except NoResponse:
+            return  # `_send` has logged and postponed that delivery; the others are still due
+        except DestinationUnavailable as error:
             if not self.stop.is_set():
-                until = self._fail(error)
-                self.ledger.postpone([delivery.id for delivery, _ in parcels], until, str(error))
+                until = self._record_unavailable(error)
+                self.ledger.postpone([delivery.id for delivery, _ in batch], until, str(error))
         finally:
-            link.close()
-            self._link = None
+            client.close()
+            self._client = None
 
-    def _send(self, link: AnyLink, delivery: Delivery, sent: Parcel) -> None:
-        begun = time.monotonic()
+    def _send(self, client: DestinationClient, delivery: Delivery, instance: SendableInstance) -> None:
+        started = time.monotonic()
         try:
-            status = self._store(link, sent)
-        except Declined as error:
-            self._heard()
-            left_out = isinstance(error, NotTaken) and delivery.object.kind in OPTIONAL_KINDS
-            if left_out or isinstance(error, NeverTaken):
+            status = self._store(client, instance)
+        except RequestRejected as error:
+            self._record_answer()
+            optional = isinstance(error, ContextRejected) and delivery.object.kind in OPTIONAL_KINDS
+            if optional or isinstance(error, PermanentRejection):
                 self._give_up(delivery, error)
             else:
-                self._put_off(delivery, error)
-        except Unsendable as error:
+                self._postpone(delivery, error)
+        except UnsendableFile as error:
             self._give_up(delivery, error)
-        except Lost as error:
+        except NoResponse as error:
             if not self.stop.is_set():
-                self._put_off(delivery, error)
-                self._ask_after(delivery, error)
+                self._postpone(delivery, error)
+                self._test_after_no_response(delivery, error)
             raise
         else:
             self.ledger.record_sent(delivery.id, status)
-            log.info("sent", **_named(delivery), status=f"{status:04X}", seconds=round(time.monotonic() - begun, 3))
-            self._heard()
+            seconds = round(time.monotonic() - started, 3)
+            log.info("sent", **_log_fields(delivery), status=f"{status:04X}", seconds=seconds)
+            self._record_answer()
 
-    def _store(self, link: AnyLink, sent: Parcel) -> int:
-        """Send the object in the first way that the destination takes; the highest status of its parts."""
-        way = next((each for each in self._ways(sent) if link.takes(each.context)), None)
-        if way is None or way.context == sent.context:
-            return link.store(sent)  # which says why it is not taken
-        with TemporaryDirectory(dir=sent.path.parent, prefix=".sending-") as folder:
-            return max(link.store(part) for part in way.sends(Path(folder)))
+    def _store(self, client: DestinationClient, instance: SendableInstance) -> int:
+        """Send the object in the first accepted encoding; return the highest status of its parts."""
+        accepted = (fallback for fallback in self._fallbacks(instance) if client.accepts(fallback.context))
+        fallback = next(accepted, None)
+        if fallback is None or fallback.context == instance.context:
+            return client.store(instance)  # which raises ContextRejected if none is accepted
+        with TemporaryDirectory(dir=instance.path.parent, prefix=".sending-") as folder:
+            return max(client.store(part) for part in fallback.write_instances(Path(folder)))
 
-    def _ways(self, sent: Parcel) -> list[Way]:
-        return ways(sent, compress=self.destination.compress)
+    def _fallbacks(self, instance: SendableInstance) -> list[Fallback]:
+        return fallbacks(instance, compress=self.destination.compress)
 
-    def _ask_after(self, delivery: Delivery, error: Lost) -> None:
-        """Know whether the destination is gone, or only took this one object badly."""
-        self._lost.add(delivery.id)
-        if self._takes_nothing():
-            self._fail(error)
+    def _test_after_no_response(self, delivery: Delivery, error: NoResponse) -> None:
+        """Find out whether the destination is unavailable, or failed on this one object only."""
+        self._unanswered.add(delivery.id)
+        if self._too_many_unanswered():
+            self._record_unavailable(error)
         else:
             self._echo()
 
-    def _takes_nothing(self) -> bool:
-        """Whether it broke off on so many objects in a row that an echo proves nothing any more."""
-        return len(self._lost) >= self.patience.failures_until_down
+    def _too_many_unanswered(self) -> bool:
+        """Whether so many objects in a row got no response that a successful echo proves nothing."""
+        return len(self._unanswered) >= self.timing.failures_until_down
 
     def _echo(self) -> None:
-        link = self._link = link_to(self.destination, self.patience)
+        client = self._client = client_for(self.destination, self.timing)
         try:
-            link.open([VERIFICATION])
-            link.echo()
-        except Declined:
-            self._reached()  # it has no Verification, or does not like it; it answered
-        except Unreachable as error:
+            client.open([VERIFICATION])
+            client.echo()
+        except RequestRejected:
+            self._record_available()  # it does not support or rejects Verification; it answered
+        except DestinationUnavailable as error:
             if not self.stop.is_set():
-                self._fail(error)
+                self._record_unavailable(error)
         else:
-            self._reached()
+            self._record_available()
         finally:
-            link.close()
-            self._link = None
+            client.close()
+            self._client = None
 
-    def _heard(self) -> None:
-        """An object was answered."""
-        self._lost.clear()
-        self._reached()
+    def _record_answer(self) -> None:
+        """The destination answered an object."""
+        self._unanswered.clear()
+        self._record_available()
 
-    def _reached(self) -> None:
-        """The destination talks with us. If it did not before, all that waits for it goes out at once."""
-        if self.circuit.succeed():
+    def _record_available(self) -> None:
+        """The destination answers. If it had failed before, everything postponed for it becomes due now."""
+        if self.breaker.record_success():
             count = self.ledger.make_due(self.destination.name)
-            log.info("destination_back", destination=self.destination.name, hastened=count)
+            log.info("destination_recovered", destination=self.destination.name, rescheduled=count)
 
-    def _fail(self, error: Unreachable) -> datetime:
-        """Nothing is tried before the moment that this returns."""
-        retry_at = self.circuit.fail(str(error))
-        log.warning("destination_away", destination=self.destination.name, **self.circuit.detail())
+    def _record_unavailable(self, error: DestinationUnavailable) -> datetime:
+        """Count a failure of the destination; return the time before which nothing is tried."""
+        retry_at = self.breaker.record_failure(str(error))
+        log.warning("destination_unavailable", destination=self.destination.name, **self.breaker.status_fields())
         return retry_at
 
-    def _put_off(self, delivery: Delivery, error: GenuError) -> None:
-        """This one waits for a pause of its own; it keeps no other from being sent."""
-        until = datetime.now(UTC) + timedelta(seconds=pause(delivery.attempts + 1, self.patience))
+    def _postpone(self, delivery: Delivery, error: GenuError) -> None:
+        """Retry this delivery after a pause of its own; it delays no other."""
+        until = datetime.now(UTC) + timedelta(seconds=backoff_seconds(delivery.attempts + 1, self.timing))
         self.ledger.postpone([delivery.id], until, str(error))
-        log.warning("put_off", **_named(delivery), until=until.isoformat(), error=str(error))
+        log.warning("delivery_postponed", **_log_fields(delivery), until=until.isoformat(), error=str(error))
 
     def _give_up(self, delivery: Delivery, error: GenuError) -> None:
-        """Sending it later would not mend it; a person who asks again has it made anew."""
+        """A retry would not help; a person who retries the radiograph has the object made anew."""
         self.ledger.give_up(delivery.id, str(error))
-        log.error("delivery_given_up", **_named(delivery), error=str(error))
+        log.error("delivery_given_up", **_log_fields(delivery), error=str(error))
 
 
-def _named(delivery: Delivery) -> dict[str, str]:
+def _log_fields(delivery: Delivery) -> dict[str, str]:
     return {
         "destination": delivery.destination,
         "sop_instance_uid": delivery.object.sop_instance_uid,

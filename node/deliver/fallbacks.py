@@ -1,10 +1,10 @@
 """
-The ways in which an object can be sent, the preferred first: what a destination accepts decides, at each association.
+The encodings in which an object can be sent, the preferred first: each association decides, by what is accepted.
 
-- As it is kept, uncompressed: what every destination takes.
-- Pictures in JPEG-LS, without loss, where `[[destination]] compress` asks for it: for slow lines.
-- The pages of a multi-frame Secondary Capture as single frames, where it takes no multi-frame.
-- A Comprehensive 3D report as a Comprehensive one, which says the same: all its coordinates are two-dimensional.
+- As it is stored, uncompressed: what every destination accepts.
+- Images in JPEG-LS, lossless, where `[[destination]] compress` is set: for slow networks.
+- The pages of a multi-frame Secondary Capture as single frames, where multi-frame is not accepted.
+- A Comprehensive 3D SR as a Comprehensive SR, with the same content: all its coordinates are two-dimensional.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,61 +22,64 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from node.scu import Context, Parcel, parcel
+from node.scu import ProposedContext, SendableInstance, sendable_instance
 from node.single_frames import single_frames
 from node.uids import derived_uid
 
-Remade = Callable[[Dataset], Iterator[Dataset]]
+Conversion = Callable[[Dataset], Iterator[Dataset]]
 
-PICTURES = (MultiFrameTrueColorSecondaryCaptureImageStorage, SecondaryCaptureImageStorage)
+SECONDARY_CAPTURES = (MultiFrameTrueColorSecondaryCaptureImageStorage, SecondaryCaptureImageStorage)
 
 
 @dataclass(frozen=True)
-class Way:
-    """A kind of object that the destination has to take, and what is sent then; `sends` writes into that folder."""
+class Fallback:
+    """One encoding of an object: the context that the destination has to accept, and what is sent then."""
 
-    context: Context
-    sends: Callable[[Path], Iterator[Parcel]]
-
-
-def ways(kept: Parcel, *, compress: bool = False) -> list[Way]:
-    """How a kept object can be sent."""
-    told = [Way(kept.context, lambda _: iter((kept,)))]
-    kind = kept.context.sop_class_uid
-    if compress and kind in PICTURES:
-        packed = Context(kind, (str(JPEGLSLossless),))
-        told.insert(0, Way(packed, lambda folder: _written(iter((compressed(dcmread(kept.path)),)), folder)))
-    if kind in INSTEAD:
-        other, remade = INSTEAD[kind]
-        plain = Context(other, kept.context.transfer_syntax_uids)
-        told.append(Way(plain, lambda folder: _written(remade(dcmread(kept.path)), folder)))
-    return told
+    context: ProposedContext
+    write_instances: Callable[[Path], Iterator[SendableInstance]]
+    """Writes the files into the folder, one at a time; each is deleted when the next one is requested."""
 
 
-def compressed(made: Dataset) -> Dataset:
-    """`made` with its pixels in JPEG-LS, without loss and under the same UID: it says the same."""
-    made.compress(UID(JPEGLSLossless), generate_instance_uid=False)
-    return made
+def fallbacks(stored: SendableInstance, *, compress: bool = False) -> list[Fallback]:
+    """The encodings in which a stored object can be sent, the preferred first."""
+    encodings = [Fallback(stored.context, lambda _: iter((stored,)))]
+    sop_class = stored.context.sop_class_uid
+    if compress and sop_class in SECONDARY_CAPTURES:
+        context = ProposedContext(sop_class, (str(JPEGLSLossless),))
+        encodings.insert(
+            0, Fallback(context, lambda folder: _written(iter((compressed(dcmread(stored.path)),)), folder))
+        )
+    if sop_class in FALLBACK_SOP_CLASSES:
+        other_class, converted = FALLBACK_SOP_CLASSES[sop_class]
+        other_context = ProposedContext(other_class, stored.context.transfer_syntax_uids)
+        encodings.append(Fallback(other_context, lambda folder: _written(converted(dcmread(stored.path)), folder)))
+    return encodings
 
 
-def comprehensive(made: Dataset) -> Iterator[Dataset]:
-    """A Comprehensive 3D report as a Comprehensive one, under a UID of its own."""
-    made.SOPClassUID = made.file_meta.MediaStorageSOPClassUID = ComprehensiveSRStorage
-    uid = derived_uid("comprehensive", str(made.SOPInstanceUID))
-    made.SOPInstanceUID = made.file_meta.MediaStorageSOPInstanceUID = uid
-    yield made
+def compressed(ds: Dataset) -> Dataset:
+    """`ds`, changed in place, with its pixels in JPEG-LS, lossless, and under the same UID: the content is the same."""
+    ds.compress(UID(JPEGLSLossless), generate_instance_uid=False)
+    return ds
 
 
-INSTEAD: Mapping[str, tuple[str, Remade]] = {
+def as_comprehensive_sr(ds: Dataset) -> Iterator[Dataset]:
+    """A Comprehensive 3D SR, changed in place, as a Comprehensive SR with a UID of its own."""
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = ComprehensiveSRStorage
+    uid = derived_uid("comprehensive", str(ds.SOPInstanceUID))
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = uid
+    yield ds
+
+
+FALLBACK_SOP_CLASSES: Mapping[str, tuple[str, Conversion]] = {
     str(MultiFrameTrueColorSecondaryCaptureImageStorage): (str(SecondaryCaptureImageStorage), single_frames),
-    str(Comprehensive3DSRStorage): (str(ComprehensiveSRStorage), comprehensive),
+    str(Comprehensive3DSRStorage): (str(ComprehensiveSRStorage), as_comprehensive_sr),
 }
-"""Of a SOP class that a destination may not take: the one that goes in its place, and what makes it."""
+"""By SOP class that a destination may not accept: the one that is sent instead, and the conversion to it."""
 
 
-def _written(made: Iterator[Dataset], folder: Path) -> Iterator[Parcel]:
-    for number, each in enumerate(made):
+def _written(datasets: Iterator[Dataset], folder: Path) -> Iterator[SendableInstance]:
+    for number, ds in enumerate(datasets):
         path = folder / f"{number}.dcm"
-        each.save_as(path, enforce_file_format=True)
-        yield parcel(path)
+        ds.save_as(path, enforce_file_format=True)
+        yield sendable_instance(path)
         path.unlink()

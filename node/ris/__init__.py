@@ -1,7 +1,15 @@
-"""The client of a RIS: results as HL7 v2 messages over MLLP, or as FHIR resources over HTTP."""
+"""The clients of a RIS: results as HL7 v2 messages over MLLP, or as FHIR resources over HTTP."""
 
-from node.ris.clients import AnyLink, echo, link_to, message, probe
-from node.ris.fhir import FhirLink
-from node.ris.mllp import MllpLink
+from node.ris.clients import DestinationClient, check_connection, client_for, probe_ris, sendable_message
+from node.ris.fhir import FhirClient
+from node.ris.mllp import MllpClient
 
-__all__ = ["AnyLink", "FhirLink", "MllpLink", "echo", "link_to", "message", "probe"]
+__all__ = [
+    "DestinationClient",
+    "FhirClient",
+    "MllpClient",
+    "check_connection",
+    "client_for",
+    "probe_ris",
+    "sendable_message",
+]

@@ -1,79 +1,84 @@
-"""The way to any destination, by its protocol; what delivers need not know which."""
+"""The client of any destination, by its protocol, behind one interface."""
 
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
 from node.destination import Destination
-from node.ris.fhir import FhirLink
-from node.ris.mllp import MllpLink
-from node.scu import Context, Link, Parcel, Unsendable
+from node.ris.fhir import FhirClient
+from node.ris.mllp import MllpClient
+from node.scu import ProposedContext, ScuAssociation, SendableInstance, UnsendableFile
 from node.scu import echo as dicom_echo
 from node.settings import Deliver
 
 
-class AnyLink(Protocol):
-    """What the line to a destination needs of its link."""
+class DestinationClient(Protocol):
+    """What delivery needs of a client of any protocol."""
 
-    def open(self, contexts: Iterable[Context]) -> None:
-        """Be ready to send these kinds. Raises Unreachable."""
+    def open(self, contexts: Iterable[ProposedContext]) -> None:
+        """Prepare to send objects of these contexts. Raises DestinationUnavailable."""
 
-    def takes(self, kind: Context) -> bool:
-        """Whether the destination has said that it takes this kind."""
+    def accepts(self, context: ProposedContext) -> bool:
+        """Whether the destination has accepted this context, or the protocol has no negotiation."""
 
-    def store(self, sent: Parcel) -> int:
-        """Send one, and return the status with which it was taken. Raises Unreachable, Lost, Declined, Unsendable."""
+    def store(self, instance: SendableInstance) -> int:
+        """
+        Send one object and return the status with which it was stored.
+
+        Raises DestinationUnavailable, NoResponse, RequestRejected, PermanentRejection or UnsendableFile.
+        """
 
     def echo(self) -> None:
-        """The destination is there. Raises Unreachable or Declined."""
+        """Test the destination. Raises DestinationUnavailable, NoResponse or RequestRejected."""
 
     def close(self) -> None:
-        """Nothing more is sent."""
+        """End the connection; nothing more is sent."""
 
-    def cut(self) -> None:
-        """Break off from another thread."""
+    def interrupt(self) -> None:
+        """End the connection from another thread."""
 
 
-def link_to(destination: Destination, patience: Deliver) -> AnyLink:
-    """The link of the destination's protocol."""
+def client_for(destination: Destination, timing: Deliver) -> DestinationClient:
+    """The client of the destination's protocol."""
     if destination.protocol == "mllp":
-        return MllpLink(destination, patience)
-    return FhirLink(destination, patience) if destination.protocol == "fhir" else Link(destination, patience)
+        return MllpClient(destination, timing)
+    return FhirClient(destination, timing) if destination.protocol == "fhir" else ScuAssociation(destination, timing)
 
 
-def message(path: Path, uid: str) -> Parcel:
-    """A message that can be sent; what is in the file is looked at when it is. Raises Unsendable."""
+def sendable_message(path: Path, uid: str) -> SendableInstance:
+    """A message that can be sent; its content is checked when it is sent. Raises UnsendableFile."""
     try:
-        return Parcel(path, uid, Context("", ()), path.stat().st_size)
+        return SendableInstance(path, uid, ProposedContext("", ()), path.stat().st_size)
     except OSError as error:
-        raise Unsendable(f"{path} cannot be read: {error.strerror}") from error
+        raise UnsendableFile(f"{path} cannot be read: {error.strerror}") from error
 
 
-def echo(destination: Destination, patience: Deliver) -> None:
-    """The destination has answered, in its protocol. Raises Unreachable or Declined, which say why not."""
+def check_connection(destination: Destination, timing: Deliver) -> None:
+    """Test a destination in its protocol. Raises DestinationUnavailable, NoResponse or RequestRejected."""
     if destination.protocol == "dicom":
-        dicom_echo(destination, patience)
+        dicom_echo(destination, timing)
         return
-    link = link_to(destination, patience)
+    client = client_for(destination, timing)
     try:
-        link.open([])
-        link.echo()
+        client.open([])
+        client.echo()
     finally:
-        link.close()
+        client.close()
 
 
-def probe(destination: Destination, patience: Deliver) -> tuple[str, bool]:
+def probe_ris(destination: Destination, timing: Deliver) -> tuple[str, bool]:
     """
-    What a RIS says of itself, and whether what it is to get can be sent to it.
+    A description of a RIS, and whether it can take what is to be sent to it.
 
-    MLLP has no question that means nothing: the connection is all that can be tried. A FHIR service describes itself.
+    MLLP has no query, so only the connection is tested. A FHIR service is asked for its CapabilityStatement. Raises
+    DestinationUnavailable, NoResponse or RequestRejected.
     """
     if destination.protocol == "mllp":
-        echo(destination, patience)
-        return "takes the connection; MLLP has no way to ask for more", True
-    link = FhirLink(destination, patience)
+        check_connection(destination, timing)
+        return "accepts the connection; MLLP has no way to query more", True
+    client = FhirClient(destination, timing)
     try:
-        link.open([])
-        return link.described()
+        client.open([])
+        return client.describe()
     finally:
-        link.close()
+        client.close()

@@ -1,9 +1,9 @@
 """
 HL7 v2 messages over MLLP: one connection for each message, which ends with the receiver's acknowledgement.
 
-Framing after the HL7 Transport Specification: MLLP, release 1: a vertical tab, the message, a file separator and a
-carriage return. A connection is not kept for the next message, because many receivers close it anyway, and because
-the late answer to one message must not be taken for the answer to the next.
+Framing: HL7 Transport Specification: MLLP, release 1: a vertical tab, the message, a file separator and a carriage
+return. A connection is not reused for the next message, because many receivers close it anyway, and because the late
+acknowledgement of one message must not be taken for that of the next.
 """
 
 import re
@@ -13,25 +13,32 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from node.destination import Destination
-from node.ris.redaction import quiet, words_of
-from node.scu import Context, Declined, Lost, NeverTaken, Parcel, Unsendable
-from node.scu.errors import no_answer, no_association, no_connection, told
-from node.scu.transport import client_tls, wake
+from node.ris.redaction import redact, words_to_redact
+from node.scu import (
+    NoResponse,
+    PermanentRejection,
+    ProposedContext,
+    RequestRejected,
+    SendableInstance,
+    UnsendableFile,
+)
+from node.scu.errors import connection_failed, destination_label, no_association_response, no_response
+from node.scu.transport import client_tls, shut_down
 from node.settings import Deliver
 
 START, END = b"\x0b", b"\x1c"
-LONGEST_ANSWER = 1 << 16
-"""Bytes of an acknowledgement; one has a few hundred."""
+MAX_ACKNOWLEDGEMENT_BYTES = 1 << 16
+"""A real one has a few hundred."""
 
-ACCEPTED = ("AA", "CA")
-REJECTED = ("AR", "CR")
-NOT_NOW = ("206", "207")
-"""Conditions of table 0357 that pass: the record is locked, an error within the application."""
+ACCEPT_CODES = ("AA", "CA")
+REJECT_CODES = ("AR", "CR")
+TRANSIENT_CONDITIONS = ("206", "207")
+"""Conditions of table 0357 that may pass: record locked, application internal error."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """An acknowledgement: HL7 v2.5.1, chapter 2.14.8 (MSA) and 2.14.5 (ERR)."""
+class Acknowledgement:
+    """An acknowledgement message: HL7 v2.5.1, chapter 2.14.8 (MSA) and 2.14.5 (ERR)."""
 
     code: str
     control_id: str
@@ -39,148 +46,150 @@ class Answer:
     text: str
 
 
-def answer_of(frame: bytes) -> Answer | None:
-    """What a receiver's answer says; None if it is no acknowledgement."""
+def parse_acknowledgement(frame: bytes) -> Acknowledgement | None:
+    """The acknowledgement in a frame's content; None if it is not one."""
     segments = re.split(r"[\r\n]+", frame.decode("utf-8", "replace").lstrip("\ufeff"))
     if not re.match(r"MSH[^\w\s]", segments[0]):
         return None
     separator, component = segments[0][3], segments[0][4:5] or "^"
-    fields = {each[:3]: [*each.split(separator), *[""] * 9] for each in reversed(segments)}
+    fields = {segment[:3]: [*segment.split(separator), *[""] * 9] for segment in reversed(segments)}
     if "MSA" not in fields:
         return None
-    said, error = fields["MSA"], fields.get("ERR", [""] * 9)
-    text = said[3] or error[8] or error[7] or error[3].replace(component, " ")
-    return Answer(said[1].strip(), said[2].strip(), error[3].split(component)[0], text)
+    msa, err = fields["MSA"], fields.get("ERR", [""] * 9)
+    text = msa[3] or err[8] or err[7] or err[3].replace(component, " ")
+    return Acknowledgement(msa[1].strip(), msa[2].strip(), err[3].split(component)[0], text)
 
 
-class MllpLink:
-    """The way to one receiver; of the same shape as the link of a DICOM destination."""
+class MllpClient:
+    """The client of one MLLP receiver: a DestinationClient."""
 
-    def __init__(self, destination: Destination, patience: Deliver) -> None:
+    def __init__(self, destination: Destination, timing: Deliver) -> None:
         self.destination = destination
-        self.patience = patience
+        self.timing = timing
         self._socket: socket.socket | None = None
-        self._cut = False
+        self._interrupted = False
 
-    def open(self, contexts: Iterable[Context]) -> None:
-        """Nothing is agreed upon beforehand: each message has a connection of its own."""
+    def open(self, contexts: Iterable[ProposedContext]) -> None:
+        """Do nothing: MLLP has no negotiation, and each message has a connection of its own."""
 
-    def takes(self, kind: Context) -> bool:
-        """The protocol has no way to ask."""
+    def accepts(self, context: ProposedContext) -> bool:
+        """True: MLLP has no negotiation."""
         return True
 
-    def store(self, sent: Parcel) -> int:
+    def store(self, instance: SendableInstance) -> int:
         """
-        Send one message and return 0 when it was accepted.
+        Send one message and return 0 if it was accepted.
 
         Raises
         ------
-        Unreachable
-            No connection came about.
-        Declined, NeverTaken
-            The receiver answered AE or CE, AR or CR.
-        Lost
-            No answer came, or one that answers no such message.
+        DestinationUnavailable
+            If no connection was established.
+        RequestRejected, PermanentRejection
+            If the receiver answered AE or CE (or AR, CR with a transient condition), or AR or CR.
+        NoResponse
+            If no acknowledgement of this message came.
+        UnsendableFile
+            If the file cannot be read or is not an HL7 message.
         """
-        message = addressed(sent, self.destination.msh)
+        message = with_routing(instance, self.destination.msh)
         try:
-            with self._connected() as line:
+            with self._connect() as connection:
                 try:
-                    line.sendall(START + message + END + b"\r")
-                    frame = self._frame(line)
+                    connection.sendall(START + message + END + b"\r")
+                    frame = self._read_frame(connection)
                 except OSError as error:
-                    late = isinstance(error, TimeoutError)
-                    raise no_answer(self.destination, self.patience.response_seconds, broken_off=not late) from error
+                    timed_out = isinstance(error, TimeoutError)
+                    raise no_response(self.destination, self.timing.response_seconds, closed=not timed_out) from error
         finally:
             self._socket = None
-        return self._judged(frame, message.decode("utf-8", "replace"))
+        return self._check_acknowledgement(frame, message.decode("utf-8", "replace"))
 
     def echo(self) -> None:
-        """Have a connection; the protocol has nothing else that means nothing. Raises Unreachable."""
+        """Connect and disconnect: MLLP has no test message. Raises DestinationUnavailable."""
         try:
-            self._connected().close()
+            self._connect().close()
         finally:
             self._socket = None
 
     def close(self) -> None:
-        """Every connection has ended with its answer."""
+        """Do nothing: every connection has ended with its acknowledgement."""
 
-    def cut(self) -> None:
-        """Break off from another thread, whatever is waited for."""
-        self._cut = True
-        wake(self._socket)
+    def interrupt(self) -> None:
+        """End the connection from another thread, whichever call waits for it."""
+        self._interrupted = True
+        shut_down(self._socket)
 
-    def _connected(self) -> socket.socket:
-        if self._cut:
-            raise no_association(self.destination, 0, broken_off=True)
-        there, seconds = self.destination, self.patience.connect_seconds
+    def _connect(self) -> socket.socket:
+        if self._interrupted:
+            raise no_association_response(self.destination, 0, closed=True)
+        peer, seconds = self.destination, self.timing.connect_seconds
         try:
-            line = self._socket = socket.create_connection((there.host, there.port), seconds)
-            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if there.tls:
-                line = self._socket = client_tls(there.tls).wrap_socket(line, server_hostname=there.host)
+            connection = self._socket = socket.create_connection((peer.host, peer.port), seconds)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if peer.tls:
+                connection = self._socket = client_tls(peer.tls).wrap_socket(connection, server_hostname=peer.host)
         except OSError as error:
             if self._socket is not None:
                 self._socket.close()
-            raise no_connection(there, error, seconds) from error
-        line.settimeout(self.patience.response_seconds)
-        return line
+            raise connection_failed(peer, error, seconds) from error
+        connection.settimeout(self.timing.response_seconds)
+        return connection
 
-    def _frame(self, line: socket.socket) -> bytes:
-        """What stands between the two marks. Raises Lost, or an OSError of the line."""
-        come, deadline = bytearray(), time.monotonic() + self.patience.response_seconds
-        while END not in come:
-            line.settimeout(max(0.001, deadline - time.monotonic()))
-            data = line.recv(4096)
-            come += data
+    def _read_frame(self, connection: socket.socket) -> bytes:
+        """The content of the frame: between START and END. Raises NoResponse, or an OSError of the connection."""
+        received, deadline = bytearray(), time.monotonic() + self.timing.response_seconds
+        while END not in received:
+            connection.settimeout(max(0.001, deadline - time.monotonic()))
+            data = connection.recv(4096)
+            received += data
             if not data:
-                raise no_answer(self.destination, 0, broken_off=True)
-            if len(come) > LONGEST_ANSWER:
-                raise self._fault("answered at a length that no acknowledgement has")
-        before, mark, frame = bytes(come).partition(END)[0].partition(START)
-        if before or not mark:
-            raise self._fault("answered with what is no MLLP frame")
+                raise no_response(self.destination, 0, closed=True)
+            if len(received) > MAX_ACKNOWLEDGEMENT_BYTES:
+                raise self._invalid_response("sent more bytes than an acknowledgement has")
+        before, start, frame = bytes(received).partition(END)[0].partition(START)
+        if before or not start:
+            raise self._invalid_response("did not answer with an MLLP frame")
         return frame
 
-    def _judged(self, frame: bytes, message: str) -> int:
-        """0 for an acknowledgement that accepts the message; everything else is raised."""
-        answer = answer_of(frame)
-        if answer is None:
-            raise self._fault("answered with what is no HL7 acknowledgement")
-        if answer.control_id != message.split("|", 10)[9]:
-            raise self._fault("acknowledged another message than it was sent")
-        if answer.code in ACCEPTED:
+    def _check_acknowledgement(self, frame: bytes, message: str) -> int:
+        """Return 0 if the acknowledgement accepts the message. Raises as `store`."""
+        acknowledgement = parse_acknowledgement(frame)
+        if acknowledgement is None:
+            raise self._invalid_response("did not answer with an HL7 acknowledgement")
+        if acknowledgement.control_id != message.split("|", 10)[9]:
+            raise self._invalid_response("acknowledged another message than the one sent")
+        if acknowledgement.code in ACCEPT_CODES:
             return 0
-        words = quiet(answer.text, words_of(_identifying(message)))
-        code = quiet(answer.code, ())[:8]
-        what = f"{told(self.destination)} answered {code or 'no code'}" + (f": {words}" if words else "")
-        if answer.code in REJECTED and answer.condition not in NOT_NOW:
-            raise NeverTaken(what, hint="look at the message in the RIS's log; when it is mended, retry the radiograph")
-        if answer.code in (*REJECTED, "AE", "CE"):
-            raise Declined(what, hint="look into the RIS's log for this message; it is sent again")
-        raise self._fault(f"answered with the code {code!r}, which is none of AA, AE, AR, CA, CE and CR")
+        text = redact(acknowledgement.text, words_to_redact(_identifying_texts(message)))
+        code = redact(acknowledgement.code, ())[:8]
+        what = f"{destination_label(self.destination)} answered {code or 'no code'}" + (f": {text}" if text else "")
+        if acknowledgement.code in REJECT_CODES and acknowledgement.condition not in TRANSIENT_CONDITIONS:
+            hint = "see the RIS's log for this message; when the cause is fixed, retry the radiograph"
+            raise PermanentRejection(what, hint=hint)
+        if acknowledgement.code in (*REJECT_CODES, "AE", "CE"):
+            raise RequestRejected(what, hint="see the RIS's log for this message; it is sent again")
+        raise self._invalid_response(f"answered with the code {code!r}, which is none of AA, AE, AR, CA, CE and CR")
 
-    def _fault(self, what: str) -> Lost:
+    def _invalid_response(self, what: str) -> NoResponse:
         hint = "is this the port for HL7 v2 results? check [[destination]] port"
-        return Lost(f"{told(self.destination)} {what}", hint=hint)
+        return NoResponse(f"{destination_label(self.destination)} {what}", hint=hint)
 
 
-def addressed(sent: Parcel, route: str) -> bytes:
-    """The kept message with the names of sender and receiver in it: MSH-3 to MSH-6. Raises Unsendable."""
+def with_routing(instance: SendableInstance, route: str) -> bytes:
+    """The stored message with `route` as MSH-3 to MSH-6: sender and receiver. Raises UnsendableFile."""
     try:
-        header, _, rest = sent.path.read_bytes().partition(b"\r")
+        header, _, rest = instance.path.read_bytes().partition(b"\r")
     except OSError as error:
-        raise Unsendable(f"{sent.path} cannot be read: {error.strerror}") from error
+        raise UnsendableFile(f"{instance.path} cannot be read: {error.strerror}") from error
     fields = header.split(b"|")
     if fields[0] != b"MSH" or len(fields) < 12:
-        raise Unsendable(
-            f"{sent.path} is no HL7 message", hint="only HL7 goes over mllp; check [[destination]] objects"
-        )
+        hint = "only HL7 is sent over mllp; check [[destination]] objects"
+        raise UnsendableFile(f"{instance.path} is not an HL7 message", hint=hint)
     return b"|".join([*fields[:2], route.encode(), *fields[6:]]) + b"\r" + rest
 
 
-def _identifying(message: str) -> Iterable[str]:
-    """What names the patient and the order."""
+def _identifying_texts(message: str) -> Iterable[str]:
+    """The fields that identify the patient and the order: PID-3 and on, OBR-2, OBR-3, OBR-18."""
     for segment in message.split("\r"):
         if segment.startswith("PID|"):
             yield from segment.split("|")[3:]

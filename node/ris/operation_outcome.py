@@ -1,44 +1,45 @@
-"""What a FHIR service's answer means: its OperationOutcome, the entries that it refused, and whom the Bundle names."""
+"""How to read a FHIR service's answer: its OperationOutcome, the failed entries, and what identifies the patient."""
 
 from collections.abc import Iterator
 from typing import Any
 
-NOT_NOW = (408, 409, 425, 429)
-"""Statuses of a client's error that pass by themselves (RFC 9110, 6585, 8470; 409: FHIR, version conflicts)."""
-WRONG_PLACE = (404, 405)
-"""Nothing is said of the Bundle: there is no such service at the address."""
+TRANSIENT_STATUSES = (408, 409, 425, 429)
+"""Client error statuses that may pass (RFC 9110, 6585, 8470; 409: FHIR, version conflicts)."""
+WRONG_URL_STATUSES = (404, 405)
+"""They concern the address, not the Bundle: there is no such service there."""
 
 
-def table(value: Any) -> dict[str, Any]:
-    """The JSON object, or an empty one where something else stands."""
+def json_object(value: Any) -> dict[str, Any]:
+    """The value if it is a JSON object, otherwise an empty one."""
     return value if isinstance(value, dict) else {}
 
 
-def said(answer: dict[str, Any]) -> str:
-    """The words of an OperationOutcome (FHIR, OperationOutcome.issue), those of a refused entry included."""
-    outcomes = [answer, *(table(table(each).get("response")).get("outcome") for each in _list(answer.get("entry")))]
-    told = []
-    for issue in (table(each) for one in outcomes for each in _list(table(one).get("issue"))):
-        words = issue.get("diagnostics") or table(issue.get("details")).get("text") or issue.get("code") or ""
-        told.append(str(words))
-    return "; ".join(each for each in told if each)
+def outcome_text(answer: dict[str, Any]) -> str:
+    """The text of an OperationOutcome (FHIR, OperationOutcome.issue), including those of failed entries."""
+    responses = (json_object(json_object(entry).get("response")) for entry in _json_array(answer.get("entry")))
+    outcomes = [answer, *(response.get("outcome") for response in responses)]
+    texts = []
+    for issue in (json_object(item) for outcome in outcomes for item in _json_array(json_object(outcome).get("issue"))):
+        text = issue.get("diagnostics") or json_object(issue.get("details")).get("text") or issue.get("code") or ""
+        texts.append(str(text))
+    return "; ".join(text for text in texts if text)
 
 
-def refused_entry(answer: dict[str, Any]) -> int | None:
+def failed_entry_status(answer: dict[str, Any]) -> int | None:
     """
-    The status of an entry that was not taken, though the whole was answered with success.
+    The status of an entry that failed although the Bundle was answered with success.
 
-    A transaction is taken whole or not at all; a service that treats it as a batch says so entry by entry.
+    A transaction succeeds or fails as a whole; a service that processes it as a batch has a status for each entry.
     """
-    for each in _list(answer.get("entry")):
-        status = str(table(table(each).get("response")).get("status", "200"))[:3]
+    for entry in _json_array(answer.get("entry")):
+        status = str(json_object(json_object(entry).get("response")).get("status", "200"))[:3]
         if status.isdigit() and not status.startswith("2"):
             return int(status)
     return None
 
 
-def identifying(bundle: dict[str, Any]) -> Iterator[str]:
-    """What names the patient and the order in a Bundle of ours: every text below `subject` and `basedOn`."""
+def identifying_texts(bundle: dict[str, Any]) -> Iterator[str]:
+    """What identifies patient and order in a Bundle that Genu made: every text below `subject` and `basedOn`."""
     for entry in bundle.get("entry", ()):
         for key in ("subject", "basedOn"):
             yield from _texts(entry["resource"].get(key))
@@ -51,5 +52,5 @@ def _texts(value: Any) -> Iterator[str]:
         yield from _texts(inner)
 
 
-def _list(value: Any) -> list[Any]:
+def _json_array(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []

@@ -1,27 +1,35 @@
-"""The DICOM client: associations, what is sent over them, and what destinations answer, in sentences."""
+"""The DICOM client (SCU): associations, C-ECHO and C-STORE, and what a destination answers, as error messages."""
 
-from node.scu.association import Link, linked
-from node.scu.errors import STORED, Declined, Lost, NeverTaken, NotTaken, Unreachable, Unsendable
-from node.scu.instance import VERIFICATION, Context, Parcel, parcel
-from node.scu.send import Sent, echo, peer, probe, send
+from node.scu.association import ScuAssociation, open_association
+from node.scu.errors import (
+    STORED_STATUSES,
+    ContextRejected,
+    DestinationUnavailable,
+    NoResponse,
+    PermanentRejection,
+    RequestRejected,
+    UnsendableFile,
+)
+from node.scu.instance import VERIFICATION, ProposedContext, SendableInstance, sendable_instance
+from node.scu.send import SendResult, adhoc_destination, echo, probe, send
 
 __all__ = [
-    "STORED",
+    "STORED_STATUSES",
     "VERIFICATION",
-    "Context",
-    "Declined",
-    "Link",
-    "Lost",
-    "NeverTaken",
-    "NotTaken",
-    "Parcel",
-    "Sent",
-    "Unreachable",
-    "Unsendable",
+    "ContextRejected",
+    "DestinationUnavailable",
+    "NoResponse",
+    "PermanentRejection",
+    "ProposedContext",
+    "RequestRejected",
+    "ScuAssociation",
+    "SendResult",
+    "SendableInstance",
+    "UnsendableFile",
+    "adhoc_destination",
     "echo",
-    "linked",
-    "parcel",
-    "peer",
+    "open_association",
     "probe",
     "send",
+    "sendable_instance",
 ]

@@ -1,4 +1,4 @@
-"""An association with a destination, over which objects are stored or an echo is asked for."""
+"""An association with a destination, for C-STORE and C-ECHO requests."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -11,180 +11,190 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext, build_context
 
 from node.scu import errors
-from node.scu.errors import Unsendable
-from node.scu.instance import VERIFICATION, Context, Parcel
-from node.scu.transport import Caller, client_tls
+from node.scu.errors import UnsendableFile
+from node.scu.instance import VERIFICATION, ProposedContext, SendableInstance
+from node.scu.transport import RequestingAe, client_tls
 from node.settings import Deliver, Destination
 
-LARGEST_PDU = 131072
-"""What we take in one PDU; what we send in one is the destination's word."""
-SLOWEST = 100_000
-"""Bytes a second: a line that carries so much is slow, not dead, and is waited for."""
-MOST_CONTEXTS = 127
+MAX_PDU_BYTES = 131072
+"""The largest PDU that this side accepts; the destination sets the limit for those sent to it."""
+MIN_BYTES_PER_SECOND = 100_000
+"""A connection of this rate is slow, not dead: the timeout of an object grows with its size."""
+MAX_CONTEXTS = 127
 """Presentation contexts of one association: their identifiers are the odd numbers below 256 (PS3.8 9.3.2.2)."""
 
 
-class Link:
-    """An association with one destination."""
+class ScuAssociation:
+    """An association with one destination, as its requestor."""
 
-    def __init__(self, destination: Destination, patience: Deliver) -> None:
+    def __init__(self, destination: Destination, timing: Deliver) -> None:
         self.destination = destination
-        self.patience = patience
-        self._caller = Caller(ae_title=destination.calling_ae_title)
-        self._caller.patience = patience.response_seconds
-        self._caller.connection_timeout = patience.connect_seconds
-        self._caller.acse_timeout = patience.connect_seconds
-        self._caller.dimse_timeout = patience.response_seconds
-        self._caller.network_timeout = None  # it never idles: whoever has nothing more to send releases it
+        self.timing = timing
+        self._ae = RequestingAe(ae_title=destination.calling_ae_title)
+        self._ae.response_timeout = timing.response_seconds
+        self._ae.connection_timeout = timing.connect_seconds
+        self._ae.acse_timeout = timing.connect_seconds
+        self._ae.dimse_timeout = timing.response_seconds
+        self._ae.network_timeout = None  # an association never idles: it is released after its last request
         self._association: Association | None = None
-        self._cut = False
-        self._lost = False
+        self._interrupted = False
+        self._broken = False
 
-    def open(self, contexts: Iterable[Context]) -> None:
+    def open(self, contexts: Iterable[ProposedContext]) -> None:
         """
-        Have an association that proposes just these contexts; a refused one is told by `store`.
+        Request an association that proposes exactly these contexts; `store` reports the rejected ones.
 
         Raises
         ------
-        Unreachable
-            Where no association comes about.
+        DestinationUnavailable
+            If no association is established.
         """
-        if self._cut:
-            raise errors.no_association(self.destination, 0, broken_off=True)
-        proposed = [build_context(kind.sop_class_uid, list(kind.transfer_syntax_uids)) for kind in contexts]
+        if self._interrupted:
+            raise errors.no_association_response(self.destination, 0, closed=True)
+        proposed = [build_context(context.sop_class_uid, list(context.transfer_syntax_uids)) for context in contexts]
         peer = self.destination
         try:
-            self._association = self._caller.associate(
+            self._association = self._ae.associate(
                 peer.host,
                 peer.port,
-                contexts=proposed[:MOST_CONTEXTS],
+                contexts=proposed[:MAX_CONTEXTS],
                 ae_title=peer.ae_title,
-                max_pdu=LARGEST_PDU,
+                max_pdu=MAX_PDU_BYTES,
                 tls_args=(client_tls(peer.tls), peer.host) if peer.tls else None,
             )
-        except OSError as error:  # the name is unknown, or a certificate cannot be read
-            raise errors.no_connection(peer, error, self.patience.connect_seconds) from error
-        self._check()
+        except OSError as error:  # unknown host name, or an unreadable certificate
+            raise errors.connection_failed(peer, error, self.timing.connect_seconds) from error
+        self._check_established()
 
-    def _check(self) -> None:
-        association, wire, seconds = self._association, self._caller.wire, self.patience.connect_seconds
+    def _check_established(self) -> None:
+        """Raise DestinationUnavailable if the destination has not accepted the association."""
+        association, connection = self._association, self._ae.client_socket
+        seconds = self.timing.connect_seconds
         assert association is not None
-        assert wire is not None
-        if wire.failure is not None:
-            raise errors.no_connection(self.destination, wire.failure, seconds) from wire.failure
-        # Where a rejection closes the connection quicker than pynetdicom looks, it aborts and leaves the answer unread.
+        assert connection is not None
+        if connection.connect_error is not None:
+            raise errors.connection_failed(
+                self.destination, connection.connect_error, seconds
+            ) from connection.connect_error
+        # If a rejection closes the connection before pynetdicom polls it, pynetdicom aborts without reading the answer.
         unread = association.dul.peek_next_pdu()
         answer = unread if isinstance(unread, A_ASSOCIATE) else association.acceptor.primitive
         if answer is not None and answer.result:
-            raise errors.rejected(self.destination, answer.result, answer.result_source or 0, answer.diagnostic or 0)
+            raise errors.association_rejected(
+                self.destination, answer.result, answer.result_source or 0, answer.diagnostic or 0
+            )
         if not association.is_established and not association.rejected_contexts:
-            # An abort of our own, with nothing unread, is what follows a silence.
-            broken_off = unread is not None or not association._sent_abort
-            raise errors.no_association(self.destination, seconds, broken_off=broken_off)
+            # pynetdicom aborts, with nothing unread, after a timeout.
+            closed = unread is not None or not association._sent_abort
+            raise errors.no_association_response(self.destination, seconds, closed=closed)
 
-    def store(self, sent: Parcel) -> int:
+    def store(self, instance: SendableInstance) -> int:
         """
-        Send one object and return the status with which it was stored: one of `errors.STORED`.
+        Send one object and return the status with which it was stored: one of `errors.STORED_STATUSES`.
 
         Raises
         ------
-        Declined
-            The destination said no to this object; the association stands.
-        Lost
-            No answer came; the association is gone.
+        RequestRejected, ContextRejected
+            If the destination did not store the object; the association remains established.
+        NoResponse
+            If no response came; the association has ended.
+        UnsendableFile
+            If the file cannot be read.
         """
         association = self._association
         assert association is not None, "open first"
-        self._accepted(sent.context)
-        if self._gone():
-            raise errors.no_answer(self.destination, 0, broken_off=True)
-        seconds = self.patience.response_seconds + sent.size / SLOWEST
+        self._require_accepted(instance.context)
+        if self._has_ended():
+            raise errors.no_response(self.destination, 0, closed=True)
+        seconds = self.timing.response_seconds + instance.size / MIN_BYTES_PER_SECOND
         association.dimse_timeout = seconds
-        begun = time.monotonic()
+        started = time.monotonic()
         try:
             try:
-                answer = association.send_c_store(sent.path)
-            except ValueError:  # not in the transfer syntax of the file: the data set is written anew
-                answer = association.send_c_store(dcmread(sent.path))
+                response = association.send_c_store(instance.path)
+            except ValueError:  # the file's transfer syntax was not accepted: the data set is encoded again
+                response = association.send_c_store(dcmread(instance.path))
         except (AttributeError, ValueError, InvalidDicomError, OSError) as error:
-            raise Unsendable(f"{sent.path} cannot be read") from error
-        if not answer or "Status" not in answer:
-            self._lost = True
-            late = time.monotonic() - begun >= self.patience.response_seconds
-            raise errors.no_answer(self.destination, seconds, broken_off=not late)
-        if answer.Status not in errors.STORED:
-            raise errors.not_stored(self.destination, answer.Status)
-        return int(answer.Status)
+            raise UnsendableFile(f"{instance.path} cannot be read") from error
+        if not response or "Status" not in response:
+            self._broken = True
+            timed_out = time.monotonic() - started >= self.timing.response_seconds
+            raise errors.no_response(self.destination, seconds, closed=not timed_out)
+        if response.Status not in errors.STORED_STATUSES:
+            raise errors.failure_status(self.destination, response.Status)
+        return int(response.Status)
 
-    def _gone(self) -> bool:
-        """Whether the peer has ended the association, between two objects as it were."""
+    def _has_ended(self) -> bool:
+        """Whether the peer has ended the association, for example between two objects."""
         association = self._association
         assert association is not None
         unread = association.dul.peek_next_pdu() is not None
-        self._lost = self._lost or unread or not association.is_established or not association.dul.is_alive()
-        return self._lost
+        self._broken = self._broken or unread or not association.is_established or not association.dul.is_alive()
+        return self._broken
 
-    def takes(self, kind: Context) -> bool:
-        """Whether the destination accepted this kind of object, in one of its transfer syntaxes."""
-        wanted, taken = set(kind.transfer_syntax_uids), self.taken()
-        return bool(wanted & set(taken.get(kind.sop_class_uid, ())))
+    def accepts(self, context: ProposedContext) -> bool:
+        """Whether the destination accepted this SOP class in at least one of these transfer syntaxes."""
+        accepted = self.accepted_contexts().get(context.sop_class_uid, ())
+        return bool(set(context.transfer_syntax_uids) & set(accepted))
 
-    def _accepted(self, kind: Context) -> None:
-        """Hold if the destination takes this kind of object. Raises Declined."""
+    def _require_accepted(self, proposed: ProposedContext) -> None:
+        """Raise ContextRejected if the destination did not accept this presentation context."""
         association = self._association
         assert association is not None
-        if self.takes(kind):
+        if self.accepts(proposed):
             return
-        refused = 3
+        result = 3
         contexts: list[PresentationContext] = [*association.accepted_contexts, *association.rejected_contexts]
         for context in contexts:
-            if context.abstract_syntax == kind.sop_class_uid:
-                refused = context.result or refused
-        raise errors.no_context(self.destination, kind.sop_class_uid, kind.transfer_syntax_uids, refused)
+            if context.abstract_syntax == proposed.sop_class_uid:
+                result = context.result or result
+        raise errors.context_rejected(self.destination, proposed.sop_class_uid, proposed.transfer_syntax_uids, result)
 
-    def taken(self) -> dict[str, list[str]]:
-        """The SOP classes that the peer accepts of those that were proposed, each with its transfer syntaxes."""
+    def accepted_contexts(self) -> dict[str, list[str]]:
+        """The accepted SOP classes of those proposed, each with its accepted transfer syntaxes."""
         association = self._association
         assert association is not None, "open first"
-        found: dict[str, list[str]] = {}
+        accepted: dict[str, list[str]] = {}
         for context in association.accepted_contexts:
-            found.setdefault(str(context.abstract_syntax), []).extend(map(str, context.transfer_syntax))
-        return found
+            accepted.setdefault(str(context.abstract_syntax), []).extend(map(str, context.transfer_syntax))
+        return accepted
 
     def echo(self) -> None:
-        """Have an answer to a C-ECHO. Raises Declined or Lost."""
+        """Send a C-ECHO request. Raises RequestRejected, ContextRejected or NoResponse."""
         association = self._association
         assert association is not None, "open first"
-        self._accepted(VERIFICATION)
-        answer = None if self._gone() else association.send_c_echo()
-        if not answer or "Status" not in answer:
-            self._lost = True
-            raise errors.no_answer(self.destination, self.patience.response_seconds, broken_off=True)
-        if answer.Status != 0:
-            raise errors.not_stored(self.destination, answer.Status)
+        self._require_accepted(VERIFICATION)
+        response = None if self._has_ended() else association.send_c_echo()
+        if not response or "Status" not in response:
+            self._broken = True
+            raise errors.no_response(self.destination, self.timing.response_seconds, closed=True)
+        if response.Status != 0:
+            raise errors.failure_status(self.destination, response.Status)
 
     def close(self) -> None:
-        """Release the association; what is left of a lost one is cleared away."""
+        """Release the association, or abort it if it is broken."""
         if self._association is None or not self._association.is_established:
             return
-        if self._lost:
+        if self._broken:
             self._association.abort()
         else:
             self._association.release()
 
-    def cut(self) -> None:
-        """Break it off from another thread, whatever it is waiting for."""
-        self._cut = True
-        if self._caller.wire is not None:
-            self._caller.wire.cut()
+    def interrupt(self) -> None:
+        """End the connection from another thread, whichever call waits for it."""
+        self._interrupted = True
+        if self._ae.client_socket is not None:
+            self._ae.client_socket.interrupt()
 
 
 @contextmanager
-def linked(destination: Destination, contexts: Iterable[Context], patience: Deliver) -> Iterator[Link]:
-    """Lend an association for the length of the block. Raises Unreachable."""
-    link = Link(destination, patience)
+def open_association(
+    destination: Destination, contexts: Iterable[ProposedContext], timing: Deliver
+) -> Iterator[ScuAssociation]:
+    """Open an association for the block and close it afterwards. Raises DestinationUnavailable."""
+    association = ScuAssociation(destination, timing)
     try:
-        link.open(contexts)
-        yield link
+        association.open(contexts)
+        yield association
     finally:
-        link.close()
+        association.close()

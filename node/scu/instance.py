@@ -1,4 +1,4 @@
-"""What has to be known of a DICOM file to send it: its UIDs, its transfer syntax, its size."""
+"""What is needed of a DICOM file to send it: its UIDs, its transfer syntax, its size."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,50 +8,54 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, 
 from pynetdicom.dsutils import split_dataset
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from node.scu.errors import Unsendable
+from node.scu.errors import UnsendableFile
 
 _LITTLE_ENDIAN = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
 
 
 @dataclass(frozen=True)
-class Context:
-    """A kind of object: its SOP class, and the transfer syntaxes that it can be sent in, as stored first."""
+class ProposedContext:
+    """A presentation context to propose: a SOP class and its transfer syntaxes, that of the file first."""
 
     sop_class_uid: str
     transfer_syntax_uids: tuple[str, ...]
 
 
-VERIFICATION = Context(str(Verification), _LITTLE_ENDIAN[::-1])
+VERIFICATION = ProposedContext(str(Verification), _LITTLE_ENDIAN[::-1])
 
 
 @dataclass(frozen=True)
-class Parcel:
-    """A DICOM file that can be sent."""
+class SendableInstance:
+    """A file that can be sent, and the presentation context that it needs; `size` in bytes."""
 
     path: Path
     sop_instance_uid: str
-    context: Context
+    context: ProposedContext
     size: int
 
 
-def parcel(path: Path) -> Parcel:
-    """Return what has to be known of a file to send it. Raises Unsendable."""
+def sendable_instance(path: Path) -> SendableInstance:
+    """Read what is needed of a DICOM file to send it. Raises UnsendableFile."""
     try:
         meta, _ = split_dataset(path)
         syntax, sop_class = str(meta.TransferSyntaxUID), str(meta.MediaStorageSOPClassUID)
         sop_instance = str(meta.MediaStorageSOPInstanceUID)
         size = path.stat().st_size
     except OSError as error:
-        raise Unsendable(f"{path} cannot be read: {error.strerror}") from error
+        raise UnsendableFile(f"{path} cannot be read: {error.strerror}") from error
     except (InvalidDicomError, AttributeError, ValueError, EOFError) as error:
-        raise Unsendable(
-            f"{path} is no DICOM file", hint="a Part 10 file with file meta information is needed"
+        raise UnsendableFile(
+            f"{path} is not a DICOM file", hint="a Part 10 file with file meta information is needed"
         ) from error
-    return Parcel(path, sop_instance, Context(sop_class, _alternatives(syntax)), size)
+    return SendableInstance(path, sop_instance, ProposedContext(sop_class, _transfer_syntaxes(syntax)), size)
 
 
-def _alternatives(syntax: str) -> tuple[str, ...]:
-    """Uncompressed objects may go out in either VR; every destination has to know the implicit one (PS3.5 10.1)."""
-    if syntax in (*_LITTLE_ENDIAN, str(DeflatedExplicitVRLittleEndian)):
-        return tuple(dict.fromkeys((syntax, *_LITTLE_ENDIAN)))
-    return (syntax,)
+def _transfer_syntaxes(stored: str) -> tuple[str, ...]:
+    """
+    The transfer syntaxes in which a file of this one can be sent, this one first.
+
+    Uncompressed objects may be sent in either VR encoding; every destination must accept the implicit one (PS3.5 10.1).
+    """
+    if stored in (*_LITTLE_ENDIAN, str(DeflatedExplicitVRLittleEndian)):
+        return tuple(dict.fromkeys((stored, *_LITTLE_ENDIAN)))
+    return (stored,)

@@ -1,37 +1,37 @@
-"""Ask a destination for an echo, or offer it files, by hand: what `genu echo` and `genu send` do."""
+"""C-ECHO and C-STORE requests on demand: what `genu echo`, `genu probe` and `genu send` do."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from node.scu.association import MOST_CONTEXTS, Link, linked
-from node.scu.errors import Declined, Lost, Unreachable, Unsendable
-from node.scu.instance import VERIFICATION, Context, Parcel, parcel
+from node.scu.association import MAX_CONTEXTS, ScuAssociation, open_association
+from node.scu.errors import DestinationUnavailable, NoResponse, RequestRejected, UnsendableFile
+from node.scu.instance import VERIFICATION, ProposedContext, SendableInstance, sendable_instance
 from node.settings import Deliver, Destination
 
 
-def echo(destination: Destination, patience: Deliver | None = None) -> None:
-    """The destination has answered a C-ECHO. Raises Unreachable or Declined, which say why not."""
-    with linked(destination, [VERIFICATION], patience or Deliver()) as link:
-        link.echo()
+def echo(destination: Destination, timing: Deliver | None = None) -> None:
+    """Send a C-ECHO request. Raises DestinationUnavailable, NoResponse, RequestRejected or ContextRejected."""
+    with open_association(destination, [VERIFICATION], timing or Deliver()) as association:
+        association.echo()
 
 
 def probe(
-    destination: Destination, contexts: Iterable[Context], patience: Deliver | None = None
+    destination: Destination, contexts: Iterable[ProposedContext], timing: Deliver | None = None
 ) -> dict[str, list[str]]:
-    """What the destination takes of the contexts: SOP classes and transfer syntaxes. Raises Unreachable."""
-    with linked(destination, contexts, patience or Deliver()) as link:
-        return link.taken()
+    """Which of the contexts the destination accepts: SOP classes, transfer syntaxes. Raises DestinationUnavailable."""
+    with open_association(destination, contexts, timing or Deliver()) as association:
+        return association.accepted_contexts()
 
 
-def peer(host: str, port: int, ae_title: str, *, calling_ae_title: str = "GENU") -> Destination:
-    """A destination that no settings file names."""
+def adhoc_destination(host: str, port: int, ae_title: str, *, calling_ae_title: str = "GENU") -> Destination:
+    """A destination that is not in the settings file."""
     return Destination(name="-", host=host, port=port, ae_title=ae_title, calling_ae_title=calling_ae_title)
 
 
 @dataclass(frozen=True)
-class Sent:
-    """What became of one file. `stored` is true if the destination said so; otherwise `error` says why not."""
+class SendResult:
+    """The outcome of one file. `stored` is true if the destination confirmed it; otherwise `error` has the reason."""
 
     file: Path
     sop_instance_uid: str = ""
@@ -40,46 +40,46 @@ class Sent:
     error: str = ""
 
 
-def send(files: Iterable[Path], destination: Destination, patience: Deliver | None = None) -> Iterator[Sent]:
+def send(files: Iterable[Path], destination: Destination, timing: Deliver | None = None) -> Iterator[SendResult]:
     """
-    Every file has been offered to the destination, as it lies on disk; yields what became of each as it happens.
+    Send every file to the destination, as it is on disk; yield the result of each at once.
 
-    One association carries all, and a new one what is left if it breaks. Nothing is raised: if no association
-    comes about, every file that is left is told so.
+    One association is used for all; if it breaks, a new one for the remaining files. Nothing is raised: if no
+    association is established, every remaining file has that error as its result.
     """
-    patience = patience or Deliver()
-    packed: list[Parcel] = []
+    timing = timing or Deliver()
+    pending: list[SendableInstance] = []
     for file in files:
         try:
-            packed.append(parcel(file))
-        except Unsendable as error:
-            yield Sent(file, error=str(error))
-    while packed:
-        contexts = list(dict.fromkeys(each.context for each in packed))[:MOST_CONTEXTS]
-        left = [each for each in packed if each.context not in contexts]
-        batch = [each for each in packed if each.context in contexts]
+            pending.append(sendable_instance(file))
+        except UnsendableFile as error:
+            yield SendResult(file, error=str(error))
+    while pending:
+        contexts = list(dict.fromkeys(instance.context for instance in pending))[:MAX_CONTEXTS]
+        later = [instance for instance in pending if instance.context not in contexts]
+        batch = [instance for instance in pending if instance.context in contexts]
         done = 0
         try:
-            with linked(destination, contexts, patience) as link:
-                for each in batch:
-                    row = _offer(link, each)
+            with open_association(destination, contexts, timing) as association:
+                for instance in batch:
+                    result = _store(association, instance)
                     done += 1
-                    yield row
-        except Lost as error:
-            yield Sent(batch[done].path, batch[done].sop_instance_uid, error=str(error))
+                    yield result
+        except NoResponse as error:
+            yield SendResult(batch[done].path, batch[done].sop_instance_uid, error=str(error))
             done += 1
-        except Unreachable as error:
-            yield from (Sent(each.path, each.sop_instance_uid, error=str(error)) for each in packed)
+        except DestinationUnavailable as error:
+            yield from (SendResult(instance.path, instance.sop_instance_uid, error=str(error)) for instance in pending)
             return
-        packed = batch[done:] + left
+        pending = batch[done:] + later
 
 
-def _offer(link: Link, sent: Parcel) -> Sent:
-    row = Sent(sent.path, sent.sop_instance_uid)
+def _store(association: ScuAssociation, instance: SendableInstance) -> SendResult:
+    result = SendResult(instance.path, instance.sop_instance_uid)
     try:
-        status = link.store(sent)
-    except Declined as error:
-        return replace(row, status=error.status, error=str(error))
-    except Unsendable as error:
-        return replace(row, error=str(error))
-    return replace(row, status=status, stored=True)
+        status = association.store(instance)
+    except RequestRejected as error:
+        return replace(result, status=error.status, error=str(error))
+    except UnsendableFile as error:
+        return replace(result, error=str(error))
+    return replace(result, status=status, stored=True)

@@ -1,4 +1,4 @@
-"""The connection under an association: it says why it failed, and waits for nothing for ever."""
+"""The TCP connection of an association: it records why connecting failed, and every call on it has a timeout."""
 
 import contextlib
 import socket
@@ -11,19 +11,19 @@ from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocke
 
 from node.settings import Tls
 
-# Files go out as they lie on disk, without being decoded, and nothing of them is written to a log.
+# Files are sent as they are on disk, without decoding, and nothing of them is written to a log.
 _config.STORE_SEND_CHUNKED_DATASET = True
 _config.LOG_HANDLER_LEVEL = "none"
 
 
-class Wire(AssociationSocket):
-    """A connection that says why it failed, does not wait for ever, and does not hold small packets back."""
+class ClientSocket(AssociationSocket):
+    """A connection that keeps its connect error, has a timeout for reading and writing, and sets TCP_NODELAY."""
 
-    failure: OSError | None = None
-    patience: float | None = None
+    connect_error: OSError | None = None
+    timeout_seconds: float | None = None
 
     def connect(self, primitive: T_CONNECT) -> None:
-        """As in pynetdicom, which logs the error and loses it, and sets no deadline for reading and writing."""
+        """As in pynetdicom, which only logs the error, and sets no timeout for reading and writing."""
         assert self.socket is not None
         try:
             if self.tls_args:
@@ -32,13 +32,13 @@ class Wire(AssociationSocket):
             self.socket.settimeout(self.assoc.connection_timeout)
             self.socket.connect(primitive.address_info.as_tuple)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.socket.settimeout(self.patience)
+            self.socket.settimeout(self.timeout_seconds)
             self.assoc.requestor.address_info = AddressInformation.from_tuple(self.socket.getsockname())
             self._is_connected = True
             evt.trigger(self.assoc, evt.EVT_CONN_OPEN, {"address": primitive.address_info.as_tuple})
             primitive.result = "Evt2"
         except OSError as error:
-            self.failure = error
+            self.connect_error = error
             self.socket.close()
             self.socket = None
             primitive.result = "Evt17"
@@ -47,46 +47,46 @@ class Wire(AssociationSocket):
             self._ready.set()
 
     def _shutdown_socket(self) -> None:
-        """As in pynetdicom, which leaves the socket open where the peer has closed its side already."""
-        wake(self.socket)
+        """As in pynetdicom, which leaves the socket open if the peer has already closed its side."""
+        shut_down(self.socket)
         if self.socket is not None:
             self.socket.close()
 
-    def cut(self) -> None:
-        """Wake whoever waits on this connection, in whatever call; they find it closed."""
-        wake(self.socket)
+    def interrupt(self) -> None:
+        """Make every call that waits on this connection return at once, with the connection closed."""
+        shut_down(self.socket)
 
 
-class Caller(AE):
-    """The application entity that calls."""
+class RequestingAe(AE):
+    """The application entity that requests associations."""
 
-    wire: Wire | None = None
-    patience: float | None = None
+    client_socket: ClientSocket | None = None
+    response_timeout: float | None = None
 
-    def _create_socket(self, assoc: Association, address: AddressInformation, tls_args: Any) -> Wire:
-        self.wire = Wire(assoc, address=address)
-        self.wire.patience = self.patience
-        self.wire.tls_args = tls_args
-        # pynetdicom's second thread, which listens for requests of the peer, is not started: nobody requests anything
-        # of a caller, and now and then it takes away the answer that `send_c_store` waits for (once in some hundred).
+    def _create_socket(self, assoc: Association, address: AddressInformation, tls_args: Any) -> ClientSocket:
+        self.client_socket = ClientSocket(assoc, address=address)
+        self.client_socket.timeout_seconds = self.response_timeout
+        self.client_socket.tls_args = tls_args
+        # pynetdicom's second thread, which serves requests of the peer, is not started: a peer sends no requests to
+        # a requestor, and occasionally that thread takes the response that `send_c_store` waits for (once in hundreds).
         assoc.start = lambda: None  # type: ignore[method-assign]
         assoc._is_paused = True
-        assoc.dul.daemon = True  # and its first thread, were it stuck in a call, must not keep the process from ending
-        return self.wire
+        assoc.dul.daemon = True  # a first thread that is blocked in a call must not keep the process from ending
+        return self.client_socket
 
 
-def wake(line: socket.socket | None) -> None:
-    """Break a connection off, from any thread: whoever waits on it, in whatever call, finds it closed."""
-    if line is not None:
+def shut_down(connection: socket.socket | None) -> None:
+    """Shut a connection down, from any thread: every call that waits on it returns and finds it closed."""
+    if connection is not None:
         with contextlib.suppress(OSError):  # not connected any more
-            line.shutdown(socket.SHUT_RDWR)
+            connection.shutdown(socket.SHUT_RDWR)
 
 
 def client_tls(tls: Tls) -> ssl.SSLContext:
     """
-    Return a client's TLS, 1.2 at least, that shows our certificate (PS3.15 B.9, BCP 195).
+    Return a client's TLS context, 1.2 at least, with this node's certificate (PS3.15 B.9, BCP 195).
 
-    Against a CA of one's own the certificate's name is not compared: archives are called by address.
+    Against a private CA the host name is not checked: archives are addressed by IP address.
     """
     context = ssl.create_default_context(cafile=tls.ca)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -24,7 +24,7 @@ from node.ledger import Ledger
 from node.settings import load
 from node.storage import Vault
 from tests.paths import ROOT
-from tests.peers.archives import HOST, free_port, have, needs, orthanc, storescp, wait_until
+from tests.peers.archives import HOST, free_port, needs, orthanc, program_path, storescp, wait_until
 
 COMPOSE = ROOT / "docker-compose.yml"
 GPU = ROOT / "deploy" / "gpu.yaml"
@@ -35,10 +35,10 @@ TORCH = {"torch", "torchvision", "onnx", "onnxscript"}
 
 def compose() -> list[str]:
     """The command that runs Compose: the Docker client's plug-in or a program of its own. Skips without either."""
-    docker = have("docker")
+    docker = program_path("docker")
     if docker and subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode == 0:
         return [docker, "compose"]
-    program = have("docker-compose")
+    program = program_path("docker-compose")
     if program is None:
         pytest.skip("not installed: docker compose")
     return [program]
@@ -279,7 +279,7 @@ def test_the_demo_pacs_routes_knees_and_nothing_else(tmp_path: Path) -> None:
             film.SOPInstanceUID = film.file_meta.MediaStorageSOPInstanceUID = uid
             film.Modality, film.BodyPartExamined = modality, part
             film.save_as(tmp_path / f"{uid}.dcm")
-            program = have("storescu") or ""
+            program = program_path("storescu") or ""
             sent = [program, "-aet", sender, "-aec", "ORTHANC", HOST, str(pacs.port), str(tmp_path / f"{uid}.dcm")]
             subprocess.run(sent, check=True, timeout=30, capture_output=True)
         assert pacs.wait_for(5)

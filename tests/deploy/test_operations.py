@@ -28,7 +28,7 @@ from node.receive.counts import Counts
 from node.settings import Settings, setting_tables
 from node.storage import Vault
 from tests.paths import ROOT
-from tests.peers.archives import have, needs
+from tests.peers.archives import needs, program_path
 from workers.report.provenance import IMPLEMENTATION_CLASS_UID
 from workers.report.secondary_capture import SERIES_NUMBER as SC_SERIES
 from workers.report.structured_report.document import SERIES_NUMBER as SR_SERIES
@@ -134,7 +134,9 @@ def test_alarms_ring_when_they_should_and_not_before(tmp_path: Path) -> None:
             }
         )
     )
-    done = subprocess.run([have("promtool") or "", "test", "rules", file], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [program_path("promtool") or "", "test", "rules", file], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -1,4 +1,4 @@
-"""Parts are killed while films come in; every film that was acknowledged ends with one SC, SR and SEG at the peer."""
+"""Processes are killed while films arrive; the peer ends with one SC, SR and SEG of each acknowledged film."""
 
 import random
 import subprocess
@@ -19,7 +19,7 @@ FILMS, KILLS = 100, 20
 
 
 def small_films(folder: Path, count: int) -> list[Path]:
-    """Different films of one rendered knee, small so that a hundred of them are soon read."""
+    """Different films of one rendered knee, small so that a hundred of them are analysed quickly."""
     from node.finding import Laterality
 
     rendered = render([KneeShape(Laterality.RIGHT)], rows=320, columns=300, spacing_mm=0.4, marker=False)
@@ -34,7 +34,7 @@ def small_films(folder: Path, count: int) -> list[Path]:
 
 
 def send_until_acknowledged(node: Node, files: list[Path]) -> None:
-    """As a modality does: what is not answered 0x0000 is sent again."""
+    """Send as a modality does: what is not answered 0x0000 is sent again."""
     receive = node.settings.receive
     for file in files:
         command = ["storescu", "-to", "5", "-aec", receive.ae_title, HOST, str(receive.port), str(file)]
@@ -43,12 +43,12 @@ def send_until_acknowledged(node: Node, files: list[Path]) -> None:
                 break
             time.sleep(0.3)
         else:
-            raise AssertionError(f"{file} was never taken")
+            raise AssertionError(f"{file} was never accepted")
 
 
 @needs("storescu", "storescp")
-def test_twenty_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
-    """Receive, work and deliver are killed at random moments; the destination ends with each object once a film."""
+def test_twenty_kills_lose_and_duplicate_nothing(tmp_path: Path) -> None:
+    """Receive, work and deliver are killed at random moments; the destination gets each object of a film once."""
     random.seed(20)
     (tmp_path / "films").mkdir()
     files = small_films(tmp_path / "films", FILMS)
@@ -65,24 +65,24 @@ def test_twenty_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
                 killed += node.kill(random.choice(("receive", "work", "deliver")))
             sender.join()
             until_settled(node, uids, seconds=180)
-            ends = {uid: node.ledger.find(uid) for uid in uids}
-        came = [pydicom.dcmread(path) for path in scp.received().values()]
-    assert {entry.state for entry in ends.values() if entry} == {State.DELIVERED}
+            entries = {uid: node.ledger.find(uid) for uid in uids}
+        received = [pydicom.dcmread(path) for path in scp.received().values()]
+    assert {entry.state for entry in entries.values() if entry} == {State.DELIVERED}
     for modality in ("OT", "SEG"):
         sources = [
             str(dataset.SourceImageSequence[0].ReferencedSOPInstanceUID)
-            for dataset in came
+            for dataset in received
             if dataset.Modality == modality
         ]
         assert sorted(sources) == sorted(uids)
-    studies = [str(dataset.StudyInstanceUID) for dataset in came if dataset.Modality == "SR"]
+    studies = [str(dataset.StudyInstanceUID) for dataset in received if dataset.Modality == "SR"]
     assert len(studies) == len(set(studies)) == FILMS
-    assert len(came) == 3 * FILMS
+    assert len(received) == 3 * FILMS
 
 
 @needs("storescp")
 def test_an_emptied_broker_loses_nothing(tmp_path: Path) -> None:
-    """The broker forgets everything while films wait; the sweep asks again for each of them."""
+    """The broker loses everything while films wait; the sweep enqueues each of them again."""
     (tmp_path / "films").mkdir()
     files = small_films(tmp_path / "films", 12)
     uids = [str(pydicom.dcmread(file, stop_before_pixels=True).SOPInstanceUID) for file in files]
@@ -102,8 +102,8 @@ def test_an_emptied_broker_loses_nothing(tmp_path: Path) -> None:
             assert len(scp.received()) == 3 * len(files)
 
 
-def test_a_dead_part_is_started_again(tmp_path: Path) -> None:
-    """Every part that is killed comes back, and the node is ready again."""
+def test_a_killed_process_is_started_again(tmp_path: Path) -> None:
+    """Every process that is killed is started again, and the node is ready again."""
     with running(tmp_path) as node:
         before = node.process_ids()
         for part in before:

@@ -1,4 +1,4 @@
-"""A part stops when it is told to, also by somebody who says so many times at once."""
+"""A process stops on a signal, also on many signals at once."""
 
 import signal
 import subprocess
@@ -16,8 +16,8 @@ while not stop.wait(0.0001):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signals_that_come_at_once_stop_it(number: signal.Signals) -> None:
-    """As of a terminal, a shell and a supervisor that all stop it: one must not wait for the lock of another."""
+def test_many_signals_at_once_stop_the_process(number: signal.Signals) -> None:
+    """A terminal, a shell and a supervisor may all stop it: no handler may wait for the lock of another."""
     for _ in range(8):
         with subprocess.Popen([sys.executable, "-c", WAITS], stdout=subprocess.PIPE) as process:
             assert process.stdout is not None

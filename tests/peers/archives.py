@@ -28,35 +28,35 @@ import pytest
 from pydicom.errors import InvalidDicomError
 
 HOST = "127.0.0.1"
-# pynetdicom brings tools that are called as DCMTK's are; an activated environment, any one, would put those first.
+# pynetdicom brings tools that are called as DCMTK's are; any activated environment would put those first.
 os.environ["PATH"] = os.pathsep.join(
-    each for each in os.get_exec_path() if not (Path(each).parent / "pyvenv.cfg").is_file()
+    folder for folder in os.get_exec_path() if not (Path(folder).parent / "pyvenv.cfg").is_file()
 )
-PLACES = os.pathsep.join((os.environ["PATH"], "/usr/sbin", "/usr/local/sbin"))
+SEARCH_PATH = os.pathsep.join((os.environ["PATH"], "/usr/sbin", "/usr/local/sbin"))
 
 
-def have(program: str) -> str | None:
-    """Return where `program` is installed (daemons such as Orthanc lie in sbin), or None."""
-    return shutil.which(program, path=PLACES)
+def program_path(program: str) -> str | None:
+    """Return where `program` is installed (daemons such as Orthanc are in sbin), or None."""
+    return shutil.which(program, path=SEARCH_PATH)
 
 
 def needs(*programs: str) -> pytest.MarkDecorator:
     """Return the mark that skips a test by name where one of the programs is not installed."""
-    absent = [program for program in programs if have(program) is None]
+    absent = [program for program in programs if program_path(program) is None]
     return pytest.mark.skipif(bool(absent), reason=f"not installed: {', '.join(absent)}")
 
 
 def free_port() -> int:
-    """Return a TCP port of loopback that nobody listens on."""
+    """Return a free TCP port of loopback."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
-def wait_until(is_true: Callable[[], Any], seconds: float = 15.0) -> bool:
-    """Return True as soon as `is_true` holds, or False if it does not within so long."""
+def wait_until(condition: Callable[[], Any], seconds: float = 15.0) -> bool:
+    """Return True as soon as `condition` is true, or False after `seconds`."""
     deadline = time.monotonic() + seconds
-    while not is_true():
+    while not condition():
         if time.monotonic() > deadline:
             return False
         time.sleep(0.02)
@@ -64,7 +64,7 @@ def wait_until(is_true: Callable[[], Any], seconds: float = 15.0) -> bool:
 
 
 def listens(port: int) -> bool:
-    """Return whether somebody accepts connections on that port."""
+    """Return whether a process accepts connections on that port."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex((HOST, port)) == 0
@@ -81,21 +81,21 @@ class Peer:
     host: str = HOST
 
     def kill(self) -> None:
-        """End it as a power cut would."""
+        """End it without notice, as a power failure would."""
         self._signal(signal.SIGKILL)
         self.process.wait(10)
 
-    def freeze(self) -> None:
-        """Stop it in its tracks: its port still accepts connections (the kernel does), and nobody answers."""
+    def pause(self) -> None:
+        """Stop it by SIGSTOP: its port still accepts connections (the kernel does), and nothing answers."""
         self._signal(signal.SIGSTOP)
 
-    def thaw(self) -> None:
-        """Let a frozen one go on."""
+    def resume(self) -> None:
+        """Continue a paused one."""
         self._signal(signal.SIGCONT)
 
-    def end(self) -> None:
-        """End it politely, and by force if it does not listen."""
-        self.thaw()
+    def stop(self) -> None:
+        """End it by SIGTERM, or by SIGKILL if it does not end."""
+        self.resume()
         self._signal(signal.SIGTERM)
         try:
             self.process.wait(10)
@@ -107,13 +107,13 @@ class Peer:
         return (self.folder / f"{self.ae_title}.log").read_text(errors="replace")
 
     def _signal(self, number: int) -> None:
-        """Reach the process and those it forked: it leads a group of its own."""
+        """Send a signal to the process and those it forked: it has a process group of its own."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, number)
 
 
 class StoreSCP(Peer):
-    """DCMTK's storescp; what it received lies as files in `folder`/received."""
+    """DCMTK's storescp; what it received is stored as files in `folder`/received."""
 
     @property
     def store(self) -> Path:
@@ -131,13 +131,13 @@ class StoreSCP(Peer):
         return found
 
     def wait_for(self, count: int, seconds: float = 15.0) -> bool:
-        """Return whether it has at least so many objects within so long."""
+        """Return whether it has at least `count` objects within `seconds`."""
         return wait_until(lambda: len(self.received()) >= count, seconds)
 
 
 @dataclass
 class Orthanc(Peer):
-    """Orthanc, asked over its REST interface."""
+    """Orthanc, queried over its REST interface."""
 
     http_port: int = 0
 
@@ -145,24 +145,24 @@ class Orthanc(Peer):
     def url(self) -> str:
         return f"http://{self.host}:{self.http_port}"
 
-    def ask(self, path: str, body: object | None = None, method: str | None = None) -> Any:
+    def request(self, path: str, body: object | None = None, method: str | None = None) -> Any:
         """Return the JSON answer of GET `path`, or of POST `path` where a body is given."""
         return json.loads(self.fetch(path, body, method) or b"null")
 
     def fetch(self, path: str, body: object | None = None, method: str | None = None) -> bytes:
         """Return the answer's bytes."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self.url}{path}", data=data, method=method)
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        http_request = urllib.request.Request(f"{self.url}{path}", data=data, method=method)
+        with urllib.request.urlopen(http_request, timeout=30) as answer:
             return bytes(answer.read())
 
     def instances(self) -> list[str]:
         """Return Orthanc's own identifiers of all instances it has."""
-        return list(self.ask("/instances"))
+        return list(self.request("/instances"))
 
     def received(self) -> dict[str, str]:
         """Return Orthanc's identifiers by SOP Instance UID."""
-        return {row["MainDicomTags"]["SOPInstanceUID"]: row["ID"] for row in self.ask("/instances?expand")}
+        return {row["MainDicomTags"]["SOPInstanceUID"]: row["ID"] for row in self.request("/instances?expand")}
 
     def file(self, sop_instance_uid: str) -> bytes:
         """Return the Part 10 file of that instance."""
@@ -170,10 +170,10 @@ class Orthanc(Peer):
 
     def route(self, modality: str, identifiers: Sequence[str]) -> Any:
         """Send instances to one of the `modalities` it was started with."""
-        return self.ask(f"/modalities/{modality}/store", list(identifiers))
+        return self.request(f"/modalities/{modality}/store", list(identifiers))
 
     def wait_for(self, count: int, seconds: float = 15.0) -> bool:
-        """Return whether it has at least so many instances within so long."""
+        """Return whether it has at least `count` instances within `seconds`."""
         return wait_until(lambda: len(self.instances()) >= count, seconds)
 
 
@@ -185,7 +185,7 @@ def _start(folder: Path, ae_title: str, command: Sequence[str]) -> "subprocess.P
         )
 
 
-def _await_port(peer: Peer, port: int) -> None:
+def _wait_for_port(peer: Peer, port: int) -> None:
     if not wait_until(lambda: listens(port) or peer.process.poll() is not None, 30) or peer.process.poll() is not None:
         raise RuntimeError(f"{peer.ae_title} did not start:\n{peer.log()}")
 
@@ -193,7 +193,7 @@ def _await_port(peer: Peer, port: int) -> None:
 @contextmanager
 def storescp(folder: Path, *options: str, ae_title: str = "STORESCP", port: int = 0) -> Iterator[StoreSCP]:
     """Run a storescp until the block ends. `options` are its own: --refuse, --abort-during, +xa, --fork, +tls ..."""
-    program = have("storescp")
+    program = program_path("storescp")
     assert program is not None, "mark the test with @needs('storescp')"
     port = port or free_port()
     store = folder / "received"
@@ -201,10 +201,10 @@ def storescp(folder: Path, *options: str, ae_title: str = "STORESCP", port: int 
     command = (program, "-aet", ae_title, "-od", str(store), "+B", "-pdu", "131072", *options, str(port))
     peer = StoreSCP(ae_title, port, folder, _start(folder, ae_title, command))
     try:
-        _await_port(peer, port)
+        _wait_for_port(peer, port)
         yield peer
     finally:
-        peer.end()
+        peer.stop()
 
 
 @contextmanager
@@ -217,15 +217,15 @@ def orthanc(
     configuration: Mapping[str, object] | None = None,
 ) -> Iterator[Orthanc]:
     """
-    Run an Orthanc that keeps its storage in `folder` until the block ends; `configuration` overrides any key.
+    Run an Orthanc with its storage in `folder` until the block ends; `configuration` overrides any key.
 
     `modalities` are those it can route to: {"genu": ("GENU", "127.0.0.1", 11112)}.
     """
-    program = have("Orthanc")
+    program = program_path("Orthanc")
     assert program is not None, "mark the test with @needs('Orthanc')"
     port, http_port = port or free_port(), free_port()
     folder.mkdir(parents=True, exist_ok=True)
-    written = {
+    settings = {
         "Name": ae_title,
         "DicomAet": ae_title,
         "DicomPort": port,
@@ -242,14 +242,14 @@ def orthanc(
         "Plugins": [],
         **(configuration or {}),
     }
-    (folder / "orthanc.json").write_text(json.dumps(written, indent=1))
+    (folder / "orthanc.json").write_text(json.dumps(settings, indent=1))
     peer = Orthanc(ae_title, port, folder, _start(folder, ae_title, (program, "orthanc.json")), http_port=http_port)
     try:
-        _await_port(peer, http_port)
-        _await_port(peer, port)
+        _wait_for_port(peer, http_port)
+        _wait_for_port(peer, port)
         yield peer
     finally:
-        peer.end()
+        peer.stop()
 
 
 @dataclass(frozen=True)
@@ -262,15 +262,15 @@ class Certificates:
 
 
 def certificates(folder: Path, name: str = "genu") -> Certificates:
-    """Return a new authority and one certificate of it for 127.0.0.1, good for servers and clients."""
-    program = have("openssl")
+    """Return a new authority and one certificate of it for 127.0.0.1, for servers and clients."""
+    program = program_path("openssl")
     assert program is not None, "mark the test with @needs('openssl')"
     folder.mkdir(parents=True, exist_ok=True)
-    ca, ca_key, certificate, key, request, more = (
+    ca, ca_key, certificate, key, request, extensions = (
         folder / f"{name}-{part}" for part in ("ca.pem", "ca-key.pem", "cert.pem", "key.pem", "request.pem", "more.txt")
     )
-    more.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\nextendedKeyUsage=serverAuth,clientAuth\n")
-    signed = ["-out", certificate, "-days", "2", "-extfile", more]
+    extensions.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\nextendedKeyUsage=serverAuth,clientAuth\n")
+    signed = ["-out", certificate, "-days", "2", "-extfile", extensions]
     new = ["-newkey", "rsa:2048", "-nodes"]
     for command in (
         ["req", "-x509", *new, "-keyout", ca_key, "-out", ca, "-days", "2", "-subj", f"/CN={name} test authority"],

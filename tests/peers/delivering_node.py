@@ -12,11 +12,11 @@ from node.storage import Vault
 from tests.peers.archives import wait_until
 from tests.samples.pending_deliveries import Owed, owe
 
-IMPATIENT = Deliver(first_pause_seconds=0.2, longest_pause_seconds=1, connect_seconds=3, response_seconds=3)
+SHORT_TIMING = Deliver(first_pause_seconds=0.2, longest_pause_seconds=1, connect_seconds=3, response_seconds=3)
 
 
 class Node:
-    """A vault, a ledger, and a deliverer that can be started and stopped."""
+    """A vault, a ledger, and a deliverer to start and stop."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -25,9 +25,9 @@ class Node:
         self.ledger.upgrade()
 
     @contextmanager
-    def delivering(self, *destinations: Destination, patience: Deliver = IMPATIENT) -> Iterator[None]:
-        """Deliver to these until the block ends; ending must not take longer than any wait for a peer may."""
-        settings = Settings(destination=destinations, deliver=patience, storage=Storage(folder=self.folder))
+    def delivering(self, *destinations: Destination, timing: Deliver = SHORT_TIMING) -> Iterator[None]:
+        """Deliver to these until the block ends; then it must stop in time, with all its threads."""
+        settings = Settings(destination=destinations, deliver=timing, storage=Storage(folder=self.folder))
         stop = threading.Event()
         thread = threading.Thread(target=Deliverer(settings, self.vault, self.ledger).run, args=(stop,), daemon=True)
         thread.start()
@@ -37,13 +37,13 @@ class Node:
             stop.set()
             thread.join(15)
             assert not thread.is_alive()
-            assert wait_until(lambda: not any(each.name.startswith("deliver-") for each in threading.enumerate()))
+            assert wait_until(lambda: not any(thread.name.startswith("deliver-") for thread in threading.enumerate()))
 
     def owe(self, *destinations: str, side: int = 32, kinds: Sequence[str] = ("SC", "SR")) -> Owed:
         return owe(self.ledger, self.vault, destinations or ("pacs",), side=side, kinds=kinds)
 
     def delivery(self, owed: Owed, kind: str) -> Delivery:
-        return next(each for each in self.ledger.deliveries(owed.source_uid) if each.object.kind == kind)
+        return next(row for row in self.ledger.deliveries(owed.source_uid) if row.object.kind == kind)
 
     def status(self, name: str = "pacs") -> dict[str, object]:
         return next(

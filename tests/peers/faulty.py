@@ -1,4 +1,4 @@
-"""Faults that no real peer makes on demand: a line that is cut or stalls, an archive that answers as told."""
+"""Faults that no real peer makes on demand: a connection that breaks or stalls, an archive with given answers."""
 
 import socket
 import threading
@@ -17,7 +17,7 @@ from tests.samples.pending_deliveries import CLASSES
 
 @dataclass
 class Relay:
-    """A line to a real peer. After `limit` bytes towards it, it is cut, or with `stall` carries nothing more."""
+    """A TCP proxy to a real peer. After `limit` bytes towards it, it closes the connection, or `stall`s."""
 
     target: int
     limit: int | None = None
@@ -29,28 +29,28 @@ class Relay:
     def serve(self, listener: socket.socket) -> None:
         while True:
             try:
-                caller, _ = listener.accept()
+                client, _ = listener.accept()
             except OSError:
                 return
             self.connections += 1
-            callee = socket.socket()
-            self._sockets += [caller, callee]
-            if callee.connect_ex((HOST, self.target)):
-                caller.close()
-                callee.close()
+            upstream = socket.socket()
+            self._sockets += [client, upstream]
+            if upstream.connect_ex((HOST, self.target)):
+                client.close()
+                upstream.close()
                 continue
-            for end in (caller, callee):
+            for end in (client, upstream):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            threading.Thread(target=self._carry, args=(caller, callee, self.limit), daemon=True).start()
-            threading.Thread(target=self._carry, args=(callee, caller, None), daemon=True).start()
+            threading.Thread(target=self._copy, args=(client, upstream, self.limit), daemon=True).start()
+            threading.Thread(target=self._copy, args=(upstream, client, None), daemon=True).start()
 
-    def _carry(self, source: socket.socket, sink: socket.socket, limit: int | None) -> None:
-        carried = 0
+    def _copy(self, source: socket.socket, sink: socket.socket, limit: int | None) -> None:
+        copied = 0
         with suppress(OSError):
-            while data := source.recv(65536 if limit is None else max(1, min(65536, limit - carried))):
+            while data := source.recv(65536 if limit is None else max(1, min(65536, limit - copied))):
                 sink.sendall(data)
-                carried += len(data)
-                if limit is not None and carried >= limit:
+                copied += len(data)
+                if limit is not None and copied >= limit:
                     if self.stall:
                         return
                     break
@@ -59,41 +59,41 @@ class Relay:
                 end.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        for each in self._sockets:
+        for connection in self._sockets:
             with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
 
 
 @contextmanager
 def relay(target: int, *, limit: int | None = None, stall: bool = False) -> Iterator[Relay]:
-    """Run a line to the peer at that port."""
+    """Run a TCP proxy to the peer at that port."""
     with socket.create_server((HOST, 0)) as listener:
-        line = Relay(target, limit, stall, port=listener.getsockname()[1])
-        threading.Thread(target=line.serve, args=(listener,), daemon=True).start()
-        yield line
+        proxy = Relay(target, limit, stall, port=listener.getsockname()[1])
+        threading.Thread(target=proxy.serve, args=(listener,), daemon=True).start()
+        yield proxy
         listener.shutdown(socket.SHUT_RDWR)
-        line.close()
+        proxy.close()
 
 
 @contextmanager
-def silence() -> Iterator[int]:
-    """Hold a port that takes every connection and never says a word."""
+def silent_port() -> Iterator[int]:
+    """Listen on a port that accepts every connection and never sends anything."""
     with socket.create_server((HOST, 0)) as listener:
         yield int(listener.getsockname()[1])
 
 
 @dataclass
 class Archive:
-    """An archive that answers each C-STORE with what `answer` says of its SOP Instance UID."""
+    """An archive that answers each C-STORE with the status that `answer` returns for its SOP Instance UID."""
 
     answer: Callable[[str], int]
     port: int = 0
     stored: list[str] = field(default_factory=list)
-    """SOP Instance UIDs, once for each time that one came."""
+    """SOP Instance UIDs, once for each request."""
     syntaxes: list[str] = field(default_factory=list)
     association: Association | None = None
-    """The one over which the last object came."""
+    """The one of the last object."""
 
     def store(self, event: evt.Event) -> int:
         uid = str(event.request.AffectedSOPInstanceUID)
@@ -107,7 +107,7 @@ class Archive:
 
 
 def _no_delay(event: evt.Event) -> None:
-    """Without it every answer waits 40 ms for the caller's delayed acknowledgement."""
+    """Set TCP_NODELAY: otherwise every answer waits 40 ms for the client's delayed acknowledgement."""
     event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
@@ -119,16 +119,16 @@ def archive(
     syntaxes: Sequence[str] = (ExplicitVRLittleEndian, ImplicitVRLittleEndian),
 ) -> Iterator[Archive]:
     """Run an archive in this process; an answer below zero aborts the association."""
-    it = Archive(answer)
+    scp = Archive(answer)
     ae = AE(ae_title="ARCHIVE")
     ae.add_supported_context(Verification)
     for sop_class in classes:
         ae.add_supported_context(sop_class, list(syntaxes))
-    handlers = [(evt.EVT_C_STORE, it.store), (evt.EVT_CONN_OPEN, _no_delay)]
+    handlers = [(evt.EVT_C_STORE, scp.store), (evt.EVT_CONN_OPEN, _no_delay)]
     server = ae.start_server((HOST, 0), block=False, evt_handlers=handlers)
     assert server is not None
-    it.port = server.socket.getsockname()[1]
+    scp.port = server.socket.getsockname()[1]
     try:
-        yield it
+        yield scp
     finally:
         server.shutdown()

@@ -26,7 +26,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-from tests.peers.archives import HOST, have
+from tests.peers.archives import HOST, program_path
 
 Edges = tuple[float, float, float, float]
 """Left, top, right and bottom, in pixels of the page."""
@@ -37,7 +37,11 @@ CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 DICOMWEB = next((path for path in map(Path, ("/usr/share/orthanc/plugins", "/usr/lib/orthanc")) if path.is_dir()), None)
 
 needs_ohif = pytest.mark.skipif(
-    not (DIST / "index.html").is_file() or not CHROMIUM or not DRIVER or not have("Orthanc") or DICOMWEB is None,
+    not (DIST / "index.html").is_file()
+    or not CHROMIUM
+    or not DRIVER
+    or not program_path("Orthanc")
+    or DICOMWEB is None,
     reason="GENU_OHIF names no folder of OHIF, or chromium, chromedriver or orthanc-dicomweb is missing",
 )
 

@@ -1,4 +1,4 @@
-"""Receivers of a RIS to send to: MLLP with answers as told, and a FHIR service that keeps what fits its definitions."""
+"""RIS receivers: MLLP with given answers, and a FHIR service that stores what its definitions allow."""
 
 import json
 import socketserver
@@ -20,7 +20,7 @@ from tests.peers.archives import HOST
 Answer = Callable[[str], bytes | None]
 
 
-def accepts(message: str) -> bytes:
+def accept(message: str) -> bytes:
     """Answer with AA."""
     return acknowledged("AA")(message) or b""
 
@@ -30,53 +30,53 @@ def framed(text: str) -> bytes:
 
 
 def acknowledged(code: str, *, text: str = "", error: str = "", control_id: str = "") -> Answer:
-    """Answer each message with that code, as the library writes an acknowledgement."""
+    """Answer each message with that code, in an acknowledgement that the library creates."""
 
     def answer(message: str) -> bytes:
-        told = hl7.parse(message).create_ack(code)
-        told["MSA"][0][2] = control_id or hl7.parse(message)["MSH"][0][10]
-        said = str(told).rstrip("\r").split("\r")
-        said[1] = "|".join((*said[1].split("|")[:3], text))
-        return framed("\r".join((*said, *([error] if error else []))) + "\r")
+        ack = hl7.parse(message).create_ack(code)
+        ack["MSA"][0][2] = control_id or hl7.parse(message)["MSH"][0][10]
+        segments = str(ack).rstrip("\r").split("\r")
+        segments[1] = "|".join((*segments[1].split("|")[:3], text))
+        return framed("\r".join((*segments, *([error] if error else []))) + "\r")
 
     return answer
 
 
 @dataclass
 class Receiver:
-    """An MLLP receiver. `answer` says what it sends back for a message; None: nothing, and the line stays open."""
+    """An MLLP receiver. `answer` returns what it sends for a message; None: nothing, and the connection stays open."""
 
-    answer: Answer = accepts
+    answer: Answer = accept
     port: int = 0
     frames: list[bytes] = field(default_factory=list)
     connections: int = 0
 
     @property
     def messages(self) -> list[str]:
-        """What came, without its frame."""
+        """The received messages, without their frames."""
         return [frame[1:-2].decode() for frame in self.frames]
 
     def fields(self, number: int, segment: str) -> list[list[str]]:
-        """The fields of each segment of that name in a message, read by the library; names stand at [0]."""
-        read = hl7.parse(self.messages[number])
-        return [[str(each) for each in found] for found in read.segments(segment)]
+        """The fields of each segment of that name in a message, parsed by the library; its name is at [0]."""
+        parsed = hl7.parse(self.messages[number])
+        return [[str(field) for field in found] for found in parsed.segments(segment)]
 
 
 class _Mllp(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         receiver: Receiver = self.server.receiver  # type: ignore[attr-defined]
         receiver.connections += 1
-        come = b""
+        received = b""
         with suppress(OSError):
-            while not come.endswith(b"\x1c\r"):
+            while not received.endswith(b"\x1c\r"):
                 data = self.request.recv(65536)
                 if not data:
                     return
-                come += data
-            receiver.frames.append(come)
-            answer = receiver.answer(come[1:-2].decode())
+                received += data
+            receiver.frames.append(received)
+            answer = receiver.answer(received[1:-2].decode())
             if answer is None:
-                self.request.recv(1)  # until the caller gives up
+                self.request.recv(1)  # until the client times out
             else:
                 self.request.sendall(answer)
 
@@ -88,7 +88,7 @@ class _Tcp(socketserver.ThreadingTCPServer):
 
 
 @contextmanager
-def receiving(answer: Answer = accepts, *, port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
+def receiving(answer: Answer = accept, *, port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
     """Run an MLLP receiver until the block ends."""
     with _Tcp((HOST, port), _Mllp) as server:
         if tls:
@@ -103,15 +103,15 @@ def receiving(answer: Answer = accepts, *, port: int = 0, tls: ssl.SSLContext | 
 
 @dataclass
 class FhirService:
-    """A FHIR service: what it keeps by type, whom it lets in, and with what it answers instead of doing its work."""
+    """A FHIR service: its version and token, what it has stored, and a fixed answer, if any."""
 
     version: str = "R4"
     token: str = ""
-    instead: tuple[int, Any] | None = None
-    """A status and what is sent with it: a table as JSON, text as it is."""
+    fixed_answer: tuple[int, Any] | None = None
+    """A status and its content: an object as JSON, text as it is."""
     silent: bool = False
     port: int = 0
-    kept: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stored: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Resources by type and identifier."""
     posted: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -121,29 +121,33 @@ class FhirService:
         return f"http://{HOST}:{self.port}/fhir"
 
     def of(self, kind: str) -> list[dict[str, Any]]:
-        return [each for each in self.kept.values() if each["resourceType"] == kind]
+        return [resource for resource in self.stored.values() if resource["resourceType"] == kind]
 
-    def take(self, bundle: dict[str, Any]) -> dict[str, Any]:
-        """A transaction, held against FHIR's definitions (http.html#transaction, #ccreate)."""
+    def process(self, bundle: dict[str, Any]) -> dict[str, Any]:
+        """Process a transaction, checked against FHIR's definitions (http.html#transaction, #ccreate)."""
         (BundleR5 if self.version == "R5" else BundleR4).model_validate(bundle)
         assert bundle["type"] == "transaction"
-        inside = {entry["fullUrl"] for entry in bundle["entry"]}
+        full_urls = {entry["fullUrl"] for entry in bundle["entry"]}
         assert (
-            len(inside) == len({uuid.UUID(each.removeprefix("urn:uuid:")) for each in inside}) == len(bundle["entry"])
+            len(full_urls)
+            == len({uuid.UUID(url.removeprefix("urn:uuid:")) for url in full_urls})
+            == len(bundle["entry"])
         )
-        answered = []
+        responses = []
         for entry in bundle["entry"]:
             resource, request = entry["resource"], entry["request"]
             assert (request["method"], request["url"]) == ("POST", resource["resourceType"])
-            assert all(each in inside for each in references(resource)), "a reference that leads nowhere"
+            assert all(url in full_urls for url in references(resource)), "an unresolved reference"
             assert not {"valueCodeableConcept", "dataAbsentReason"} <= set(resource), "obs-6"
-            assert resource.get("code") not in [each["code"] for each in resource.get("component", ())], "obs-7"
-            identifiers = [f"identifier={each['system']}|{each['value']}" for each in resource["identifier"]]
+            assert resource.get("code") not in [component["code"] for component in resource.get("component", ())], (
+                "obs-7"
+            )
+            identifiers = [f"identifier={item['system']}|{item['value']}" for item in resource["identifier"]]
             assert request["ifNoneExist"] in identifiers
-            known = f"{resource['resourceType']}?{request['ifNoneExist']}"
-            answered.append({"response": {"status": "200 OK" if known in self.kept else "201 Created"}})
-            self.kept.setdefault(known, resource)
-        return {"resourceType": "Bundle", "type": "transaction-response", "entry": answered}
+            query = f"{resource['resourceType']}?{request['ifNoneExist']}"
+            responses.append({"response": {"status": "200 OK" if query in self.stored else "201 Created"}})
+            self.stored.setdefault(query, resource)
+        return {"resourceType": "Bundle", "type": "transaction-response", "entry": responses}
 
 
 def references(value: Any) -> Iterator[str]:
@@ -167,8 +171,8 @@ class _Fhir(BaseHTTPRequestHandler):
         version = {"R4": "4.0.1", "R5": "5.0.0"}[service.version]
         rest = [{"mode": "server", "interaction": [{"code": "transaction"}]}]
         statement = {"resourceType": "CapabilityStatement", "fhirVersion": version, "software": {"name": "Test"}}
-        told = (200, {**statement, "rest": rest}) if self.path == "/fhir/metadata" else (404, {})
-        self._answer(*(service.instead or told))
+        answer = (200, {**statement, "rest": rest}) if self.path == "/fhir/metadata" else (404, {})
+        self._answer(*(service.fixed_answer or answer))
 
     def do_POST(self) -> None:
         service: FhirService = self.server.service  # type: ignore[attr-defined]
@@ -179,23 +183,23 @@ class _Fhir(BaseHTTPRequestHandler):
             return
         bundle = json.loads(content)
         service.posted.append(bundle)
-        if service.instead:
-            self._answer(*service.instead)
+        if service.fixed_answer:
+            self._answer(*service.fixed_answer)
         elif service.token and self.headers["Authorization"] != f"Bearer {service.token}":
             self._answer(401, {})
         elif self.path != "/fhir" or self.headers["Content-Type"] != "application/fhir+json":
             self._answer(404, {})
         else:
             try:
-                self._answer(200, service.take(bundle))
+                self._answer(200, service.process(bundle))
             except (ValueError, AssertionError, KeyError) as error:
                 issue = {"severity": "error", "code": "invalid", "diagnostics": str(error)}
                 self._answer(422, {"resourceType": "OperationOutcome", "issue": [issue]})
 
-    def _answer(self, status: int, told: Any) -> None:
-        content = told.encode() if isinstance(told, str) else json.dumps(told).encode() if told else b""
+    def _answer(self, status: int, body: Any) -> None:
+        content = body.encode() if isinstance(body, str) else json.dumps(body).encode() if body else b""
         self.send_response(status)
-        self.send_header("Content-Type", "text/html" if isinstance(told, str) else "application/fhir+json")
+        self.send_header("Content-Type", "text/html" if isinstance(body, str) else "application/fhir+json")
         self.send_header("Content-Length", str(len(content)))
         if status // 100 == 3:
             self.send_header("Location", "http://127.0.0.1:9/")
@@ -203,17 +207,17 @@ class _Fhir(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *args: object) -> None:
-        """Nothing: a test's output is its own."""
+        """Log nothing."""
 
 
 @contextmanager
-def fhir_service(port: int = 0, *, tls: ssl.SSLContext | None = None, **terms: Any) -> Iterator[FhirService]:
+def fhir_service(port: int = 0, *, tls: ssl.SSLContext | None = None, **options: Any) -> Iterator[FhirService]:
     """Run a FHIR service until the block ends."""
     with ThreadingHTTPServer((HOST, port), _Fhir) as server:
         if tls:
             server.socket = tls.wrap_socket(server.socket, server_side=True)
         server.daemon_threads, server.block_on_close = True, False
-        service = server.service = FhirService(port=server.server_address[1], **terms)  # type: ignore[attr-defined]
+        service = server.service = FhirService(port=server.server_address[1], **options)  # type: ignore[attr-defined]
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         yield service

@@ -28,7 +28,7 @@ from node.evidence import Attention, Certainty, KLGrade
 from node.finding import Finding, Laterality, ModelIdentity, Outcome, Reading
 from node.reasons import reason
 from node.settings import ObjectKind
-from tests.peers.archives import have
+from tests.peers.archives import program_path
 from workers.explanation.grad_cam import HeatMap
 from workers.preprocessing import Box, Pose
 from workers.read import Film, Spacing, SpacingKind
@@ -254,7 +254,7 @@ def dciodvfy(made: MadeObject, folder: Path) -> list[str]:
     """
     path = folder / f"{made.kind}.dcm"
     path.write_bytes(made.encode())
-    editions = (have("dciodvfy"), str(Path(sys.executable).with_name("dciodvfy")))
+    editions = (program_path("dciodvfy"), str(Path(sys.executable).with_name("dciodvfy")))
     told = [subprocess.run([str(each), str(path)], capture_output=True, text=True, timeout=60) for each in editions]
     lines = [line for each in told for line in each.stderr.splitlines() if re.match("Error|Warning", line)]
     unknown = (f"<{SCHEME}>", f"<{SCHEME_UID}>", "UI Device UID", "this is a Standard Extended SOP Class", "DICOMDIR")

@@ -258,7 +258,7 @@ def test_a_ris_is_probed_in_its_own_protocol(genu_command: GenuCommand) -> None:
         assert answer.code == 0, answer.err
         assert answer.out.splitlines() == [
             f"ris: 127.0.0.1:{receiver.port}",
-            "  mllp  takes the connection; MLLP has no way to ask for more",
+            "  mllp  accepts the connection; MLLP has no way to query more",
             f"fhir: {service.url}",
             "  fhir  FHIR 4.0.1 (Test)",
         ]
@@ -299,7 +299,7 @@ def test_send_to_a_closed_port_ends_with_1_and_the_reason(genu_command: GenuComm
     answer = genu_command("send", ROOT / "LICENSE", "--host", "127.0.0.1", "--port", port, "--ae-title", "PACS")
     assert answer.code == 1
     assert "LICENSE" in answer.err
-    assert "no DICOM file" in answer.err
+    assert "not a DICOM file" in answer.err
     answer = genu_command("send", examples.get_path("ct"), "--host", "127.0.0.1", "--port", port, "--ae-title", "PACS")
     assert answer.code == 1
     assert f"PACS at 127.0.0.1:{port} refuses the connection (nothing listens there" in answer.err

@@ -1,4 +1,4 @@
-"""An object goes out in the way that its destination takes: as single frames, as a plain report, compressed."""
+"""An object is sent in an encoding that the destination accepts: single frames, Comprehensive SR, JPEG-LS."""
 
 import io
 from pathlib import Path
@@ -27,35 +27,37 @@ PROFILE = """
 [Known]
 {syntaxes}
 [[PresentationContexts]]
-[Taken]
+[Accepted]
 {contexts}
 [[Profiles]]
 [Default]
-PresentationContexts = Taken
+PresentationContexts = Accepted
 """
 PLAIN = ("LocalEndianExplicit", "LittleEndianImplicit")
 
 
-def taking(folder: Path, *classes: str, syntaxes: tuple[str, ...] = PLAIN) -> tuple[str, ...]:
-    """Options with which storescp takes those SOP classes alone."""
+def accept_only(folder: Path, *classes: str, syntaxes: tuple[str, ...] = PLAIN) -> tuple[str, ...]:
+    """Options with which storescp accepts those SOP classes alone."""
     folder.mkdir(exist_ok=True)
-    path = folder / "taken.cfg"
+    path = folder / "accepted.cfg"
     path.write_text(
         PROFILE.format(
-            syntaxes="\n".join(f"TransferSyntax{n} = {each}" for n, each in enumerate(syntaxes, start=1)),
-            contexts="\n".join(f"PresentationContext{n} = {each}\\Known" for n, each in enumerate(classes, start=1)),
+            syntaxes="\n".join(f"TransferSyntax{n} = {syntax}" for n, syntax in enumerate(syntaxes, start=1)),
+            contexts="\n".join(
+                f"PresentationContext{n} = {sop_class}\\Known" for n, sop_class in enumerate(classes, start=1)
+            ),
         )
     )
     return "-xf", str(path), "Default"
 
 
 def owed_of(node: Node, *, sr_class: str = "comprehensive") -> tuple[Owed, dict[str, pydicom.Dataset]]:
-    """A real answer of two knees, owed to the destination."""
+    """The result objects of two knees, to be delivered to the destination."""
     made = made_of(header(), reading(RIGHT, LEFT), sr_class=sr_class)
     owed = owe(
         node.ledger, node.vault, {"pacs": ("SC", "SR")}, made={kind: made[kind].dataset for kind in ("SC", "SR")}
     )
-    return owed, {kind: each.dataset for kind, each in made.items()}
+    return owed, {kind: result.dataset for kind, result in made.items()}
 
 
 def to(peer_port: int, *, compress: bool = False) -> Destination:
@@ -63,59 +65,59 @@ def to(peer_port: int, *, compress: bool = False) -> Destination:
 
 
 @needs("storescp")
-def test_pages_go_as_single_frames_where_no_multi_frame_is_taken(node: Node, tmp_path: Path) -> None:
-    """Each page arrives as an object of its own, equal to the frame, and the answer is DELIVERED; twice is once."""
+def test_pages_are_sent_as_single_frames_if_multi_frame_is_rejected(node: Node, tmp_path: Path) -> None:
+    """Each page arrives as an object of its own, equal to the frame, and the radiograph is DELIVERED."""
     owed, made = owed_of(node)
-    options = taking(tmp_path / "scp", SecondaryCaptureImageStorage, ComprehensiveSRStorage)
+    options = accept_only(tmp_path / "scp", SecondaryCaptureImageStorage, ComprehensiveSRStorage)
     with storescp(tmp_path / "scp", *options) as peer, node.delivering(to(peer.port)):
         assert wait_until(lambda: delivered(node.ledger, owed), 30)
-        came = [pydicom.dcmread(path) for path in peer.received().values()]
-    pages = sorted((each for each in came if each.Modality == "OT"), key=lambda each: int(each.InstanceNumber))
-    assert {each.SOPClassUID for each in pages} == {SecondaryCaptureImageStorage}
+        received = [pydicom.dcmread(path) for path in peer.received().values()]
+    pages = sorted((ds for ds in received if ds.Modality == "OT"), key=lambda ds: int(ds.InstanceNumber))
+    assert {page.SOPClassUID for page in pages} == {SecondaryCaptureImageStorage}
     frames = made["SC"].pixel_array
     assert len(pages) == len(frames) == 14
     assert all(np.array_equal(page.pixel_array, frame) for page, frame in zip(pages, frames, strict=True))
     assert [page.ImageLaterality for page in pages] == ["R"] * 7 + ["L"] * 7
-    assert [str(each.SOPInstanceUID) for each in single_frames(made["SC"])] == [str(p.SOPInstanceUID) for p in pages]
+    assert [str(ds.SOPInstanceUID) for ds in single_frames(made["SC"])] == [str(ds.SOPInstanceUID) for ds in pages]
     assert not list(node.vault.results_folder(owed.source_uid).glob(".sending-*"))
 
 
 @needs("storescp")
-def test_a_3d_report_goes_as_a_plain_one_where_no_3d_is_taken(node: Node, tmp_path: Path) -> None:
+def test_a_comprehensive_3d_sr_is_sent_as_comprehensive_sr_if_it_is_rejected(node: Node, tmp_path: Path) -> None:
     """The same content under another SOP class and a UID of its own."""
     owed, made = owed_of(node, sr_class="comprehensive-3d")
     multi = MultiFrameTrueColorSecondaryCaptureImageStorage
-    options = taking(tmp_path / "scp", multi, ComprehensiveSRStorage)
+    options = accept_only(tmp_path / "scp", multi, ComprehensiveSRStorage)
     with storescp(tmp_path / "scp", *options) as peer, node.delivering(to(peer.port)):
         assert wait_until(lambda: delivered(node.ledger, owed), 30)
-        (came,) = (d for d in map(pydicom.dcmread, peer.received().values()) if d.Modality == "SR")
+        (received,) = (d for d in map(pydicom.dcmread, peer.received().values()) if d.Modality == "SR")
     assert made["SR"].SOPClassUID == Comprehensive3DSRStorage
-    assert came.SOPClassUID == ComprehensiveSRStorage
-    assert came.SOPInstanceUID != made["SR"].SOPInstanceUID
-    assert came.ContentSequence == made["SR"].ContentSequence
+    assert received.SOPClassUID == ComprehensiveSRStorage
+    assert received.SOPInstanceUID != made["SR"].SOPInstanceUID
+    assert received.ContentSequence == made["SR"].ContentSequence
 
 
 @needs("storescp")
-@pytest.mark.parametrize(("taken", "syntax"), [(("JPEGLSLossless", *PLAIN), JPEGLSLossless), (PLAIN, None)])
-def test_pictures_are_compressed_where_that_is_asked_for_and_taken(
-    taken: tuple[str, ...], syntax: str | None, node: Node, tmp_path: Path
+@pytest.mark.parametrize(("accepted", "syntax"), [(("JPEGLSLossless", *PLAIN), JPEGLSLossless), (PLAIN, None)])
+def test_images_are_compressed_if_configured_and_accepted(
+    accepted: tuple[str, ...], syntax: str | None, node: Node, tmp_path: Path
 ) -> None:
-    """JPEG-LS where the destination takes it, uncompressed where it does not; the pixels are the same."""
+    """JPEG-LS if the destination accepts it, uncompressed otherwise; the pixels are the same."""
     owed, made = owed_of(node)
     multi = MultiFrameTrueColorSecondaryCaptureImageStorage
-    options = taking(tmp_path / "scp", multi, ComprehensiveSRStorage, syntaxes=taken)
+    options = accept_only(tmp_path / "scp", multi, ComprehensiveSRStorage, syntaxes=accepted)
     with storescp(tmp_path / "scp", *options) as peer, node.delivering(to(peer.port, compress=True)):
         assert wait_until(lambda: delivered(node.ledger, owed), 30)
-        came = pydicom.dcmread(peer.received()[str(made["SC"].SOPInstanceUID)])
-    assert (came.file_meta.TransferSyntaxUID == JPEGLSLossless) is (syntax is not None)
-    assert np.array_equal(came.pixel_array, made["SC"].pixel_array)
+        received = pydicom.dcmread(peer.received()[str(made["SC"].SOPInstanceUID)])
+    assert (received.file_meta.TransferSyntaxUID == JPEGLSLossless) is (syntax is not None)
+    assert np.array_equal(received.pixel_array, made["SC"].pixel_array)
 
 
-def test_compressing_says_the_same_in_less() -> None:
+def test_compression_changes_only_the_size() -> None:
     """The same UID, attributes and pixels, in less than two thirds of the bytes."""
     made = made_of(header(), reading(RIGHT))["SC"]
-    packed = compressed(pydicom.dcmread(io.BytesIO(made.encode())))
-    assert packed.SOPInstanceUID == made.sop_instance_uid
-    assert np.array_equal(packed.pixel_array, made.dataset.pixel_array)
-    assert len(encoded(packed)) < len(made.encode()) * 2 / 3
-    assert packed.LossyImageCompression == made.dataset.LossyImageCompression == "00"
+    smaller = compressed(pydicom.dcmread(io.BytesIO(made.encode())))
+    assert smaller.SOPInstanceUID == made.sop_instance_uid
+    assert np.array_equal(smaller.pixel_array, made.dataset.pixel_array)
+    assert len(encoded(smaller)) < len(made.encode()) * 2 / 3
+    assert smaller.LossyImageCompression == made.dataset.LossyImageCompression == "00"

@@ -42,7 +42,7 @@ def is_shown(archive: Orthanc, uid: str) -> bool:
         shown = archive.fetch(f"/instances/{archive.received()[uid]}/preview").startswith(b"\x89PNG")
     except urllib.error.HTTPError:
         shown = False
-    assert archive.ask("/system")
+    assert archive.request("/system")
     return shown
 
 
