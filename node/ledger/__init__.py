@@ -1,4 +1,4 @@
-"""The ledger knows every radiograph, its state, its results and where they still have to go. It is the truth."""
+"""The ledger: every radiograph, its state, its results and their deliveries. It is the only state of the node."""
 
 from node.ledger.ledger import Ledger
 from node.ledger.records import (
@@ -17,10 +17,10 @@ from node.ledger.records import (
     ResultObject,
     ShadowReading,
 )
-from node.ledger.states import MOVES, State, check_move
+from node.ledger.states import TRANSITIONS, State, check_transition
 
 __all__ = [
-    "MOVES",
+    "TRANSITIONS",
     "Answer",
     "CardState",
     "Conflict",
@@ -37,5 +37,5 @@ __all__ = [
     "ResultObject",
     "ShadowReading",
     "State",
-    "check_move",
+    "check_transition",
 ]

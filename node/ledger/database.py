@@ -1,4 +1,4 @@
-"""The database under the ledger: SQLite beside the vault, or PostgreSQL when the parts stand on several hosts."""
+"""The database of the ledger: SQLite in the storage folder, or PostgreSQL for processes on several hosts."""
 
 import contextlib
 import sqlite3
@@ -21,18 +21,18 @@ BUSY_SECONDS = 15
 """How long a transaction waits for another's lock before it gives up; a sender waits 30 s or more."""
 
 _UPGRADE_LOCK = 0x47454E55
-"""Key of the PostgreSQL advisory lock under which the tables are changed."""
+"""Key of the PostgreSQL advisory lock that an upgrade of the tables holds."""
 
 _MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
 
 class Database:
     """
-    Transactions, each whole or not at all, and on the disk when they end.
+    Atomic transactions, durable when they end.
 
-    SQLite: write-ahead log, synchronous=FULL, and a writer says so when it begins (BEGIN IMMEDIATE), since a
-    reader that turns writer later is refused with SQLITE_BUSY at once. Writers of one process queue for a lock
-    of our own first: SQLite's waiting is sleeping and is not fair.
+    SQLite: write-ahead log, synchronous=FULL, and writers begin with BEGIN IMMEDIATE, since a reader that becomes a
+    writer later is refused with SQLITE_BUSY at once. Writers of one process first wait for a lock of this class:
+    SQLite waits by sleeping, which is not fair.
     """
 
     def __init__(self, url: str) -> None:
@@ -41,7 +41,7 @@ class Database:
             self._sqlite = parsed.get_backend_name() == "sqlite"
             if not self._sqlite and parsed.get_backend_name() != "postgresql":
                 raise SettingsError(
-                    f"the ledger cannot live in {parsed.get_backend_name()}", hint="use sqlite or postgresql"
+                    f"the ledger cannot use {parsed.get_backend_name()}", hint="use sqlite or postgresql"
                 )
             if self._sqlite:
                 if not parsed.database or parsed.database == ":memory:":
@@ -50,13 +50,13 @@ class Database:
             self._engine = _sqlite(url) if self._sqlite else sa.create_engine(url, pool_pre_ping=True)
         except (sa.exc.ArgumentError, ImportError) as error:
             raise SettingsError(f"the database URL cannot be used: {error}") from error
-        self._turn: contextlib.AbstractContextManager[Any] = (
+        self._write_lock: contextlib.AbstractContextManager[Any] = (
             threading.Lock() if self._sqlite else contextlib.nullcontext()
         )
 
     @staticmethod
-    def is_there(url: str) -> bool:
-        """Whether there is a database to be asked; a SQLite file would be made by asking."""
+    def exists(url: str) -> bool:
+        """Whether there is a database at `url`; a SQLite file would be created by connecting."""
         parsed = make_url(url)
         return parsed.get_backend_name() != "sqlite" or Path(parsed.database or "").is_file()
 
@@ -66,28 +66,28 @@ class Database:
 
     @property
     def has_one_writer(self) -> bool:
-        """Whether transactions that write queue for each other."""
+        """Whether only one transaction can write at a time."""
         return self._sqlite
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
-        """One transaction that may change rows. Raises Transient when the database does not answer or is full."""
-        with _told(), self._turn, self._engine.begin() as connection:
+        """One transaction that may change rows. Raises Transient if the database does not respond or is full."""
+        with _driver_errors(), self._write_lock, self._engine.begin() as connection:
             yield connection
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
-        """One transaction that only reads, and sees one moment of the ledger."""
+        """One transaction that only reads, and sees one moment of the ledger. Raises Transient as `write` does."""
         options = {"genu_reads": True} if self._sqlite else {"isolation_level": "REPEATABLE READ"}
-        with _told(), self._engine.connect().execution_options(**options) as connection, connection.begin():
+        with _driver_errors(), self._engine.connect().execution_options(**options) as connection, connection.begin():
             yield connection
 
     def upgrade(self) -> None:
         """
-        The tables are those of the newest revision.
+        Upgrade the tables to the newest revision.
 
-        All of it is one transaction under one lock, so that several processes may start at once: the first
-        makes the tables, the others find them made.
+        This is one transaction under one lock, so several processes may start at once: the first creates the tables,
+        the others find them. Raises SettingsError for tables of a newer Genu.
         """
         with self.write() as connection:
             if not self._sqlite:
@@ -97,16 +97,16 @@ class Database:
             except CommandError as error:
                 raise SettingsError(
                     f"the ledger's tables cannot be upgraded: {error}",
-                    hint="was this ledger written by a newer Genu? Install that version",
+                    hint="if a newer Genu has written this ledger, install that version",
                 ) from error
 
     def close(self) -> None:
-        """No connection is left."""
+        """Close all connections."""
         self._engine.dispose()
 
 
 def revisions(connection: Connection) -> Config:
-    """Alembic's view of the ledger's revisions, to be applied on the connection."""
+    """Alembic's configuration for the revisions of the ledger, to be applied on the connection."""
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
@@ -115,14 +115,14 @@ def revisions(connection: Connection) -> Config:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
+def _driver_errors() -> Iterator[None]:
     try:
         yield
     except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
-        # Only the driver's words: SQLAlchemy's own message repeats the statement with its values.
+        # Only the driver's message: SQLAlchemy's own repeats the statement with its values.
         cause = getattr(error, "orig", None) or error
         raise Transient(
-            f"the ledger did not take it: {cause}", hint="look at the disk, the database, and run `genu check`"
+            f"the ledger cannot be read or written: {cause}", hint="check the disk and the database; run `genu check`"
         ) from error
 
 
@@ -130,8 +130,8 @@ def _sqlite(url: str) -> Engine:
     engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")
-    def _prepare(connection: sqlite3.Connection, record: object) -> None:
-        connection.isolation_level = None  # the driver must not begin transactions by its own lights
+    def _set_pragmas(connection: sqlite3.Connection, record: object) -> None:
+        connection.isolation_level = None  # the driver must not begin transactions by itself
         _set_wal(connection)
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
@@ -145,7 +145,7 @@ def _sqlite(url: str) -> Engine:
 
 
 def _set_wal(connection: sqlite3.Connection) -> None:
-    """The file is in WAL mode. SQLite does not wait for locks here, so several first openers have to."""
+    """Set WAL mode. SQLite does not wait for locks here, so processes that open a new file together retry."""
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
         try:

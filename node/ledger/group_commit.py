@@ -1,4 +1,4 @@
-"""Radiographs that come at the same time are kept in one transaction: one wait for the disk, not one each."""
+"""Group commit: radiographs that arrive at the same time are recorded in one transaction, with one fsync for all."""
 
 import threading
 from dataclasses import dataclass
@@ -10,57 +10,64 @@ from node.radiograph import Radiograph
 
 
 @dataclass(eq=False)
-class _Errand:
-    """One thread's radiograph, and what came of it."""
+class _PendingIntake:
+    """A radiograph that one thread wants recorded, and the outcome."""
 
-    came: Radiograph
+    radiograph: Radiograph
     not_analysed_reason: str | None
-    kept: IntakeOutcome | None = None
+    outcome: IntakeOutcome | None = None
     error: BaseException | None = None
 
     @property
     def is_done(self) -> bool:
-        return self.kept is not None or self.error is not None
+        return self.outcome is not None or self.error is not None
 
 
 class GroupCommit:
-    """For a database with one writer at a time. Who has the turn does what all have handed in; they find it done."""
+    """
+    Group commit for a database with one writer at a time.
+
+    The thread that gets the write lock records everything that is pending; the other threads then find theirs done.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._turn = threading.Lock()
-        self._waiting: list[_Errand] = []
-        self._list = threading.Lock()
+        self._write_lock = threading.Lock()
+        self._pending: list[_PendingIntake] = []
+        self._pending_lock = threading.Lock()
 
-    def record_received(self, came: Radiograph, not_analysed_reason: str | None) -> IntakeOutcome:
+    def record_received(self, radiograph: Radiograph, not_analysed_reason: str | None) -> IntakeOutcome:
         """As `intake.record_received`, committed on return. An error of one radiograph is raised for it alone."""
-        errand = _Errand(came, not_analysed_reason)
-        with self._list:
-            self._waiting.append(errand)
-        with self._turn:
-            if not errand.is_done:
-                with self._list:
-                    errands, self._waiting = self._waiting, []
-                self._do(errands)
-        if errand.error is not None:
-            raise errand.error
-        assert errand.kept is not None
-        return errand.kept
+        own = _PendingIntake(radiograph, not_analysed_reason)
+        with self._pending_lock:
+            self._pending.append(own)
+        with self._write_lock:
+            if not own.is_done:
+                with self._pending_lock:
+                    batch, self._pending = self._pending, []
+                self._record(batch)
+        if own.error is not None:
+            raise own.error
+        assert own.outcome is not None
+        return own.outcome
 
-    def _do(self, errands: list[_Errand]) -> None:
+    def _record(self, batch: list[_PendingIntake]) -> None:
         try:
             with self._database.write() as connection:
-                kept = [intake.record_received(connection, each.came, each.not_analysed_reason) for each in errands]
-        except Exception as error:  # noqa: BLE001 - raised again where it belongs
-            if len(errands) == 1:
-                errands[0].error = error
+                outcomes = [
+                    intake.record_received(connection, pending.radiograph, pending.not_analysed_reason)
+                    for pending in batch
+                ]
+        except Exception as error:  # noqa: BLE001 - raised again in the thread that it belongs to
+            if len(batch) == 1:
+                batch[0].error = error
                 return
-            for each in errands:
-                self._do([each])
+            for pending in batch:
+                self._record([pending])
         except BaseException as error:
-            for each in errands:
-                each.error = error
+            for pending in batch:
+                pending.error = error
             raise
         else:
-            for each, what in zip(errands, kept, strict=True):
-                each.kept = what
+            for pending, outcome in zip(batch, outcomes, strict=True):
+                pending.outcome = outcome

@@ -1,4 +1,4 @@
-"""Taking radiographs in: what is new, what is known, what contradicts, what is our own."""
+"""Recording received objects: new, known, in conflict, or Genu's own. Also flags and heartbeats."""
 
 from datetime import timedelta
 
@@ -9,99 +9,108 @@ from sqlalchemy.engine import Connection
 from node.ledger import tables
 from node.ledger.records import CONFLICT_FLAG, IntakeOutcome
 from node.ledger.states import State
-from node.ledger.transitions import insert, note, now
+from node.ledger.transitions import add_journal_line, insert, now
 from node.radiograph import Radiograph
 from node.reasons import reason
 
-_FORGOTTEN_AFTER = timedelta(days=1)
-"""Workers are named by their process: their number would only grow."""
+_HEARTBEATS_EXPIRE_AFTER = timedelta(days=1)
+"""Workers are named by their process, so without expiry the number of rows would only grow."""
 
 
-# Made once: a sender waits for these, and to make a statement takes longer than to run it.
-_NEW = {
-    dialect: made.on_conflict_do_nothing(index_elements=["sop_instance_uid"]).returning(
+# Built once: a sender waits for these, and building a statement takes longer than running it.
+_INSERT_RADIOGRAPH = {
+    dialect: statement.on_conflict_do_nothing(index_elements=["sop_instance_uid"]).returning(
         tables.radiograph.c.sop_instance_uid
     )
-    for dialect, made in (
+    for dialect, statement in (
         ("sqlite", sqlite.insert(tables.radiograph)),
         ("postgresql", postgresql.insert(tables.radiograph)),
     )
 }
-_OWN = sa.select(tables.result_object.c.kind).where(tables.result_object.c.sop_instance_uid == sa.bindparam("uid"))
+_RESULT_KIND = sa.select(tables.result_object.c.kind).where(
+    tables.result_object.c.sop_instance_uid == sa.bindparam("uid")
+)
 
 
-def record_received(connection: Connection, came: Radiograph, not_analysed_reason: str | None) -> IntakeOutcome:
-    """The object has a row, or is known to have one."""
-    own = is_result(connection, came.sop_instance_uid)
-    aside = "OWN_OBJECT" if own else not_analysed_reason
-    state = State.NOT_ANALYSED if aside else State.RECEIVED
-    made = connection.execute(
-        _NEW[connection.dialect.name],
+def record_received(connection: Connection, radiograph: Radiograph, not_analysed_reason: str | None) -> IntakeOutcome:
+    """
+    Insert a row for the object unless its UID has one. Returns what the object turned out to be.
+
+    A new object is RECEIVED; NOT_ANALYSED if it is Genu's own or `not_analysed_reason` is given.
+    """
+    own = is_result(connection, radiograph.sop_instance_uid)
+    code = "OWN_OBJECT" if own else not_analysed_reason
+    state = State.NOT_ANALYSED if code else State.RECEIVED
+    inserted = connection.execute(
+        _INSERT_RADIOGRAPH[connection.dialect.name],
         {
-            **_as_it_came(came),
+            **_instance_columns(radiograph),
             "state": state.value,
-            "reason": reason(aside).code if aside else None,
+            "reason": reason(code).code if code else None,
             "detail": "",
             "attempts": 0,
-            "changed_at": came.received_at,
+            "changed_at": radiograph.received_at,
         },
     ).first()
-    if made is not None:
-        told = f"{came.size} bytes from {came.calling_ae_title} at {came.calling_host}"
-        note(connection, came.sop_instance_uid, "received", detail=told, by="receive", at=came.received_at)
-        if aside:
-            note(connection, came.sop_instance_uid, "put aside", detail=aside, by="receive")
+    if inserted is not None:
+        uid, received_at = radiograph.sop_instance_uid, radiograph.received_at
+        detail = f"{radiograph.size} bytes from {radiograph.calling_ae_title} at {radiograph.calling_host}"
+        add_journal_line(connection, uid, "received", detail=detail, by="receive", at=received_at)
+        if code:
+            add_journal_line(connection, uid, "put aside", detail=code, by="receive")
         return IntakeOutcome.OWN if own else IntakeOutcome.NEW
-    return IntakeOutcome.OWN if own else _again(connection, came)
+    return IntakeOutcome.OWN if own else _record_again(connection, radiograph)
 
 
-def _again(connection: Connection, came: Radiograph) -> IntakeOutcome:
-    known = connection.execute(
-        sa.select(tables.radiograph.c.sha256).where(tables.radiograph.c.sop_instance_uid == came.sop_instance_uid)
+def _record_again(connection: Connection, radiograph: Radiograph) -> IntakeOutcome:
+    """Record an object whose UID is known: the same bytes again, or a conflict."""
+    uid = radiograph.sop_instance_uid
+    known_sha256 = connection.execute(
+        sa.select(tables.radiograph.c.sha256).where(tables.radiograph.c.sop_instance_uid == uid)
     ).scalar_one()
-    told = f"from {came.calling_ae_title} at {came.calling_host}"
-    if known == came.sha256:
-        note(connection, came.sop_instance_uid, "received again", detail=told, by="receive")
+    sender = f"from {radiograph.calling_ae_title} at {radiograph.calling_host}"
+    if known_sha256 == radiograph.sha256:
+        add_journal_line(connection, uid, "received again", detail=sender, by="receive")
         return IntakeOutcome.KNOWN
     connection.execute(
         insert(connection, tables.conflict)
-        .values(**_as_it_came(came))
+        .values(**_instance_columns(radiograph))
         .on_conflict_do_nothing(index_elements=["sop_instance_uid", "sha256"])
     )
-    add_flag(connection, came.sop_instance_uid, CONFLICT_FLAG)
-    note(connection, came.sop_instance_uid, "conflict", detail=f"other bytes {told}: {came.sha256}", by="receive")
+    add_flag(connection, uid, CONFLICT_FLAG)
+    add_journal_line(connection, uid, "conflict", detail=f"other bytes {sender}: {radiograph.sha256}", by="receive")
     return IntakeOutcome.CONFLICT
 
 
-def _as_it_came(came: Radiograph) -> dict[str, object]:
+def _instance_columns(radiograph: Radiograph) -> dict[str, object]:
     return {
-        "sop_instance_uid": came.sop_instance_uid,
-        "sop_class_uid": came.sop_class_uid,
-        "transfer_syntax_uid": came.transfer_syntax_uid,
-        "sha256": came.sha256,
-        "size": came.size,
-        "calling_ae_title": came.calling_ae_title,
-        "calling_host": came.calling_host,
-        "received_at": came.received_at,
+        "sop_instance_uid": radiograph.sop_instance_uid,
+        "sop_class_uid": radiograph.sop_class_uid,
+        "transfer_syntax_uid": radiograph.transfer_syntax_uid,
+        "sha256": radiograph.sha256,
+        "size": radiograph.size,
+        "calling_ae_title": radiograph.calling_ae_title,
+        "calling_host": radiograph.calling_host,
+        "received_at": radiograph.received_at,
     }
 
 
 def is_result(connection: Connection, uid: str) -> bool:
     """Whether Genu made the object of that UID."""
-    return connection.execute(_OWN, {"uid": uid}).first() is not None
+    return connection.execute(_RESULT_KIND, {"uid": uid}).first() is not None
 
 
 def add_flag(connection: Connection, uid: str, flag: str) -> bool:
-    """The radiograph has the flag. Returns whether it had not had it before."""
-    made = insert(connection, tables.flag).values(sop_instance_uid=uid, flag=flag).on_conflict_do_nothing()
-    return connection.execute(made.returning(tables.flag.c.flag)).first() is not None
+    """Add the flag to the radiograph. Returns False if it had the flag already."""
+    row = insert(connection, tables.flag).values(sop_instance_uid=uid, flag=flag).on_conflict_do_nothing()
+    return connection.execute(row.returning(tables.flag.c.flag)).first() is not None
 
 
 def record_heartbeat(connection: Connection, process: str, name: str, detail: str) -> None:
-    """The part was alive just now; parts of which nothing was heard for a day are forgotten."""
+    """Store the time of the process's last heartbeat. Processes without one for a day are removed."""
     moment = now()
-    connection.execute(sa.delete(tables.beat).where(tables.beat.c.seen_at < moment - _FORGOTTEN_AFTER))
-    made = insert(connection, tables.beat).values(part=process, name=name, seen_at=moment, detail=detail)
+    connection.execute(sa.delete(tables.beat).where(tables.beat.c.seen_at < moment - _HEARTBEATS_EXPIRE_AFTER))
+    row = insert(connection, tables.beat).values(part=process, name=name, seen_at=moment, detail=detail)
     connection.execute(
-        made.on_conflict_do_update(index_elements=["part", "name"], set_={"seen_at": moment, "detail": detail})
+        row.on_conflict_do_update(index_elements=["part", "name"], set_={"seen_at": moment, "detail": detail})
     )

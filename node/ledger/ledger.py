@@ -1,4 +1,4 @@
-"""The ledger as the doors and the workers use it. Every method is one transaction."""
+"""The ledger as the processes of the node use it. Every method is one transaction."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -11,17 +11,17 @@ from node.ledger.group_commit import GroupCommit
 from node.ledger.read_only import ReadOnlyLedger
 from node.ledger.records import CardState, Entry, IntakeOutcome, ModelChange, ResultObject, ShadowReading
 from node.ledger.states import State
-from node.ledger.transitions import hold, move, note
+from node.ledger.transitions import add_journal_line, change_state, lock_radiograph
 from node.radiograph import Radiograph
 from node.reasons import reason
 
 
 class Ledger(ReadOnlyLedger):
     """
-    What has happened is committed when a method returns, with its line in the journal.
+    A change is committed when its method returns, with its line in the journal.
 
-    A method raises Transient when the database does not take it: locked, full or away. May be shared by threads,
-    not across a fork. `worker` names one process: two that share a name would share claims.
+    A method raises Transient if the database cannot store the change: locked, full or unreachable. May be shared by
+    threads, not across a fork. `worker` names one process: two that share a name would share claims.
     """
 
     def __init__(self, url: str) -> None:
@@ -30,8 +30,8 @@ class Ledger(ReadOnlyLedger):
 
     @classmethod
     def open_existing(cls, url: str) -> "Ledger | None":
-        """The ledger at `url` if there is one of this version or a newer; none is made, and nothing is changed."""
-        if not Database.is_there(url):
+        """The ledger at `url` if there is one of this version or newer. Creates and changes nothing."""
+        if not Database.exists(url):
             return None
         ledger = cls(url)
         if ledger._database.has_table(tables.model_change.name):
@@ -40,14 +40,14 @@ class Ledger(ReadOnlyLedger):
         return None
 
     def upgrade(self) -> None:
-        """The tables are those of this version; what is in them stays. Several processes may do it at once."""
+        """Bring the tables to this version; their rows stay. Several processes may do this at once."""
         self._database.upgrade()
 
     def close(self) -> None:
-        """No connection is left."""
+        """Close all connections."""
         self._database.close()
 
-    # Taking in
+    # Intake
 
     def record_received(self, radiograph: Radiograph, *, not_analysed_reason: str | None = None) -> IntakeOutcome:
         """
@@ -61,23 +61,27 @@ class Ledger(ReadOnlyLedger):
             return intake.record_received(connection, radiograph, not_analysed_reason)
 
     def add_flag(self, uid: str, flag: str) -> None:
-        """The radiograph carries the flag. Raises KeyError for one that the ledger does not know."""
+        """Add the flag to the radiograph. Raises KeyError if the ledger has no such radiograph."""
         with self._database.write() as connection:
-            if hold(connection, uid) is None:
+            if lock_radiograph(connection, uid) is None:
                 raise KeyError(uid)
             if intake.add_flag(connection, uid, flag):
-                note(connection, uid, "flagged", detail=flag, by="")
+                add_journal_line(connection, uid, "flagged", detail=flag, by="")
 
-    # Working
+    # Claims
 
     def claim(self, uid: str, worker: str, *, lease_seconds: float, attempts: int) -> Entry | None:
-        """The radiograph is the worker's for so long; None: it is someone's, it is done, or now FAILED of attempts."""
+        """
+        Claim the radiograph for the worker for so long.
+
+        Returns None if another has the claim, grading is finished, or all attempts are used: FAILED now.
+        """
         with self._database.write() as connection:
-            taken = claims.claim(connection, uid, worker, lease_seconds=lease_seconds, attempts=attempts)
-            return queries.find(connection, uid) if taken else None
+            claimed = claims.claim(connection, uid, worker, lease_seconds=lease_seconds, attempts=attempts)
+            return queries.find(connection, uid) if claimed else None
 
     def renew(self, uid: str, worker: str, lease_seconds: float) -> bool:
-        """The lease runs for so long from now; False: the claim was lost."""
+        """Renew the lease for so long from now; False if the claim is lost."""
         with self._database.write() as connection:
             return claims.renew(connection, uid, worker, lease_seconds)
 
@@ -93,16 +97,16 @@ class Ledger(ReadOnlyLedger):
         flags: Collection[str] = (),
     ) -> bool:
         """
-        REPORTED; each destination is owed the objects of the kinds it takes. False: the claim was lost.
+        Record the answer: REPORTED, with a delivery of each object to every destination that takes its kind.
 
-        Where the answer is `undecided` between two grades of a knee, the radiograph has a flag that says so, beside
-        the `flags` of its knees.
+        An answer that is `undecided` between two grades of a knee adds a flag to the radiograph, beside the `flags` of
+        its knees. Returns False if the claim is lost.
         """
         with self._database.write() as connection:
-            row = claims.held_by(connection, uid, worker)
+            row = claims.lock_claimed(connection, uid, worker)
             if row is None:
                 return False
-            claims.answer(
+            claims.record_answer(
                 connection,
                 row,
                 State.REPORTED,
@@ -126,12 +130,16 @@ class Ledger(ReadOnlyLedger):
         *,
         flags: Collection[str] = (),
     ) -> bool:
-        """NOT_ANALYSED, because; the refusal may have objects to deliver as well. False: the claim was lost."""
+        """
+        Record a refusal: NOT_ANALYSED, with its reason, and possibly with objects to deliver.
+
+        Returns False if the claim is lost. Raises KeyError for an unknown reason code.
+        """
         with self._database.write() as connection:
-            row = claims.held_by(connection, uid, worker)
+            row = claims.lock_claimed(connection, uid, worker)
             if row is None:
                 return False
-            claims.answer(
+            claims.record_answer(
                 connection,
                 row,
                 State.NOT_ANALYSED,
@@ -145,72 +153,78 @@ class Ledger(ReadOnlyLedger):
             return True
 
     def fail(self, uid: str, worker: str, reason_code: str, detail: str) -> bool:
-        """FAILED, because; a person can ask again. False: the claim was lost."""
+        """Record FAILED with its reason; a person can retry it. False if the claim is lost."""
         values = {"reason": reason(reason_code).code, "detail": detail}
-        return self._let_go(
-            uid, worker, state=State.FAILED, what="failed", told=f"{reason_code}: {detail}", values=values
+        return self._end_claim(
+            uid, worker, state=State.FAILED, what="failed", detail=f"{reason_code}: {detail}", values=values
         )
 
     def release(self, uid: str, worker: str, detail: str) -> bool:
-        """RECEIVED again after a fault that may pass; the attempt stays counted. False: the claim was lost."""
+        """Return to RECEIVED after a transient fault; the attempt stays counted. False if the claim is lost."""
         values = {"detail": detail}
-        return self._let_go(uid, worker, state=State.RECEIVED, what="released", told=detail, values=values)
+        return self._end_claim(uid, worker, state=State.RECEIVED, what="released", detail=detail, values=values)
 
     def retry(self, uid: str, by: str, *, graded: bool = False) -> bool:
-        """FAILED, NOT_ANALYSED, with `graded` also a graded one, is RECEIVED again; given-up deliveries wait again."""
+        """
+        Return a FAILED or NOT_ANALYSED radiograph to RECEIVED, with `graded` a graded one too; else requeue deliveries.
+
+        Only deliveries that were given up are queued again. Returns whether there was anything to retry.
+        """
         with self._database.write() as connection:
             return claims.retry(connection, uid, by, graded=graded)
 
-    # Delivering
+    # Deliveries
 
     def record_sent(self, delivery_id: int, status: int) -> None:
-        """SENT; with the last of a REPORTED radiograph's, that is DELIVERED."""
+        """Record the delivery as SENT; after the last one a REPORTED radiograph is DELIVERED."""
         with self._database.write() as connection:
             deliveries.record_sent(connection, delivery_id, status)
 
     def postpone(self, delivery_ids: Sequence[int], until: datetime, error: str) -> None:
-        """They wait until then, one attempt more counted."""
+        """Postpone the deliveries, and count one more attempt of each."""
         with self._database.write() as connection:
             deliveries.postpone(connection, delivery_ids, until, error)
 
     def give_up(self, delivery_id: int, error: str) -> None:
-        """GIVEN_UP until a person asks again."""
+        """Record the delivery as GIVEN_UP, until a person retries it."""
         with self._database.write() as connection:
             deliveries.give_up(connection, delivery_id, error)
 
     def make_due(self, destination: str) -> int:
-        """All that waits for the destination is due now; how many had been postponed."""
+        """Make all postponed deliveries to the destination due now. Returns their count."""
         with self._database.write() as connection:
             return deliveries.make_due(connection, destination)
 
-    # Answering
+    # Models
 
     def promote(self, card: CardState, by: str, *, previous: CardState) -> None:
-        """The model of that card answers from now on; that of `previous` did before."""
+        """Record that the model of `card` is active from now on; that of `previous` was before."""
         with self._database.write() as connection:
             model_history.promote(connection, card, by, previous=previous)
 
     def roll_back(self, to: ModelChange, by: str) -> bool:
-        """`to`, which answered before, does so again. False: somebody has changed it meanwhile."""
+        """Record that `to`, the previous model, is active again. False if somebody has changed it meanwhile."""
         with self._database.write() as connection:
             return model_history.roll_back(connection, to, by)
 
-    def record_shadow_reading(self, uid: str, said: ShadowReading, by: str) -> None:
-        """What a model in shadow said stands beside the radiograph's answer. It owes nobody anything."""
+    def record_shadow_reading(self, uid: str, shadow_reading: ShadowReading, by: str) -> None:
+        """Store the reading of a shadow model beside the radiograph's answer. Nothing is delivered."""
         with self._database.write() as connection:
-            model_history.record_shadow_reading(connection, uid, said, by)
+            model_history.record_shadow_reading(connection, uid, shadow_reading, by)
 
-    # Living
+    # Heartbeats
 
     def record_heartbeat(self, process: str, name: str, detail: Mapping[str, Any]) -> None:
-        """The part was alive just now."""
+        """Record that the process is alive; `detail` is what its last heartbeat shows."""
         with self._database.write() as connection:
             intake.record_heartbeat(connection, process, name, json.dumps(detail))
 
-    def _let_go(self, uid: str, worker: str, *, state: State, what: str, told: str, values: Mapping[str, Any]) -> bool:
+    def _end_claim(
+        self, uid: str, worker: str, *, state: State, what: str, detail: str, values: Mapping[str, Any]
+    ) -> bool:
         with self._database.write() as connection:
-            row = claims.held_by(connection, uid, worker)
+            row = claims.lock_claimed(connection, uid, worker)
             if row is None:
                 return False
-            move(connection, row, state, what=what, by=worker, detail=told, values=values)
+            change_state(connection, row, state, what=what, by=worker, detail=detail, values=values)
             return True

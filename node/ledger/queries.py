@@ -1,4 +1,4 @@
-"""What the ledger is asked: by the sweep, the admin page, the metrics and the command line."""
+"""Queries of the sweep, the admin page, the metrics and the command line."""
 
 import json
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ _R, _A, _D = tables.radiograph.c, tables.answer.c, tables.delivery.c
 
 
 def find(connection: Connection, uid: str) -> Entry | None:
-    found = _read(connection, _entries().where(_R.sop_instance_uid == uid))
+    found = _read(connection, _select_entries().where(_R.sop_instance_uid == uid))
     return found[0] if found else None
 
 
@@ -39,25 +39,25 @@ def listing(
     limit: int,
     before: datetime | None,
 ) -> list[Entry]:
-    """Newest first."""
-    wanted = _entries()
+    """The radiographs that fit, newest first; `before` is a time of reception."""
+    query = _select_entries()
     if state is not None:
-        wanted = wanted.where(_R.state == State(state).value)
+        query = query.where(_R.state == State(state).value)
     if reason is not None:
-        wanted = wanted.where(_R.reason == reason)
+        query = query.where(_R.reason == reason)
     if flag is not None:
         flagged = sa.select(tables.flag.c.sop_instance_uid).where(tables.flag.c.flag == flag)
-        wanted = wanted.where(_R.sop_instance_uid.in_(flagged))
+        query = query.where(_R.sop_instance_uid.in_(flagged))
     if before is not None:
-        wanted = wanted.where(_R.received_at < before)
-    return _read(connection, wanted.order_by(_R.received_at.desc(), _R.sop_instance_uid).limit(limit))
+        query = query.where(_R.received_at < before)
+    return _read(connection, query.order_by(_R.received_at.desc(), _R.sop_instance_uid).limit(limit))
 
 
 def unfinished(connection: Connection, moment: datetime) -> list[str]:
-    """What no worker is at, oldest first."""
+    """UIDs of radiographs that no worker has claimed, oldest first."""
     abandoned = sa.and_(_R.state == State.GRADING.value, _R.lease_until <= moment)
-    wanted = sa.select(_R.sop_instance_uid).where(sa.or_(_R.state == State.RECEIVED.value, abandoned))
-    return list(connection.execute(wanted.order_by(_R.received_at)).scalars())
+    query = sa.select(_R.sop_instance_uid).where(sa.or_(_R.state == State.RECEIVED.value, abandoned))
+    return list(connection.execute(query.order_by(_R.received_at)).scalars())
 
 
 def counts_by_state(connection: Connection) -> dict[State, int]:
@@ -71,7 +71,6 @@ def oldest_by_state(connection: Connection) -> dict[State, datetime]:
 
 
 def pending_deliveries(connection: Connection) -> list[PendingDeliveries]:
-    open_ = _D.state == "WAITING"
     latest = tables.delivery.alias("latest")
     last_error = (
         sa.select(latest.c.last_error)
@@ -80,24 +79,25 @@ def pending_deliveries(connection: Connection) -> list[PendingDeliveries]:
         .limit(1)
         .scalar_subquery()
     )
-    wanted = sa.select(_D.destination, sa.func.count(), sa.func.min(_D.asked_at), last_error).where(open_)
+    query = sa.select(_D.destination, sa.func.count(), sa.func.min(_D.asked_at), last_error)
+    query = query.where(_D.state == "WAITING")
     return [
-        PendingDeliveries(*row) for row in connection.execute(wanted.group_by(_D.destination).order_by(_D.destination))
+        PendingDeliveries(*row) for row in connection.execute(query.group_by(_D.destination).order_by(_D.destination))
     ]
 
 
 def result_objects(connection: Connection, uid: str, *, superseded: bool) -> list[ResultObject]:
     of_source = tables.result_object.c.source_uid == uid
-    wanted = sa.select(tables.result_object).where(of_source).order_by(tables.result_object.c.answer_id)
+    query = sa.select(tables.result_object).where(of_source).order_by(tables.result_object.c.answer_id)
     if not superseded:
-        standing = sa.select(_R.answer_id).where(_R.sop_instance_uid == uid).scalar_subquery()
-        wanted = wanted.where(tables.result_object.c.answer_id == standing)
-    found = connection.execute(wanted.order_by(tables.result_object.c.kind)).mappings()
+        current = sa.select(_R.answer_id).where(_R.sop_instance_uid == uid).scalar_subquery()
+        query = query.where(tables.result_object.c.answer_id == current)
+    found = connection.execute(query.order_by(tables.result_object.c.kind)).mappings()
     return [result_object(row) for row in found]
 
 
 def answers(connection: Connection, uid: str) -> list[Answer]:
-    wanted = sa.select(tables.answer).where(_A.source_uid == uid).order_by(_A.id)
+    query = sa.select(tables.answer).where(_A.source_uid == uid).order_by(_A.id)
     return [
         Answer(
             at=row["at"],
@@ -108,57 +108,57 @@ def answers(connection: Connection, uid: str) -> list[Answer]:
             model_sha256=row["model_sha256"],
             reading=json.loads(row["reading"]),
         )
-        for row in connection.execute(wanted).mappings()
+        for row in connection.execute(query).mappings()
     ]
 
 
-def model_uses(connection: Connection, said: sa.Table) -> list[ModelUse]:
-    """Who answered, or graded in shadow: `said` is the table of either. A shadow that failed said nothing."""
-    who = (said.c.model_name, said.c.model_version, said.c.model_sha256)
-    first, last = sa.func.min(said.c.at).label("first"), sa.func.max(said.c.at).label("last")
-    wanted = sa.select(*who, sa.func.count(), first, last).where(said.c.model_name.is_not(None))
-    wanted = wanted.where(said.c.reading.is_not(None)).group_by(*who)
-    return [ModelUse(*row) for row in connection.execute(wanted.order_by(last))]
+def model_uses(connection: Connection, table: sa.Table) -> list[ModelUse]:
+    """The models in `table`: that of answers or of shadow readings. Shadow readings that failed do not count."""
+    model = (table.c.model_name, table.c.model_version, table.c.model_sha256)
+    first, last = sa.func.min(table.c.at).label("first"), sa.func.max(table.c.at).label("last")
+    query = sa.select(*model, sa.func.count(), first, last).where(table.c.model_name.is_not(None))
+    query = query.where(table.c.reading.is_not(None)).group_by(*model)
+    return [ModelUse(*row) for row in connection.execute(query.order_by(last))]
 
 
 def conflicts(connection: Connection, uid: str) -> list[Conflict]:
     columns = [column for column in tables.conflict.c if column.name != "id"]
-    wanted = sa.select(*columns).where(tables.conflict.c.sop_instance_uid == uid).order_by(tables.conflict.c.id)
-    return [Conflict(**row) for row in connection.execute(wanted).mappings()]
+    query = sa.select(*columns).where(tables.conflict.c.sop_instance_uid == uid).order_by(tables.conflict.c.id)
+    return [Conflict(**row) for row in connection.execute(query).mappings()]
 
 
 def journal(connection: Connection, uid: str) -> list[JournalLine]:
     lines = tables.journal.c
-    wanted = sa.select(lines.at, lines.what, lines.detail, lines.by).where(lines.sop_instance_uid == uid)
-    return [JournalLine(*row) for row in connection.execute(wanted.order_by(lines.id))]
+    query = sa.select(lines.at, lines.what, lines.detail, lines.by).where(lines.sop_instance_uid == uid)
+    return [JournalLine(*row) for row in connection.execute(query.order_by(lines.id))]
 
 
 def heartbeats(connection: Connection) -> list[Heartbeat]:
-    wanted = sa.select(tables.beat).order_by(tables.beat.c.part, tables.beat.c.name)
+    query = sa.select(tables.beat).order_by(tables.beat.c.part, tables.beat.c.name)
     return [
         Heartbeat(process=row["part"], name=row["name"], seen_at=row["seen_at"], detail=json.loads(row["detail"]))
-        for row in connection.execute(wanted).mappings()
+        for row in connection.execute(query).mappings()
     ]
 
 
 def known_hashes(connection: Connection, hashes: Sequence[str]) -> set[str]:
-    """Which of these contents some row speaks of."""
-    named = [
+    """Those of the hashes that a radiograph or a conflict refers to."""
+    selects = [
         sa.select(table.c.sha256).where(table.c.sha256.in_(hashes)) for table in (tables.radiograph, tables.conflict)
     ]
-    return set(connection.execute(sa.union(*named)).scalars())
+    return set(connection.execute(sa.union(*selects)).scalars())
 
 
-def _entries() -> sa.Select[Any]:
+def _select_entries() -> sa.Select[Any]:
     return sa.select(tables.radiograph, _A.reading).outerjoin(tables.answer, _A.id == _R.answer_id)
 
 
-def _read(connection: Connection, wanted: sa.Select[Any]) -> list[Entry]:
-    rows = connection.execute(wanted).mappings().all()
+def _read(connection: Connection, query: sa.Select[Any]) -> list[Entry]:
+    rows = connection.execute(query).mappings().all()
     flags: dict[str, list[str]] = {}
     uids = [row["sop_instance_uid"] for row in rows]
-    raised = sa.select(tables.flag).where(tables.flag.c.sop_instance_uid.in_(uids)).order_by(tables.flag.c.flag)
-    for uid, flag in connection.execute(raised):
+    flagged = sa.select(tables.flag).where(tables.flag.c.sop_instance_uid.in_(uids)).order_by(tables.flag.c.flag)
+    for uid, flag in connection.execute(flagged):
         flags.setdefault(uid, []).append(flag)
     return [_entry(row, tuple(flags.get(row["sop_instance_uid"], ()))) for row in rows]
 

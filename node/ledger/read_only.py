@@ -1,4 +1,4 @@
-"""What the ledger is asked, by the doors, the workers and the command line: nothing here changes it."""
+"""The reading half of the ledger: nothing here changes it."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -25,7 +25,11 @@ from node.ledger.totals import LedgerTotals
 
 
 class ReadOnlyLedger:
-    """The reading half of the Ledger. Every method sees one moment of it, and raises Transient if it is away."""
+    """
+    The methods of Ledger that only read. Each is one transaction, which sees one moment of the ledger.
+
+    A method raises Transient if the database cannot be reached.
+    """
 
     _database: Database
 
@@ -35,27 +39,27 @@ class ReadOnlyLedger:
             return intake.is_result(connection, uid)
 
     def unfinished(self, now: datetime) -> list[str]:
-        """RECEIVED, or GRADING with a lease that is over; oldest first."""
+        """UIDs of radiographs RECEIVED, or GRADING with an expired lease; oldest first."""
         with self._database.read() as connection:
             return queries.unfinished(connection, now)
 
     def due_deliveries(self, destination: str, now: datetime, limit: int) -> list[Delivery]:
-        """What the destination should get now, what has waited longest first."""
+        """Deliveries to the destination that are due, those due longest first."""
         with self._database.read() as connection:
             return deliveries.due_deliveries(connection, destination, now, limit)
 
     def next_due(self, destination: str) -> datetime | None:
-        """When the next of what waits for the destination falls due."""
+        """When the next delivery to the destination is due; None if none waits."""
         with self._database.read() as connection:
             return deliveries.next_due(connection, destination)
 
     def deliveries(self, uid: str) -> list[Delivery]:
-        """Every delivery of a radiograph's objects, older answers' too."""
+        """Every delivery of a radiograph's objects, those of older answers included."""
         with self._database.read() as connection:
-            return deliveries.of(connection, uid)
+            return deliveries.deliveries_of(connection, uid)
 
     def pending_deliveries(self) -> list[PendingDeliveries]:
-        """What each destination has still to get."""
+        """The number of waiting deliveries of each destination."""
         with self._database.read() as connection:
             return queries.pending_deliveries(connection)
 
@@ -73,7 +77,7 @@ class ReadOnlyLedger:
         limit: int = 100,
         before: datetime | None = None,
     ) -> list[Entry]:
-        """The radiographs that are so, newest first; `before` is the received_at of the last one seen."""
+        """The radiographs that fit, newest first; `before` is the received_at of the last one on the previous page."""
         with self._database.read() as connection:
             return queries.listing(connection, state=state, reason=reason, flag=flag, limit=limit, before=before)
 
@@ -83,42 +87,42 @@ class ReadOnlyLedger:
             return queries.counts_by_state(connection)
 
     def oldest_by_state(self) -> dict[State, datetime]:
-        """When the oldest radiograph of each state came in."""
+        """When the oldest radiograph in each state was received."""
         with self._database.read() as connection:
             return queries.oldest_by_state(connection)
 
     def counts_by_reason(self) -> dict[tuple[State, str], int]:
-        """How many radiographs are in which state for which reason."""
+        """How many radiographs are in each state for each reason."""
         with self._database.read() as connection:
             return totals.counts_by_reason(connection)
 
     def totals(self, since: LedgerTotals | None = None) -> LedgerTotals:
-        """How often what has happened, ever; an earlier tally saves counting its part again."""
+        """Count all events since the ledger began; earlier totals save counting the same rows again."""
         with self._database.read() as connection:
             return totals.count(connection, since)
 
     def result_objects(self, uid: str, *, superseded: bool = False) -> list[ResultObject]:
-        """What was made of a radiograph: of the answer that stands, or with `superseded` of all."""
+        """The result objects of the current answer, or with `superseded` of all answers."""
         with self._database.read() as connection:
             return queries.result_objects(connection, uid, superseded=superseded)
 
     def answers(self, uid: str) -> list[Answer]:
-        """Everything that was ever said of a radiograph, oldest first."""
+        """All answers of a radiograph, oldest first."""
         with self._database.read() as connection:
             return queries.answers(connection, uid)
 
     def model_uses(self) -> list[ModelUse]:
-        """Which models answered, how often, and when."""
+        """Which models gave answers, how many, and when."""
         with self._database.read() as connection:
             return queries.model_uses(connection, tables.answer)
 
     def active_model(self) -> ModelChange | None:
-        """Which model was made to answer last; None before the first promotion."""
+        """The last change of the active model; None before the first promotion."""
         with self._database.read() as connection:
             return model_history.active_model(connection)
 
     def model_changes(self) -> list[ModelChange]:
-        """Every change of the model that answers, oldest first."""
+        """Every change of the active model, oldest first."""
         with self._database.read() as connection:
             return model_history.changes(connection)
 
@@ -128,31 +132,31 @@ class ReadOnlyLedger:
             return queries.model_uses(connection, tables.shadow)
 
     def shadow_readings(self, uid: str) -> list[ShadowReading]:
-        """What was said in shadow beside the answer that stands."""
+        """The readings of shadow models beside the current answer, oldest first."""
         with self._database.read() as connection:
             return model_history.shadow_readings(connection, uid)
 
     def paired_readings(self, first: ModelIdentity, second: ModelIdentity) -> list[PairedReadings]:
-        """Every radiograph that one of the two models answered while the other graded it in shadow."""
+        """The readings of every radiograph that one of the two models answered and the other graded in shadow."""
         with self._database.read() as connection:
             return model_history.paired_readings(connection, first, second)
 
     def conflicts(self, uid: str) -> list[Conflict]:
-        """The other bytes that came under the UID."""
+        """Other objects that were received under the UID."""
         with self._database.read() as connection:
             return queries.conflicts(connection, uid)
 
     def journal(self, uid: str) -> list[JournalLine]:
-        """What happened to a radiograph, oldest first."""
+        """The journal of a radiograph, oldest line first."""
         with self._database.read() as connection:
             return queries.journal(connection, uid)
 
     def known_hashes(self, hashes: Sequence[str]) -> set[str]:
-        """Which of these contents the ledger speaks of; the others are nobody's."""
+        """Those of the hashes that the ledger refers to; files of the others are orphans."""
         with self._database.read() as connection:
             return queries.known_hashes(connection, hashes)
 
     def heartbeats(self) -> list[Heartbeat]:
-        """Each part's last sign of life."""
+        """The last heartbeat of each process."""
         with self._database.read() as connection:
             return queries.heartbeats(connection)

@@ -1,4 +1,4 @@
-"""What the ledger says: plain data. All times are UTC and know it; nothing here is about a patient."""
+"""Records that the ledger returns: plain data. Times have time zone UTC. Nothing here identifies a patient."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,26 +13,26 @@ ChangeKind = Literal["shipped", "promoted", "rolled back"]
 DeliveryState = Literal["WAITING", "SENT", "GIVEN_UP"]
 
 CONFLICT_FLAG = "CONFLICT"
-"""On a radiograph whose UID also came with other bytes."""
+"""Of a radiograph under whose UID other bytes were received too."""
 UNDECIDED_FLAG = "UNDECIDED"
-"""On a radiograph whose answer could not tell two neighbouring grades of a knee apart."""
+"""Of a radiograph whose answer is undecided between two neighbouring grades of a knee."""
 
 
 class IntakeOutcome(StrEnum):
-    """What an arriving object turned out to be."""
+    """What a received object turned out to be."""
 
     NEW = "NEW"
     KNOWN = "KNOWN"
     """The same UID with the same bytes: acknowledged again, not graded again."""
     CONFLICT = "CONFLICT"
-    """A known UID with other bytes: kept beside the first, flagged, never graded."""
+    """A known UID with other bytes: stored beside the first, flagged, never graded."""
     OWN = "OWN"
     """One of Genu's own results, routed back."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A radiograph as the ledger knows it."""
+    """A radiograph in the ledger, with the reading of its current answer."""
 
     sop_instance_uid: str
     sop_class_uid: str
@@ -52,12 +52,12 @@ class Entry:
     changed_at: datetime
     flags: tuple[str, ...]
     reading: dict[str, Any] | None
-    """What was last said of it: Reading.as_json()."""
+    """Reading.as_json() of the current answer; None before the first."""
 
 
 @dataclass(frozen=True)
 class ResultObject:
-    """A DICOM object that Genu made; its bytes are `file` in the vault's results of the source."""
+    """An object that Genu made; its bytes are the file `file` in the results folder of the source (node.storage)."""
 
     kind: ObjectKind
     sop_class_uid: str
@@ -69,7 +69,7 @@ class ResultObject:
 
 @dataclass(frozen=True)
 class Delivery:
-    """One object that one destination shall get."""
+    """One result object to be sent to one destination."""
 
     id: int
     source_uid: str
@@ -83,7 +83,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Answer:
-    """What was once said of a radiograph, and which model said it. Answers are added, never changed."""
+    """The reading of a radiograph by one model, or its refusal. Answers are added, never changed."""
 
     at: datetime
     state: State
@@ -108,7 +108,7 @@ class ModelUse:
 
 @dataclass(frozen=True)
 class CardState:
-    """A card as it was when its model was made to answer; the hash is that of its file, calibration and all."""
+    """A model card at the time of a promotion; `sha256` is of its file, calibration included."""
 
     card: str
     sha256: str
@@ -118,9 +118,9 @@ class CardState:
 @dataclass(frozen=True)
 class ModelChange:
     """
-    From `at` on this model answers: it was promoted, or rolled back to.
+    This model is active from `at`: it was promoted, or rolled back to.
 
-    "shipped" is the first of all, written with the first promotion: what had answered until then.
+    "shipped" is the first change of all, recorded with the first promotion: the model that was active until then.
     """
 
     at: datetime
@@ -133,20 +133,20 @@ class ModelChange:
 
 @dataclass(frozen=True)
 class ShadowReading:
-    """What a model that runs in shadow said of a radiograph that another had answered. It is never sent."""
+    """The reading of a radiograph by a shadow model, beside the answer of the active one. It is never sent."""
 
     at: datetime
     card: str
     model: ModelIdentity | None
-    """None if the model could not even be loaded."""
+    """None if the model could not be loaded."""
     reading: dict[str, Any] | None
-    """As Reading.as_json(); None if it came to nothing, and `fault` says why."""
+    """As Reading.as_json(); None if it failed: `fault` is why."""
     fault: str
 
 
 @dataclass(frozen=True)
 class PairedReadings:
-    """What two models said of the same knees of one radiograph: the knees of their readings."""
+    """The readings of one radiograph by two models: the knees of each."""
 
     source_uid: str
     first: list[dict[str, Any]]
@@ -155,7 +155,7 @@ class PairedReadings:
 
 @dataclass(frozen=True)
 class Conflict:
-    """Other bytes under a UID that was taken."""
+    """Another object that was received under the UID of a radiograph."""
 
     sop_instance_uid: str
     sop_class_uid: str
@@ -169,7 +169,7 @@ class Conflict:
 
 @dataclass(frozen=True)
 class JournalLine:
-    """Something that happened to a radiograph."""
+    """An event in the journal of a radiograph."""
 
     at: datetime
     what: str
@@ -179,7 +179,7 @@ class JournalLine:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """A part of the node that lived at `seen_at`."""
+    """The last heartbeat of a process, at `seen_at`. `process` is its kind, such as "receive" or "work"."""
 
     process: str
     name: str
@@ -188,9 +188,9 @@ class Heartbeat:
 
 
 class PendingDeliveries(NamedTuple):
-    """What one destination has still to get."""
+    """The waiting deliveries of one destination, counted."""
 
     destination: str
-    count: int  # type: ignore[assignment]  # it hides tuple.count, which nobody wants
+    count: int  # type: ignore[assignment]  # hides tuple.count, which is not needed
     oldest_at: datetime
     last_error: str

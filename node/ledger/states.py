@@ -1,11 +1,11 @@
-"""The states of a radiograph, and the one table of legal moves between them."""
+"""The states of a radiograph, and the transitions allowed between them."""
 
 from collections.abc import Mapping
 from enum import StrEnum
 
 
 class State(StrEnum):
-    """Where a radiograph stands. Being queued is a fact about the broker, not a state."""
+    """State of a radiograph. "Queued" is no state: the broker alone knows what is queued."""
 
     RECEIVED = "RECEIVED"
     GRADING = "GRADING"
@@ -16,23 +16,23 @@ class State(StrEnum):
     FAILED = "FAILED"
 
 
-MOVES: Mapping[State, frozenset[State]] = {
-    # NOT_ANALYSED from here: put aside at the door; FAILED: its attempts are used up.
+TRANSITIONS: Mapping[State, frozenset[State]] = {
+    # To NOT_ANALYSED: refused at intake; to FAILED: all attempts are used.
     State.RECEIVED: frozenset({State.GRADING, State.NOT_ANALYSED, State.FAILED}),
-    # GRADING from here: another worker takes over after the lease; RECEIVED: a fault that may pass.
+    # To GRADING: another worker takes over after the lease; to RECEIVED: a transient fault.
     State.GRADING: frozenset({State.GRADING, State.RECEIVED, State.REPORTED, State.NOT_ANALYSED, State.FAILED}),
-    # RECEIVED from the next three: a person wants it graded again, by another model than the one that did.
+    # To RECEIVED from the next three: a person requests a new grading, by another model than before.
     State.REPORTED: frozenset({State.DELIVERED, State.RECEIVED}),
-    # CONFIRMED by storage commitment (PS3.4 Annex J): sent is not confirmed.
+    # To CONFIRMED by storage commitment (PS3.4 Annex J): sent is not confirmed.
     State.DELIVERED: frozenset({State.CONFIRMED, State.RECEIVED}),
     State.CONFIRMED: frozenset({State.RECEIVED}),
-    # A person asks again.
+    # A person retries.
     State.NOT_ANALYSED: frozenset({State.RECEIVED}),
     State.FAILED: frozenset({State.RECEIVED}),
 }
 
 
-def check_move(old: State, new: State) -> None:
-    """Raises ValueError unless MOVES has the move."""
-    if new not in MOVES[old]:
-        raise ValueError(f"{old} -> {new} is not a legal move")
+def check_transition(old: State, new: State) -> None:
+    """Raise ValueError unless TRANSITIONS allows the change."""
+    if new not in TRANSITIONS[old]:
+        raise ValueError(f"{old} -> {new} is not an allowed transition")

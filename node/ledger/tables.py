@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 
 class Instant(TypeDecorator[datetime]):
-    """A moment in UTC. SQLite stores no time zone, so it is put on when the moment is read."""
+    """A moment in UTC. SQLite stores no time zone, so it is added on reading."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -41,7 +41,7 @@ class Instant(TypeDecorator[datetime]):
 
 
 Id = BigInteger().with_variant(Integer, "sqlite")
-"""SQLite numbers rows by itself only if the key is called INTEGER."""
+"""SQLite numbers rows by itself only if the key's type is INTEGER."""
 
 metadata = MetaData()
 
@@ -63,7 +63,7 @@ radiograph = Table(
     Column("lease_until", Instant),
     Column("worker", String(255)),
     Column("changed_at", Instant, nullable=False),
-    Column("answer_id", BigInteger),  # the answer that stands
+    Column("answer_id", BigInteger),  # the current answer
     Index("radiograph_state", "state", "received_at"),
     Index("radiograph_received", "received_at"),
     Index("radiograph_reason", "reason", "received_at"),
@@ -115,7 +115,7 @@ shadow = Table(
     metadata,
     Column("id", Id, primary_key=True, autoincrement=True),
     Column("source_uid", ForeignKey("radiograph.sop_instance_uid"), nullable=False),
-    Column("answer_id", BigInteger, ForeignKey("answer.id"), nullable=False),  # the answer that it stood beside
+    Column("answer_id", BigInteger, ForeignKey("answer.id"), nullable=False),  # the answer that it was made beside
     Column("at", Instant, nullable=False),
     Column("card", String(255), nullable=False),
     Column("model_name", String(255)),
@@ -135,7 +135,7 @@ model_change = Table(
     Column("at", Instant, nullable=False),
     Column("what", String(16), nullable=False),
     Column("card", String(255), nullable=False),
-    Column("card_sha256", String(64), nullable=False),  # of its file's bytes: it holds more than the weights' hash
+    Column("card_sha256", String(64), nullable=False),  # of the card's file, which holds more than the weights' hash
     Column("name", String(255), nullable=False),
     Column("version", String(255), nullable=False),
     Column("sha256", String(64), nullable=False),
@@ -168,7 +168,7 @@ delivery = Table(
     Column("asked_at", Instant, nullable=False),
     Column("due_at", Instant, nullable=False),
     Column("changed_at", Instant, nullable=False),
-    Column("status", Integer),  # what the destination answered the C-STORE with
+    Column("status", Integer),  # of the destination's C-STORE response
     Column("last_error", Text, nullable=False),
     UniqueConstraint("object_uid", "destination", name="delivery_once"),
     Index("delivery_due", "destination", "state", "due_at"),

@@ -1,4 +1,4 @@
-"""How often what happened, for the metrics: counted once, and then only what has been added."""
+"""Totals of events, grades and flags for the metrics. Rows are counted once; later calls count only new rows."""
 
 import json
 from collections import Counter
@@ -13,23 +13,23 @@ from node.ledger.states import State
 from node.ledger.transitions import now
 
 _SETTLED_AFTER = timedelta(minutes=1)
-"""Numbers are given out before transactions end, so a younger line may appear before an older one; not for so long."""
+"""Row ids are assigned before transactions end, so a row may appear after one with a higher id; not after so long."""
 
 _AGREEMENT = {0: "same", 1: "one apart"}
 
 
 @dataclass(frozen=True)
 class LedgerTotals:
-    """What has happened since the ledger began."""
+    """Totals since the ledger began, and the last rows that are counted for good."""
 
     events: Counter[str]
-    """The journal's `what` -> how often."""
+    """The journal's `what` -> number of lines."""
     grades: Counter[tuple[str, str, int, bool]]
-    """(model, its version, grade, whether it was undecided) -> knees that were given it."""
+    """(model, its version, grade, whether it is undecided) -> number of knees."""
     agreements: Counter[str]
-    """"same", "one apart" or "more" -> knees on which the shadow and the answer were so; "failed" -> radiographs."""
+    """Grades of shadow and answer: "same", "one apart" or "more" -> number of knees; "failed" -> of radiographs."""
     flags: Counter[str] = field(default_factory=Counter)
-    """Code of a flag -> knees that were given it."""
+    """Code of a flag -> number of knees."""
     settled: "LedgerTotals | None" = field(default=None, repr=False)
     journal_id: int = 0
     answer_id: int = 0
@@ -37,7 +37,7 @@ class LedgerTotals:
 
 
 def count(connection: Connection, since: LedgerTotals | None) -> LedgerTotals:
-    """All that has happened; what `since` had counted for good is not counted again."""
+    """Count everything; rows that `since` has counted for good are not read again."""
     base = (since.settled if since else None) or LedgerTotals(Counter(), Counter(), Counter())
     limit = now() - _SETTLED_AFTER
     journal_id = _last_before(connection, tables.journal, limit, base.journal_id)
@@ -64,37 +64,37 @@ def count(connection: Connection, since: LedgerTotals | None) -> LedgerTotals:
 
 
 def counts_by_reason(connection: Connection) -> dict[tuple[State, str], int]:
-    """How many radiographs stand where they do for which reason."""
+    """How many radiographs are in each state for each reason."""
     row = tables.radiograph.c
-    wanted = sa.select(row.state, row.reason, sa.func.count()).where(row.reason.is_not(None))
-    found = connection.execute(wanted.group_by(row.state, row.reason))
+    query = sa.select(row.state, row.reason, sa.func.count()).where(row.reason.is_not(None))
+    found = connection.execute(query.group_by(row.state, row.reason))
     return {(State(state), code): count for state, code, count in found}
 
 
 def _last_before(connection: Connection, table: sa.Table, limit: datetime, at_least: int) -> int:
-    wanted = sa.select(table.c.id).where(table.c.at < limit, table.c.id > at_least)
-    return connection.execute(wanted.order_by(table.c.id.desc()).limit(1)).scalar() or at_least
+    query = sa.select(table.c.id).where(table.c.at < limit, table.c.id > at_least)
+    return connection.execute(query.order_by(table.c.id.desc()).limit(1)).scalar() or at_least
 
 
 def _events(connection: Connection, after: int, until: int | None) -> Counter[str]:
     line = tables.journal.c
-    wanted = sa.select(line.what, sa.func.count()).where(line.id > after).group_by(line.what)
+    query = sa.select(line.what, sa.func.count()).where(line.id > after).group_by(line.what)
     if until is not None:
-        wanted = wanted.where(line.id <= until)
-    return Counter({row.what: row[1] for row in connection.execute(wanted)})
+        query = query.where(line.id <= until)
+    return Counter({row.what: row[1] for row in connection.execute(query)})
 
 
 def _answers(
     connection: Connection, after: int, until: int | None
 ) -> tuple[Counter[tuple[str, str, int, bool]], Counter[str]]:
-    """Grades and flags that knees were given, graded or not."""
+    """Grades and flags of the knees of the answers, refused knees included."""
     row = tables.answer.c
-    wanted = sa.select(row.model_name, row.model_version, row.reading).where(row.id > after)
+    query = sa.select(row.model_name, row.model_version, row.reading).where(row.id > after)
     if until is not None:
-        wanted = wanted.where(row.id <= until)
+        query = query.where(row.id <= until)
     grades: Counter[tuple[str, str, int, bool]] = Counter()
     flags: Counter[str] = Counter()
-    for name, version, reading in connection.execute(wanted.execution_options(yield_per=500)):
+    for name, version, reading in connection.execute(query.execution_options(yield_per=500)):
         for knee in json.loads(reading).get("knees", ()):
             flags.update(flag["code"] for flag in knee.get("flags", ()))
             if name is not None and knee.get("grade") is not None:
@@ -105,16 +105,17 @@ def _answers(
 
 def _agreements(connection: Connection, after: int, until: int | None) -> Counter[str]:
     shadow, answer = tables.shadow.c, tables.answer.c
-    wanted = sa.select(shadow.reading, answer.reading).join(tables.answer, answer.id == shadow.answer_id)
-    wanted = wanted.where(shadow.id > after)
+    query = sa.select(shadow.reading, answer.reading).join(tables.answer, answer.id == shadow.answer_id)
+    query = query.where(shadow.id > after)
     if until is not None:
-        wanted = wanted.where(shadow.id <= until)
-    counted: Counter[str] = Counter()
-    for ours, theirs in connection.execute(wanted.execution_options(yield_per=500)):
-        if ours is None:
-            counted["failed"] += 1
+        query = query.where(shadow.id <= until)
+    counts: Counter[str] = Counter()
+    for shadow_json, answer_json in connection.execute(query.execution_options(yield_per=500)):
+        if shadow_json is None:
+            counts["failed"] += 1
             continue
-        for one, other in zip(json.loads(ours).get("knees", ()), json.loads(theirs).get("knees", ()), strict=False):
+        knees = (json.loads(reading).get("knees", ()) for reading in (shadow_json, answer_json))
+        for one, other in zip(*knees, strict=False):
             if one.get("grade") is not None and other.get("grade") is not None:
-                counted[_AGREEMENT.get(abs(int(one["grade"]) - int(other["grade"])), "more")] += 1
-    return counted
+                counts[_AGREEMENT.get(abs(int(one["grade"]) - int(other["grade"])), "more")] += 1
+    return counts

@@ -1,4 +1,4 @@
-"""What every change of the ledger shares: a row under lock, a legal move, a line in the journal."""
+"""What every change of the ledger uses: a locked row, an allowed transition, a journal line."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -9,9 +9,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, RowMapping
 
 from node.ledger import tables
-from node.ledger.states import State, check_move
+from node.ledger.states import State, check_transition
 
-_NOTE = sa.insert(tables.journal)
+_INSERT_JOURNAL_LINE = sa.insert(tables.journal)
 
 
 def now() -> datetime:
@@ -19,23 +19,25 @@ def now() -> datetime:
 
 
 def insert(connection: Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
-    """An INSERT that knows ON CONFLICT, which both databases have in the same words."""
+    """An INSERT that supports ON CONFLICT, which both databases write in the same way."""
     return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
 
 
-def note(connection: Connection, uid: str, what: str, *, detail: str = "", by: str, at: datetime | None = None) -> None:
-    """The journal has one more line."""
+def add_journal_line(
+    connection: Connection, uid: str, what: str, *, detail: str = "", by: str, at: datetime | None = None
+) -> None:
+    """Add a line to the journal of the radiograph; its time is `at`, or now."""
     line = {"sop_instance_uid": uid, "at": at or now(), "what": what, "detail": detail, "by": by}
-    connection.execute(_NOTE, line)
+    connection.execute(_INSERT_JOURNAL_LINE, line)
 
 
-def hold(connection: Connection, uid: str) -> RowMapping | None:
-    """The radiograph's row, which nobody else changes until this transaction ends."""
-    wanted = sa.select(tables.radiograph).where(tables.radiograph.c.sop_instance_uid == uid).with_for_update()
-    return connection.execute(wanted).mappings().first()
+def lock_radiograph(connection: Connection, uid: str) -> RowMapping | None:
+    """The radiograph's row, locked against other writers until this transaction ends; None if there is none."""
+    query = sa.select(tables.radiograph).where(tables.radiograph.c.sop_instance_uid == uid).with_for_update()
+    return connection.execute(query).mappings().first()
 
 
-def move(
+def change_state(
     connection: Connection,
     row: RowMapping,
     state: State,
@@ -46,16 +48,17 @@ def move(
     values: Mapping[str, Any] | None = None,
 ) -> None:
     """
-    The radiograph, whose row is held, is in `state` with `values`, and the journal says what happened.
+    Set `state` and `values` of a radiograph whose row is locked, and add a journal line.
 
-    Raises ValueError for a move that MOVES does not have.
+    Columns of the claim and of the reason that `values` does not name are cleared. Raises ValueError for a change that
+    TRANSITIONS does not allow.
     """
-    check_move(State(row["state"]), state)
+    check_transition(State(row["state"]), state)
     moment = now()
-    changed = {"lease_until": None, "worker": None, "reason": None, "detail": "", **(values or {})}
+    columns = {"lease_until": None, "worker": None, "reason": None, "detail": "", **(values or {})}
     connection.execute(
         sa.update(tables.radiograph)
         .where(tables.radiograph.c.sop_instance_uid == row["sop_instance_uid"])
-        .values(state=state.value, changed_at=moment, **changed)
+        .values(state=state.value, changed_at=moment, **columns)
     )
-    note(connection, row["sop_instance_uid"], what, detail=detail, by=by, at=moment)
+    add_journal_line(connection, row["sop_instance_uid"], what, detail=detail, by=by, at=moment)

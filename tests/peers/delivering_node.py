@@ -10,7 +10,7 @@ from node.ledger import Delivery, Ledger
 from node.settings import Deliver, Destination, Settings, Storage
 from node.storage import Vault
 from tests.peers.archives import wait_until
-from tests.samples.pending_deliveries import Owed, owe
+from tests.samples.pending_deliveries import Pending, add_pending
 
 SHORT_TIMING = Deliver(first_pause_seconds=0.2, longest_pause_seconds=1, connect_seconds=3, response_seconds=3)
 
@@ -39,10 +39,10 @@ class Node:
             assert not thread.is_alive()
             assert wait_until(lambda: not any(thread.name.startswith("deliver-") for thread in threading.enumerate()))
 
-    def owe(self, *destinations: str, side: int = 32, kinds: Sequence[str] = ("SC", "SR")) -> Owed:
-        return owe(self.ledger, self.vault, destinations or ("pacs",), side=side, kinds=kinds)
+    def owe(self, *destinations: str, side: int = 32, kinds: Sequence[str] = ("SC", "SR")) -> Pending:
+        return add_pending(self.ledger, self.vault, destinations or ("pacs",), side=side, kinds=kinds)
 
-    def delivery(self, owed: Owed, kind: str) -> Delivery:
+    def delivery(self, owed: Pending, kind: str) -> Delivery:
         return next(row for row in self.ledger.deliveries(owed.source_uid) if row.object.kind == kind)
 
     def status(self, name: str = "pacs") -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Results that are owed to destinations, in a real vault and a real ledger: what the delivering tests start from."""
+"""Results with pending deliveries, in a real vault and a real ledger, for the tests of delivery."""
 
 import hashlib
 import io
@@ -62,25 +62,25 @@ def encoded(dataset: Dataset) -> bytes:
 
 
 @dataclass(frozen=True)
-class Owed:
-    """What a destination is owed of one radiograph."""
+class Pending:
+    """The objects of one radiograph whose deliveries are pending."""
 
     source_uid: str
     sc: str
     sr: str
 
 
-def owe(
+def add_pending(
     ledger: Ledger,
     vault: Vault,
     destinations: Sequence[str] | Mapping[str, Sequence[str]],
     *,
     side: int = 32,
     kinds: Sequence[str] = ("SC", "SR"),
-    made: Mapping[str, Dataset] | None = None,
-) -> Owed:
-    """Return the UIDs of an SC and an SR, `made` of a new radiograph, that the destinations are owed, of `kinds`."""
-    wanted = destinations if isinstance(destinations, Mapping) else dict.fromkeys(destinations, kinds)
+    datasets: Mapping[str, Dataset] | None = None,
+) -> Pending:
+    """Record a radiograph and deliveries of its objects of `kinds`: `datasets`, or small ones. Return the UIDs."""
+    kinds_by_destination = destinations if isinstance(destinations, Mapping) else dict.fromkeys(destinations, kinds)
     source = generate_uid()
     sha256 = hashlib.sha256(source.encode()).hexdigest()
     ledger.record_received(
@@ -98,7 +98,7 @@ def owe(
     assert ledger.claim(source, "tests", lease_seconds=60, attempts=3) is not None
     objects = []
     for kind in kinds:
-        dataset = made[kind] if made else instance(kind, side=side, seed=int(sha256[:8], 16))
+        dataset = datasets[kind] if datasets else instance(kind, side=side, seed=int(sha256[:8], 16))
         content, name = encoded(dataset), f"{kind.lower()}.dcm"
         vault.write_result(source, name, content)
         found = hashlib.sha256(content).hexdigest()
@@ -106,16 +106,16 @@ def owe(
         objects.append(
             ResultObject(kind, str(dataset.SOPClassUID), str(dataset.SOPInstanceUID), syntax, name, found)  # type: ignore[arg-type]
         )
-    assert ledger.report(source, "tests", {"outcome": "graded"}, objects, wanted)
-    return Owed(source, objects[0].sop_instance_uid, objects[1].sop_instance_uid)
+    assert ledger.report(source, "tests", {"outcome": "graded"}, objects, kinds_by_destination)
+    return Pending(source, objects[0].sop_instance_uid, objects[1].sop_instance_uid)
 
 
-def delivered(ledger: Ledger, *owed: Owed) -> bool:
+def delivered(ledger: Ledger, *radiographs: Pending) -> bool:
     """Return whether the radiographs are DELIVERED."""
-    entries = [ledger.find(each.source_uid) for each in owed]
+    entries = [ledger.find(pending.source_uid) for pending in radiographs]
     return all(entry is not None and entry.state == State.DELIVERED for entry in entries)
 
 
-def file_of(vault: Vault, owed: Owed, kind: str) -> Path:
-    """Return where the result lies in the vault."""
-    return vault.results_folder(owed.source_uid) / f"{kind.lower()}.dcm"
+def file_of(vault: Vault, pending: Pending, kind: str) -> Path:
+    """Return the path of the result in the vault."""
+    return vault.results_folder(pending.source_uid) / f"{kind.lower()}.dcm"

@@ -19,7 +19,7 @@ from node.settings import Destination
 from node.single_frames import single_frames
 from tests.peers.archives import HOST, needs, storescp, wait_until
 from tests.peers.delivering_node import Node
-from tests.samples.pending_deliveries import Owed, delivered, encoded, owe
+from tests.samples.pending_deliveries import Pending, add_pending, delivered, encoded
 from tests.samples.source_films import LEFT, RIGHT, header, made_of, reading
 
 PROFILE = """
@@ -51,11 +51,11 @@ def accept_only(folder: Path, *classes: str, syntaxes: tuple[str, ...] = PLAIN) 
     return "-xf", str(path), "Default"
 
 
-def owed_of(node: Node, *, sr_class: str = "comprehensive") -> tuple[Owed, dict[str, pydicom.Dataset]]:
+def owed_of(node: Node, *, sr_class: str = "comprehensive") -> tuple[Pending, dict[str, pydicom.Dataset]]:
     """The result objects of two knees, to be delivered to the destination."""
     made = made_of(header(), reading(RIGHT, LEFT), sr_class=sr_class)
-    owed = owe(
-        node.ledger, node.vault, {"pacs": ("SC", "SR")}, made={kind: made[kind].dataset for kind in ("SC", "SR")}
+    owed = add_pending(
+        node.ledger, node.vault, {"pacs": ("SC", "SR")}, datasets={kind: made[kind].dataset for kind in ("SC", "SR")}
     )
     return owed, {kind: result.dataset for kind, result in made.items()}
 

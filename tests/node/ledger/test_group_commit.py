@@ -1,4 +1,4 @@
-"""Radiographs that arrive together share a transaction, and nothing else."""
+"""Radiographs that arrive at the same time share a transaction, and nothing else."""
 
 import threading
 from collections.abc import Iterator
@@ -31,54 +31,54 @@ def film(uid: str, *, sha256: str = "a" * 64, received_at: datetime = AT) -> Rad
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    made = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
-    made.upgrade()
-    yield made
-    made.close()
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    ledger.upgrade()
+    yield ledger
+    ledger.close()
 
 
-def together(ledger: Ledger, *came: Radiograph) -> list[IntakeOutcome | BaseException]:
-    """Each is kept by a thread of its own; they are all there before the first has its turn."""
-    group, answers = ledger._group, []
-    with ThreadPoolExecutor(len(came)) as threads:
-        with group._turn:
-            for number, each in enumerate(came, start=1):
-                answers.append(threads.submit(ledger.record_received, each))
-                while len(group._waiting) < number:
+def record_together(ledger: Ledger, *radiographs: Radiograph) -> list[IntakeOutcome | BaseException]:
+    """Record each in its own thread; all are pending before the first gets the write lock."""
+    group, outcomes = ledger._group, []
+    with ThreadPoolExecutor(len(radiographs)) as threads:
+        with group._write_lock:
+            for number, radiograph in enumerate(radiographs, start=1):
+                outcomes.append(threads.submit(ledger.record_received, radiograph))
+                while len(group._pending) < number:
                     threading.Event().wait(0.001)
-        return [answer.exception() or answer.result() for answer in answers]
+        return [outcome.exception() or outcome.result() for outcome in outcomes]
 
 
-def test_those_that_wait_together_are_committed_once_and_told_each_their_own(ledger: Ledger) -> None:
+def test_concurrent_radiographs_share_a_commit_and_get_their_own_outcomes(ledger: Ledger) -> None:
     """Four threads, one transaction; a repeat among them is KNOWN, other bytes under its UID are a CONFLICT."""
     commits: list[object] = []
     event.listen(ledger._database._engine, "commit", commits.append)
-    answers = together(ledger, film("1.1"), film("1.2"), film("1.1"), film("1.2", sha256="b" * 64))
-    assert answers == [IntakeOutcome.NEW, IntakeOutcome.NEW, IntakeOutcome.KNOWN, IntakeOutcome.CONFLICT]
+    outcomes = record_together(ledger, film("1.1"), film("1.2"), film("1.1"), film("1.2", sha256="b" * 64))
+    assert outcomes == [IntakeOutcome.NEW, IntakeOutcome.NEW, IntakeOutcome.KNOWN, IntakeOutcome.CONFLICT]
     assert len(commits) == 1
     assert ledger.counts_by_state()[State.RECEIVED] == 2
 
 
-def test_what_is_wrong_with_one_is_told_to_it_alone(ledger: Ledger) -> None:
-    """A radiograph that cannot be written keeps none of those beside it from being kept."""
+def test_an_error_of_one_radiograph_is_raised_for_it_alone(ledger: Ledger) -> None:
+    """The radiographs beside one that cannot be written are recorded."""
     bad = film("1.2", received_at=datetime(2026, 3, 1))
-    first, wrong, last = together(ledger, film("1.1"), bad, film("1.3"))
+    first, wrong, last = record_together(ledger, film("1.1"), bad, film("1.3"))
     assert (first, last) == (IntakeOutcome.NEW, IntakeOutcome.NEW)
     assert isinstance(wrong, Exception)
     assert ledger.find("1.2") is None
     assert ledger.record_received(film("1.4")) is IntakeOutcome.NEW
 
 
-def test_a_database_that_does_not_take_it_is_told_to_all(ledger: Ledger) -> None:
-    """None of them hears that it is kept when the transaction failed."""
+def test_a_failed_transaction_is_raised_for_all(ledger: Ledger) -> None:
+    """No thread gets an outcome if the transaction failed."""
     with ledger._database.write() as connection:
         connection.exec_driver_sql("ALTER TABLE journal RENAME TO lost")
-    answers = together(ledger, film("1.1"), film("1.2"))
-    assert all(isinstance(answer, Transient) for answer in answers)
+    outcomes = record_together(ledger, film("1.1"), film("1.2"))
+    assert all(isinstance(outcome, Transient) for outcome in outcomes)
     assert ledger.find("1.1") is None
 
 
-def test_whoever_is_first_waits_for_nobody(ledger: Ledger) -> None:
-    """One thread alone has its commit at once: the group is those who are there, not those who might come."""
+def test_a_single_thread_commits_at_once(ledger: Ledger) -> None:
+    """A group is what is pending now; nothing waits for more to arrive."""
     assert [ledger.record_received(film(f"1.{n}")) for n in range(3)] == [IntakeOutcome.NEW] * 3
-    assert ledger._group._waiting == []
+    assert ledger._group._pending == []

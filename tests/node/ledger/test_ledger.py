@@ -1,4 +1,4 @@
-"""The ledger keeps its word on SQLite and on PostgreSQL: moves, claims, deliveries, and a journal of all of it."""
+"""The ledger on SQLite and on PostgreSQL: state transitions, claims, deliveries and the journal."""
 
 import contextlib
 import multiprocessing
@@ -24,7 +24,7 @@ from alembic.migration import MigrationContext
 from node.errors import SettingsError, Transient
 from node.finding import ModelIdentity
 from node.ledger import (
-    MOVES,
+    TRANSITIONS,
     CardState,
     IntakeOutcome,
     Ledger,
@@ -38,7 +38,7 @@ from node.ledger import (
 from node.ledger.model_history import previous_model
 from node.radiograph import Radiograph
 from tests.paths import ROOT
-from tests.peers.databases import emptied, postgresql, postgresql_programs
+from tests.peers.databases import empty_database, postgresql, postgresql_programs
 from tests.peers.small_disk import NAMESPACE, can_mount
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -65,7 +65,7 @@ def server() -> Iterator[str]:
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'ledger.sqlite'}"
-    return emptied(request.getfixturevalue("server"))
+    return empty_database(request.getfixturevalue("server"))
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def film(uid: str, *, sha256: str = "a" * 64, minutes: int = 0) -> Radiograph:
     )
 
 
-def made(kind: str, uid: str, sha256: str = "c" * 64) -> ResultObject:
+def result(kind: str, uid: str, sha256: str = "c" * 64) -> ResultObject:
     return ResultObject(
         kind="SC" if kind == "SC" else "SR",
         sop_class_uid="1.2.840.10008.5.1.4.1.1.7",
@@ -100,16 +100,16 @@ def made(kind: str, uid: str, sha256: str = "c" * 64) -> ResultObject:
     )
 
 
-BOTH = (made("SC", "2.1.1"), made("SR", "2.1.2"))
+BOTH = (result("SC", "2.1.1"), result("SR", "2.1.2"))
 
 
-def graded(ledger: Ledger, uid: str, destinations: dict[str, tuple[str, ...]] = PACS) -> None:
+def record_graded(ledger: Ledger, uid: str, destinations: dict[str, tuple[str, ...]] = PACS) -> None:
     ledger.record_received(film(uid))
     assert ledger.claim(uid, "w", lease_seconds=60, attempts=3)
-    assert ledger.report(uid, "w", READING, [made("SC", f"{uid}.1"), made("SR", f"{uid}.2")], destinations)
+    assert ledger.report(uid, "w", READING, [result("SC", f"{uid}.1"), result("SR", f"{uid}.2")], destinations)
 
 
-def told(ledger: Ledger, uid: str) -> list[str]:
+def events(ledger: Ledger, uid: str) -> list[str]:
     return [line.what for line in ledger.journal(uid)]
 
 
@@ -119,11 +119,11 @@ def state(ledger: Ledger, uid: str) -> State:
     return entry.state
 
 
-# What comes in
+# Intake
 
 
 def test_a_new_radiograph_is_received_with_all_that_is_known_of_it(ledger: Ledger) -> None:
-    """The entry says what the receiver said; an unknown UID has none."""
+    """The entry has what the receiver recorded; an unknown UID has none."""
     assert ledger.record_received(film("1.2.1")) is IntakeOutcome.NEW
     entry = ledger.find("1.2.1")
     assert entry is not None
@@ -135,14 +135,14 @@ def test_a_new_radiograph_is_received_with_all_that_is_known_of_it(ledger: Ledge
 
 def test_the_same_bytes_again_change_nothing(ledger: Ledger) -> None:
     """Not even after the work is done."""
-    graded(ledger, "1.2.1")
+    record_graded(ledger, "1.2.1")
     assert ledger.record_received(film("1.2.1")) is IntakeOutcome.KNOWN
     assert state(ledger, "1.2.1") is State.REPORTED
     assert ledger.unfinished(FAR) == []
-    assert told(ledger, "1.2.1")[-1] == "received again"
+    assert events(ledger, "1.2.1")[-1] == "received again"
 
 
-def test_other_bytes_are_kept_beside_the_first_and_flagged(ledger: Ledger) -> None:
+def test_other_bytes_are_recorded_beside_the_first_and_flagged(ledger: Ledger) -> None:
     """The first stays what it was; the same other bytes twice are one conflict."""
     ledger.record_received(film("1.2.1"))
     for _ in range(2):
@@ -155,9 +155,9 @@ def test_other_bytes_are_kept_beside_the_first_and_flagged(ledger: Ledger) -> No
     assert ledger.known_hashes(["a" * 64, "b" * 64, "c" * 64]) == {"a" * 64, "b" * 64}
 
 
-def test_an_own_result_that_comes_back_is_put_aside_for_ever(ledger: Ledger) -> None:
-    """It is no work, and asking again does not make it work: there are no loops."""
-    graded(ledger, "1.2.1")
+def test_an_own_result_that_is_routed_back_is_never_analysed(ledger: Ledger) -> None:
+    """It is never claimed, and a retry does not change that: there are no loops."""
+    record_graded(ledger, "1.2.1")
     assert ledger.is_result("1.2.1.1")
     for _ in range(2):
         assert ledger.record_received(film("1.2.1.1", sha256="b" * 64)) is IntakeOutcome.OWN
@@ -168,8 +168,8 @@ def test_an_own_result_that_comes_back_is_put_aside_for_ever(ledger: Ledger) -> 
     assert ledger.claim("1.2.1.1", "w", lease_seconds=60, attempts=3) is None
 
 
-def test_what_is_put_aside_at_the_door_is_never_work(ledger: Ledger) -> None:
-    """It has its row and its reason; a reason that is not in the table is no reason."""
+def test_what_is_refused_at_intake_is_never_claimed(ledger: Ledger) -> None:
+    """It has its row and its reason; a reason that is not in the table is refused."""
     assert ledger.record_received(film("1.2.1"), not_analysed_reason="NOT_AN_IMAGE") is IntakeOutcome.NEW
     assert ledger.claim("1.2.1", "w", lease_seconds=60, attempts=3) is None
     assert [entry.sop_instance_uid for entry in ledger.listing(reason="NOT_AN_IMAGE")] == ["1.2.1"]
@@ -178,7 +178,7 @@ def test_what_is_put_aside_at_the_door_is_never_work(ledger: Ledger) -> None:
     assert ledger.find("1.2.2") is None
 
 
-# Moves
+# State transitions
 
 
 @pytest.fixture(scope="module")
@@ -191,37 +191,37 @@ def one_ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
 
 
 @pytest.mark.parametrize(("old", "new"), list(product(State, State)))
-def test_every_move_outside_the_table_is_refused(one_ledger: Ledger, old: State, new: State) -> None:
+def test_every_transition_outside_the_table_is_refused(one_ledger: Ledger, old: State, new: State) -> None:
     """All 49 pairs are tried on a row; an illegal one raises and changes neither the row nor the journal."""
     ledger = one_ledger
     with ledger._database.write() as connection:
         connection.execute(sa.update(tables.radiograph).values(state=old.value))
-    lines = told(ledger, "1.2.1")
+    lines = events(ledger, "1.2.1")
 
-    def move() -> None:
+    def change() -> None:
         with ledger._database.write() as connection:
-            row = transitions.hold(connection, "1.2.1")
+            row = transitions.lock_radiograph(connection, "1.2.1")
             assert row is not None
-            transitions.move(connection, row, new, what="moved", by="test")
+            transitions.change_state(connection, row, new, what="moved", by="test")
 
-    if new in MOVES[old]:
-        move()
-        assert (state(ledger, "1.2.1"), told(ledger, "1.2.1")) == (new, [*lines, "moved"])
+    if new in TRANSITIONS[old]:
+        change()
+        assert (state(ledger, "1.2.1"), events(ledger, "1.2.1")) == (new, [*lines, "moved"])
     else:
-        with pytest.raises(ValueError, match="is not a legal move"):
-            move()
-        assert (state(ledger, "1.2.1"), told(ledger, "1.2.1")) == (old, lines)
+        with pytest.raises(ValueError, match="is not an allowed transition"):
+            change()
+        assert (state(ledger, "1.2.1"), events(ledger, "1.2.1")) == (old, lines)
 
 
-def test_the_table_of_moves_is_the_one_that_was_decided() -> None:
-    """Every state is in it; DELIVERED leads to CONFIRMED, or back to work when a person asks."""
-    assert set(MOVES) == set(State)
-    assert all(MOVES[state] for state in State)
-    assert MOVES[State.DELIVERED] == {State.CONFIRMED, State.RECEIVED}
+def test_the_table_of_transitions_is_the_one_that_was_decided() -> None:
+    """Every state is in it; DELIVERED leads to CONFIRMED, or back to RECEIVED when a person retries."""
+    assert set(TRANSITIONS) == set(State)
+    assert all(TRANSITIONS[state] for state in State)
+    assert TRANSITIONS[State.DELIVERED] == {State.CONFIRMED, State.RECEIVED}
 
 
 def test_the_database_itself_refuses_a_state_that_there_is_not(ledger: Ledger) -> None:
-    """A slip of a later programmer ends here."""
+    """A mistake in later code ends here."""
     ledger.record_received(film("1.2.1"))
     with pytest.raises(sa.exc.IntegrityError), ledger._database.write() as connection:
         connection.execute(sa.update(tables.radiograph).values(state="QUEUED"))
@@ -229,8 +229,8 @@ def test_the_database_itself_refuses_a_state_that_there_is_not(ledger: Ledger) -
 
 @pytest.mark.parametrize("change", ["UPDATE journal SET what = 'nothing'", "DELETE FROM journal"])
 def test_the_journal_cannot_be_rewritten(ledger: Ledger, change: str) -> None:
-    """The database refuses, whoever asks."""
-    graded(ledger, "1.2.1")
+    """The database refuses it from anyone."""
+    record_graded(ledger, "1.2.1")
     before = ledger.journal("1.2.1")
     with pytest.raises((sa.exc.DBAPIError, Transient), match="only added to"), ledger._database.write() as connection:
         connection.execute(sa.text(change))
@@ -251,13 +251,13 @@ def test_a_claim_is_one_workers_until_its_lease_ends(ledger: Ledger) -> None:
     assert ledger.unfinished(datetime.now(UTC)) == []
     assert ledger.unfinished(FAR) == ["1.2.1"]
     assert ledger.renew("1.2.1", "one", 0)
-    taken = ledger.claim("1.2.1", "two", lease_seconds=60, attempts=3)
-    assert taken is not None
-    assert (taken.worker, taken.attempts) == ("two", 2)
+    second_claim = ledger.claim("1.2.1", "two", lease_seconds=60, attempts=3)
+    assert second_claim is not None
+    assert (second_claim.worker, second_claim.attempts) == ("two", 2)
     assert "taken over from one" in ledger.journal("1.2.1")[-1].detail
 
 
-def test_who_lost_the_claim_can_say_nothing_more(ledger: Ledger) -> None:
+def test_a_worker_that_lost_its_claim_changes_nothing(ledger: Ledger) -> None:
     """A worker that slept through its lease changes nothing, whatever it brings."""
     ledger.record_received(film("1.2.1"))
     ledger.claim("1.2.1", "slow", lease_seconds=0, attempts=3)
@@ -275,7 +275,7 @@ def test_who_lost_the_claim_can_say_nothing_more(ledger: Ledger) -> None:
 
 
 def test_used_up_attempts_end_in_failed_with_the_last_fault(ledger: Ledger) -> None:
-    """Released or abandoned, each attempt counts; then a person has to ask, and the count begins anew."""
+    """Released or abandoned, each attempt counts; then a person has to retry it, and the count starts again."""
     ledger.record_received(film("1.2.1"))
     ledger.claim("1.2.1", "w", lease_seconds=0, attempts=2)
     ledger.claim("1.2.1", "w", lease_seconds=60, attempts=2)
@@ -294,19 +294,19 @@ def test_used_up_attempts_end_in_failed_with_the_last_fault(ledger: Ledger) -> N
     assert (again.attempts, again.reason, again.detail) == (1, None, "")
 
 
-def claim_each(url: str, number: int, together: "Barrier", say: "Queue[tuple[int, str]]") -> None:
+def claim_all(url: str, number: int, together: "Barrier", outcomes: "Queue[tuple[int, str]]") -> None:
     ledger = Ledger(url)
     for film_number in range(20):
         together.wait()
         if ledger.claim(f"1.2.{film_number}", f"worker-{number}", lease_seconds=60, attempts=3):
-            say.put((film_number, f"worker-{number}"))
+            outcomes.put((film_number, f"worker-{number}"))
 
 
 def test_several_processes_never_claim_the_same_radiograph(ledger: Ledger, url: str) -> None:
     """Four of them go for each of twenty films at the same moment; one gets it, and the ledger agrees which."""
     for number in range(20):
         ledger.record_received(film(f"1.2.{number}"))
-    claimed = at_once(4, claim_each, url)
+    claimed = at_once(4, claim_all, url)
     assert sorted(number for number, _ in claimed) == list(range(20))
     for number, worker in claimed:
         entry = ledger.find(f"1.2.{number}")
@@ -314,26 +314,27 @@ def test_several_processes_never_claim_the_same_radiograph(ledger: Ledger, url: 
         assert (entry.worker, entry.attempts) == (worker, 1)
 
 
-def keep_each(url: str, number: int, together: "Barrier", say: "Queue[tuple[int, str]]") -> None:
+def record_all(url: str, number: int, together: "Barrier", outcomes: "Queue[tuple[int, str]]") -> None:
     ledger = Ledger(url)
     for film_number in range(20):
         together.wait()
-        say.put((film_number, ledger.record_received(film(f"1.2.{film_number}"))))
+        outcomes.put((film_number, ledger.record_received(film(f"1.2.{film_number}"))))
 
 
-def test_of_several_that_keep_the_same_uid_one_is_the_first(ledger: Ledger, url: str) -> None:
-    """For each of twenty UIDs one process hears NEW and the others KNOWN."""
-    heard = at_once(4, keep_each, url)
+def test_of_several_that_record_the_same_uid_one_is_the_first(ledger: Ledger, url: str) -> None:
+    """For each of twenty UIDs one process gets NEW and the others KNOWN."""
+    outcomes = at_once(4, record_all, url)
     for number in range(20):
-        assert sorted(kept for each, kept in heard if each == number) == ["KNOWN", "KNOWN", "KNOWN", "NEW"]
+        found = sorted(outcome for uid_number, outcome in outcomes if uid_number == number)
+        assert found == ["KNOWN", "KNOWN", "KNOWN", "NEW"]
 
 
 # Answers and deliveries
 
 
-def test_an_answer_is_owed_to_each_destination_that_takes_its_kind(ledger: Ledger) -> None:
-    """The SC goes where SC are taken, the SR where SR are; last of all it is DELIVERED."""
-    graded(ledger, "1.2.1", {"pacs": ("SC", "SR"), "archive": ("SR",)})
+def test_an_answer_is_delivered_to_every_destination_that_takes_its_kind(ledger: Ledger) -> None:
+    """The SC goes where SC are accepted, the SR where SR are; after the last one it is DELIVERED."""
+    record_graded(ledger, "1.2.1", {"pacs": ("SC", "SR"), "archive": ("SR",)})
     owed = [(one.destination, one.object.kind, one.state) for one in ledger.deliveries("1.2.1")]
     assert owed == [("pacs", "SC", "WAITING"), ("pacs", "SR", "WAITING"), ("archive", "SR", "WAITING")]
     for one in ledger.deliveries("1.2.1"):
@@ -341,36 +342,36 @@ def test_an_answer_is_owed_to_each_destination_that_takes_its_kind(ledger: Ledge
         ledger.record_sent(one.id, 0x0000)
         ledger.record_sent(one.id, 0x0000)
     assert state(ledger, "1.2.1") is State.DELIVERED
-    assert told(ledger, "1.2.1") == ["received", "claimed", "reported", "sent", "sent", "sent", "delivered"]
+    assert events(ledger, "1.2.1") == ["received", "claimed", "reported", "sent", "sent", "sent", "delivered"]
     assert ledger.due_deliveries("pacs", FAR, 10) == []
     assert ledger.pending_deliveries() == []
 
 
 def test_an_undecided_answer_is_found_by_its_flag(ledger: Ledger) -> None:
-    """The flag comes with the answer, in one transaction, and only to a worker whose claim stands."""
+    """The flag comes with the answer, in one transaction, and only from the worker that has the claim."""
     for uid in ("1.2.1", "1.2.2"):
         ledger.record_received(film(uid))
         ledger.claim(uid, "w", lease_seconds=60, attempts=3)
     assert not ledger.report("1.2.1", "slow", READING, BOTH, PACS, undecided=True)
     assert ledger.listing(flag="UNDECIDED") == []
-    assert ledger.report("1.2.1", "w", READING, [made("SC", "2.1")], PACS, undecided=True)
-    assert ledger.report("1.2.2", "w", READING, [made("SC", "2.2")], PACS)
+    assert ledger.report("1.2.1", "w", READING, [result("SC", "2.1")], PACS, undecided=True)
+    assert ledger.report("1.2.2", "w", READING, [result("SC", "2.2")], PACS)
     assert [entry.sop_instance_uid for entry in ledger.listing(flag="UNDECIDED")] == ["1.2.1"]
 
 
 def test_without_a_destination_an_answer_stays_reported(ledger: Ledger) -> None:
-    """Nobody got it, so nobody may say so."""
-    graded(ledger, "1.2.1", {"pacs": ()})
+    """Nothing was delivered, so the state must not be DELIVERED."""
+    record_graded(ledger, "1.2.1", {"pacs": ()})
     assert ledger.deliveries("1.2.1") == []
     assert state(ledger, "1.2.1") is State.REPORTED
-    assert [made.kind for made in ledger.result_objects("1.2.1")] == ["SC", "SR"]
+    assert [result.kind for result in ledger.result_objects("1.2.1")] == ["SC", "SR"]
 
 
 def test_a_refusal_is_delivered_and_stays_a_refusal(ledger: Ledger) -> None:
     """NOT_ANALYSED with its reason, before and after its report has gone out."""
     ledger.record_received(film("1.2.1"))
     ledger.claim("1.2.1", "w", lease_seconds=60, attempts=3)
-    assert ledger.record_not_analysed("1.2.1", "w", "NOT_A_KNEE", "a hand", READING, [made("SR", "2.1")], PACS)
+    assert ledger.record_not_analysed("1.2.1", "w", "NOT_A_KNEE", "a hand", READING, [result("SR", "2.1")], PACS)
     ledger.record_sent(ledger.deliveries("1.2.1")[0].id, 0)
     entry = ledger.find("1.2.1")
     assert entry is not None
@@ -379,9 +380,9 @@ def test_a_refusal_is_delivered_and_stays_a_refusal(ledger: Ledger) -> None:
     assert [one.state for one in ledger.deliveries("1.2.1")] == ["SENT"]
 
 
-def test_what_is_postponed_falls_due_then_and_hastened_at_once(ledger: Ledger) -> None:
-    """Attempts are counted; the journal says an error once, not at each attempt; the first in is the first out."""
-    graded(ledger, "1.2.1")
+def test_what_is_postponed_is_due_then_or_when_made_due(ledger: Ledger) -> None:
+    """Attempts are counted; the journal has an error once, not for every attempt; the first in is the first out."""
+    record_graded(ledger, "1.2.1")
     first, second = ledger.due_deliveries("pacs", FAR, 10)
     later = datetime.now(UTC) + timedelta(hours=1)
     for _ in range(3):
@@ -389,7 +390,7 @@ def test_what_is_postponed_falls_due_then_and_hastened_at_once(ledger: Ledger) -
     assert [one.id for one in ledger.due_deliveries("pacs", datetime.now(UTC), 10)] == [second.id]
     assert [one.id for one in ledger.due_deliveries("pacs", FAR, 10)] == [second.id, first.id]
     assert ledger.due_deliveries("pacs", FAR, 1)[0].id == second.id
-    assert told(ledger, "1.2.1").count("delivery postponed") == 1
+    assert events(ledger, "1.2.1").count("delivery postponed") == 1
     ledger.record_sent(second.id, 0)
     assert ledger.next_due("pacs") == later
     assert ledger.next_due("elsewhere") is None
@@ -401,8 +402,8 @@ def test_what_is_postponed_falls_due_then_and_hastened_at_once(ledger: Ledger) -
 
 
 def test_a_delivery_given_up_waits_for_a_person(ledger: Ledger) -> None:
-    """It is due no more, and the radiograph is not DELIVERED by the others; asked again it waits once more."""
-    graded(ledger, "1.2.1")
+    """It is due no more, and the radiograph is not DELIVERED by the others; retried it waits once more."""
+    record_graded(ledger, "1.2.1")
     first, second = ledger.due_deliveries("pacs", FAR, 10)
     ledger.give_up(first.id, "0xA900 for ever")
     ledger.record_sent(second.id, 0)
@@ -419,16 +420,16 @@ def test_another_models_answer_makes_new_rows_and_keeps_the_old(ledger: Ledger) 
     """The old objects stay recorded with the model that made them; what of them still waited is not sent any more."""
     ledger.record_received(film("1.2.1"))
     ledger.claim("1.2.1", "w", lease_seconds=60, attempts=3)
-    ledger.record_not_analysed("1.2.1", "w", "NOT_A_KNEE", "", READING, [made("SR", "2.1")], PACS)
+    ledger.record_not_analysed("1.2.1", "w", "NOT_A_KNEE", "", READING, [result("SR", "2.1")], PACS)
     assert ledger.retry("1.2.1", "mary")
     newer = {**READING, "model": {"name": "kl-lite0", "version": "2.0", "sha256": "e" * 64}}
     ledger.claim("1.2.1", "w", lease_seconds=60, attempts=3)
-    assert ledger.report("1.2.1", "w", newer, [made("SC", "2.2"), made("SR", "2.3")], PACS)
-    assert [each.sop_instance_uid for each in ledger.result_objects("1.2.1")] == ["2.2", "2.3"]
-    assert [each.sop_instance_uid for each in ledger.result_objects("1.2.1", superseded=True)] == ["2.1", "2.2", "2.3"]
-    assert [each.object.sop_instance_uid for each in ledger.due_deliveries("pacs", FAR, 10)] == ["2.2", "2.3"]
+    assert ledger.report("1.2.1", "w", newer, [result("SC", "2.2"), result("SR", "2.3")], PACS)
+    assert [item.sop_instance_uid for item in ledger.result_objects("1.2.1")] == ["2.2", "2.3"]
+    assert [item.sop_instance_uid for item in ledger.result_objects("1.2.1", superseded=True)] == ["2.1", "2.2", "2.3"]
+    assert [item.object.sop_instance_uid for item in ledger.due_deliveries("pacs", FAR, 10)] == ["2.2", "2.3"]
     answers = ledger.answers("1.2.1")
-    assert [(each.state, each.model_version) for each in answers] == [
+    assert [(item.state, item.model_version) for item in answers] == [
         (State.NOT_ANALYSED, "1.0"),
         (State.REPORTED, "2.0"),
     ]
@@ -437,8 +438,8 @@ def test_another_models_answer_makes_new_rows_and_keeps_the_old(ledger: Ledger) 
         ("2.0", "e", 1),
     ]
     assert all(ledger.is_result(uid) for uid in ("2.1", "2.2", "2.3"))
-    for each in ledger.due_deliveries("pacs", FAR, 10):
-        ledger.record_sent(each.id, 0)
+    for item in ledger.due_deliveries("pacs", FAR, 10):
+        ledger.record_sent(item.id, 0)
     assert state(ledger, "1.2.1") is State.DELIVERED
     entry = ledger.find("1.2.1")
     assert entry is not None
@@ -451,45 +452,45 @@ def test_the_same_objects_again_double_no_delivery(ledger: Ledger, bytes_again: 
     ledger.record_received(film("1.2.1"))
     for sha256 in ("c" * 64, bytes_again):
         ledger.claim("1.2.1", "w", lease_seconds=60, attempts=3)
-        ledger.record_not_analysed("1.2.1", "w", "NOT_A_KNEE", "", READING, [made("SR", "2.1", sha256)], PACS)
+        ledger.record_not_analysed("1.2.1", "w", "NOT_A_KNEE", "", READING, [result("SR", "2.1", sha256)], PACS)
         if sha256 == "c" * 64 and len(ledger.answers("1.2.1")) == 1:
             ledger.record_sent(ledger.deliveries("1.2.1")[0].id, 0)
             ledger.retry("1.2.1", "mary")
     assert len(ledger.deliveries("1.2.1")) == 1
-    assert [each.object.sop_instance_uid for each in ledger.due_deliveries("pacs", FAR, 10)] == due
-    assert [each.sha256 for each in ledger.result_objects("1.2.1")] == [bytes_again]
+    assert [item.object.sop_instance_uid for item in ledger.due_deliveries("pacs", FAR, 10)] == due
+    assert [item.sha256 for item in ledger.result_objects("1.2.1")] == [bytes_again]
 
 
 def test_the_last_two_destinations_may_end_at_the_same_time(ledger: Ledger) -> None:
-    """However their transactions overlap, one of them sees that all is sent, and says DELIVERED, once."""
+    """However their transactions overlap, one of them sees that all is sent, and DELIVERED is set once."""
     for number in range(10):
         uid = f"1.2.{number}"
-        graded(ledger, uid, {"one": ("SR",), "two": ("SR",)})
+        record_graded(ledger, uid, {"one": ("SR",), "two": ("SR",)})
         start = threading.Barrier(2)
 
         def send(delivery_id: int, start: threading.Barrier = start) -> None:
             start.wait()
             ledger.record_sent(delivery_id, 0)
 
-        threads = [threading.Thread(target=send, args=(each.id,)) for each in ledger.deliveries(uid)]
+        threads = [threading.Thread(target=send, args=(item.id,)) for item in ledger.deliveries(uid)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert (state(ledger, uid), told(ledger, uid).count("delivered")) == (State.DELIVERED, 1)
+        assert (state(ledger, uid), events(ledger, uid).count("delivered")) == (State.DELIVERED, 1)
 
 
 def test_an_object_of_another_radiograph_is_not_taken_over(ledger: Ledger) -> None:
     """Two sources that claim one result UID are a bug, and the second changes nothing."""
-    graded(ledger, "1.2.1")
+    record_graded(ledger, "1.2.1")
     ledger.record_received(film("1.2.9"))
     ledger.claim("1.2.9", "w", lease_seconds=60, attempts=3)
     with pytest.raises(ValueError, match="belongs to another"):
-        ledger.report("1.2.9", "w", READING, [made("SC", "1.2.1.1")], PACS)
+        ledger.report("1.2.9", "w", READING, [result("SC", "1.2.1.1")], PACS)
     assert (state(ledger, "1.2.9"), ledger.answers("1.2.9")) == (State.GRADING, [])
 
 
-# Which model answers
+# The active model
 
 FIRST, SECOND, THIRD = (ModelIdentity(f"kl-{name}", "1.0", name * 64) for name in "abc")
 CARD_A, CARD_B, CARD_C = (
@@ -509,27 +510,27 @@ def rolled_back(ledger: Ledger) -> str | None:
     return to.card if to else None
 
 
-def test_the_model_promoted_last_stands_and_every_change_is_kept(ledger: Ledger) -> None:
-    """Before the first promotion none stands; with it, what had answered until then is written down too."""
+def test_the_model_promoted_last_is_active_and_every_change_is_recorded(ledger: Ledger) -> None:
+    """Before the first promotion there is none; the first also records the model that was active until then."""
     assert ledger.active_model() is None
     ledger.promote(CARD_B, "mary", previous=CARD_A)
     ledger.promote(CARD_C, "joe", previous=CARD_B)
-    standing = ledger.active_model()
-    assert standing is not None
-    assert (standing.card, standing.card_sha256, standing.model, standing.by) == ("c", CARD_C.sha256, THIRD, "joe")
-    assert datetime.now(UTC) - standing.at < timedelta(minutes=1)
+    active = ledger.active_model()
+    assert active is not None
+    assert (active.card, active.card_sha256, active.model, active.by) == ("c", CARD_C.sha256, THIRD, "joe")
+    assert datetime.now(UTC) - active.at < timedelta(minutes=1)
     assert changes(ledger) == [("shipped", "a", "genu"), ("promoted", "b", "mary"), ("promoted", "c", "joe")]
     assert (ledger.model_changes()[0].model, ledger.model_changes()[0].card_sha256) == (FIRST, CARD_A.sha256)
 
 
 def test_rolling_back_goes_step_by_step_to_what_answered_before(ledger: Ledger) -> None:
-    """To the very first, and no further; a promotion after it begins anew from there; nothing is taken out."""
+    """To the very first, and no further; a promotion after it begins anew from there; nothing is removed."""
     ledger.promote(CARD_B, "mary", previous=CARD_A)
     ledger.promote(CARD_C, "mary", previous=CARD_B)
     assert [rolled_back(ledger) for _ in range(3)] == ["b", "a", None]
-    standing = ledger.active_model()
-    assert standing is not None
-    assert (standing.what, standing.card, standing.model) == ("rolled back", "a", FIRST)
+    active = ledger.active_model()
+    assert active is not None
+    assert (active.what, active.card, active.model) == ("rolled back", "a", FIRST)
     ledger.promote(CARD_C, "mary", previous=CARD_A)
     assert rolled_back(ledger) == "a"
     assert [what for what, _, _ in changes(ledger)] == [
@@ -550,41 +551,41 @@ def test_a_rollback_to_what_is_no_longer_the_one_before_changes_nothing(ledger: 
 
 @pytest.mark.parametrize("change", ["UPDATE model_change SET \"by\" = 'nobody'", "DELETE FROM model_change"])
 def test_the_history_of_models_cannot_be_rewritten(ledger: Ledger, change: str) -> None:
-    """The database refuses, whoever asks."""
+    """The database refuses it from anyone."""
     ledger.promote(CARD_B, "mary", previous=CARD_A)
     with pytest.raises((sa.exc.DBAPIError, Transient), match="only added to"), ledger._database.write() as connection:
         connection.execute(sa.text(change))
     assert changes(ledger) == [("shipped", "a", "genu"), ("promoted", "b", "mary")]
 
 
-def said(model: ModelIdentity, *grades: int) -> dict[str, Any]:
+def reading_of(model: ModelIdentity, *grades: int) -> dict[str, Any]:
     """A reading of so many knees."""
-    told = {"name": model.name, "version": model.version, "sha256": model.sha256}
-    return {"model": told, "knees": [{"grade": grade} for grade in grades]}
+    identity = {"name": model.name, "version": model.version, "sha256": model.sha256}
+    return {"model": identity, "knees": [{"grade": grade} for grade in grades]}
 
 
 def in_shadow(model: ModelIdentity, *grades: int, fault: str = "") -> ShadowReading:
-    return ShadowReading(NOW, "card", model, None if fault else said(model, *grades), fault)
+    return ShadowReading(NOW, "card", model, None if fault else reading_of(model, *grades), fault)
 
 
-def answered(ledger: Ledger, uid: str, model: ModelIdentity, *grades: int) -> None:
+def record_answer(ledger: Ledger, uid: str, model: ModelIdentity, *grades: int) -> None:
     ledger.record_received(film(uid))
     ledger.claim(uid, "w", lease_seconds=60, attempts=3)
-    assert ledger.report(uid, "w", said(model, *grades), [made("SR", f"{uid}.9")], PACS)
+    assert ledger.report(uid, "w", reading_of(model, *grades), [result("SR", f"{uid}.9")], PACS)
 
 
-def test_what_was_said_in_shadow_stands_beside_the_answer_and_owes_nobody(ledger: Ledger) -> None:
+def test_a_shadow_reading_is_stored_beside_the_answer_and_never_delivered(ledger: Ledger) -> None:
     """It has its model and its reading, the journal has a line, and there is no delivery and no object more."""
-    answered(ledger, "1.2.1", FIRST, 2, 3)
+    record_answer(ledger, "1.2.1", FIRST, 2, 3)
     owed = ledger.deliveries("1.2.1")
     ledger.record_shadow_reading("1.2.1", in_shadow(SECOND, 2, 1), "w")
     ledger.record_shadow_reading("1.2.1", ShadowReading(NOW, "lost", None, None, "its file is missing"), "w")
     ledger.record_shadow_reading("1.2.1", in_shadow(SECOND, fault="RuntimeError"), "w")
     one, other, failed = ledger.shadow_readings("1.2.1")
-    assert (one.model, one.reading, one.fault, one.at) == (SECOND, said(SECOND, 2, 1), "", NOW)
+    assert (one.model, one.reading, one.fault, one.at) == (SECOND, reading_of(SECOND, 2, 1), "", NOW)
     assert (other.card, other.model, other.reading, other.fault) == ("lost", None, None, "its file is missing")
     assert (failed.model, failed.reading, failed.fault) == (SECOND, None, "RuntimeError")
-    assert told(ledger, "1.2.1")[-3:] == ["shadowed", "shadow failed", "shadow failed"]
+    assert events(ledger, "1.2.1")[-3:] == ["shadowed", "shadow failed", "shadow failed"]
     assert ledger.deliveries("1.2.1") == owed
     assert len(ledger.result_objects("1.2.1", superseded=True)) == 1
     assert [(use.name, use.answers) for use in ledger.model_uses()] == [("kl-a", 1)]
@@ -596,15 +597,15 @@ def test_what_was_said_in_shadow_stands_beside_the_answer_and_owes_nobody(ledger
 
 def test_pairs_are_the_films_of_both_models_whichever_answered(ledger: Ledger) -> None:
     """In the order that is asked for; other models, and shadows that failed, are none of them."""
-    answered(ledger, "1.2.1", FIRST, 1)
+    record_answer(ledger, "1.2.1", FIRST, 1)
     ledger.record_shadow_reading("1.2.1", in_shadow(SECOND, 2), "w")
-    answered(ledger, "1.2.2", SECOND, 3)
+    record_answer(ledger, "1.2.2", SECOND, 3)
     ledger.record_shadow_reading("1.2.2", in_shadow(FIRST, 4), "w")
-    answered(ledger, "1.2.3", FIRST, 1)
+    record_answer(ledger, "1.2.3", FIRST, 1)
     ledger.record_shadow_reading("1.2.3", in_shadow(THIRD, 2), "w")
-    answered(ledger, "1.2.4", FIRST, 1)
+    record_answer(ledger, "1.2.4", FIRST, 1)
     ledger.record_shadow_reading("1.2.4", in_shadow(SECOND, fault="RuntimeError"), "w")
-    answered(ledger, "1.2.5", FIRST, 1)
+    record_answer(ledger, "1.2.5", FIRST, 1)
 
     def grades(first: ModelIdentity, second: ModelIdentity) -> list[tuple[str, int, int]]:
         found = ledger.paired_readings(first, second)
@@ -615,26 +616,26 @@ def test_pairs_are_the_films_of_both_models_whichever_answered(ledger: Ledger) -
     assert grades(SECOND, THIRD) == []
 
 
-def test_agreement_with_the_shadow_is_tallied_by_knee(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_agreement_with_the_shadow_is_counted_by_knee(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """Same, one apart, more, and what failed; the same after some of it was settled and counted for good."""
-    answered(ledger, "1.2.1", FIRST, 2, 3)
+    record_answer(ledger, "1.2.1", FIRST, 2, 3)
     ledger.record_shadow_reading("1.2.1", in_shadow(SECOND, 2, 1), "w")
-    answered(ledger, "1.2.2", FIRST, 0)
+    record_answer(ledger, "1.2.2", FIRST, 0)
     ledger.record_shadow_reading("1.2.2", in_shadow(SECOND, 1), "w")
     first = ledger.totals()
     assert first.agreements == {"same": 1, "more": 1, "one apart": 1}
     monkeypatch.setattr("node.ledger.totals._SETTLED_AFTER", timedelta(0))
     second = ledger.totals(first)
-    answered(ledger, "1.2.3", FIRST, 0)
+    record_answer(ledger, "1.2.3", FIRST, 0)
     ledger.record_shadow_reading("1.2.3", in_shadow(SECOND, fault="RuntimeError"), "w")
     assert ledger.totals(second).agreements == {"same": 1, "more": 1, "one apart": 1, "failed": 1}
 
 
-# Looking
+# Queries
 
 
-def test_the_ledger_tells_what_it_is_asked(ledger: Ledger) -> None:
-    """Counts with their zeros, the oldest of each state, listings newest first and page by page, who lives."""
+def test_queries_return_counts_listings_flags_and_heartbeats(ledger: Ledger) -> None:
+    """Counts with their zeros, the oldest of each state, listings newest first and page by page, heartbeats."""
     for number in range(5):
         ledger.record_received(film(f"1.2.{number}", minutes=number))
     ledger.record_received(film("1.2.9", minutes=9), not_analysed_reason="NOT_AN_IMAGE")
@@ -669,11 +670,11 @@ def test_a_time_without_a_zone_is_refused(ledger: Ledger) -> None:
 # The database
 
 
-def upgrade_it(url: str, number: int, together: "Barrier", say: "Queue[tuple[int, str]]") -> None:
+def upgrade_it(url: str, number: int, together: "Barrier", outcomes: "Queue[tuple[int, str]]") -> None:
     ledger = Ledger(url)
     together.wait()
     ledger.upgrade()
-    say.put((number, "done"))
+    outcomes.put((number, "done"))
 
 
 def test_several_processes_may_upgrade_at_once(url: str) -> None:
@@ -692,7 +693,7 @@ def test_the_migrations_make_the_tables_that_the_code_has(ledger: Ledger) -> Non
 
 
 def test_what_is_in_the_ledger_outlives_an_upgrade(ledger: Ledger) -> None:
-    """Upgrading again changes nothing; a ledger of a newer Genu is refused in words."""
+    """Upgrading again changes nothing; a ledger of a newer Genu is refused with a message."""
     ledger.record_received(film("1.2.1"))
     ledger.upgrade()
     assert state(ledger, "1.2.1") is State.RECEIVED
@@ -710,14 +711,14 @@ def test_a_ledger_of_the_first_version_is_brought_up_to_date_with_all_that_it_ho
         names = sa.inspect(connection).get_table_names()
     assert "answer" in names
     assert "model_change" not in names
-    graded(old, "1.2.1")
-    lines = told(old, "1.2.1")
+    record_graded(old, "1.2.1")
+    lines = events(old, "1.2.1")
     assert Ledger.open_existing(url) is None
     old.close()
     ledger = Ledger(url)
     for _ in range(2):
         ledger.upgrade()
-    assert (state(ledger, "1.2.1"), told(ledger, "1.2.1")) == (State.REPORTED, lines)
+    assert (state(ledger, "1.2.1"), events(ledger, "1.2.1")) == (State.REPORTED, lines)
     assert [answer.reading for answer in ledger.answers("1.2.1")] == [READING]
     assert len(ledger.due_deliveries("pacs", FAR, 10)) == 2
     assert ledger.active_model() is None
@@ -727,20 +728,20 @@ def test_a_ledger_of_the_first_version_is_brought_up_to_date_with_all_that_it_ho
     ledger.close()
 
 
-def test_asking_for_a_ledger_makes_none(url: str, tmp_path: Path) -> None:
-    """Where nothing was ever kept there is none, and afterwards there is still no file and no table."""
+def test_opening_an_existing_ledger_creates_none(url: str, tmp_path: Path) -> None:
+    """Where nothing was ever recorded there is none, and afterwards there is still no file and no table."""
     assert Ledger.open_existing(url) is None
     assert not list(tmp_path.iterdir())
-    made_ = Ledger(url)
-    made_.upgrade()
-    made_.promote(CARD_B, "mary", previous=CARD_A)
+    ledger = Ledger(url)
+    ledger.upgrade()
+    ledger.promote(CARD_B, "mary", previous=CARD_A)
     found = Ledger.open_existing(url)
     assert found is not None
-    standing = found.active_model()
-    assert standing is not None
-    assert standing.card == "b"
-    for each in (made_, found):
-        each.close()
+    active = found.active_model()
+    assert active is not None
+    assert active.card == "b"
+    for item in (ledger, found):
+        item.close()
 
 
 @pytest.mark.parametrize("url", ["mysql://h/d", "sqlite://", "nonsense", "sqlite:///:memory:"])
@@ -750,23 +751,23 @@ def test_a_database_that_cannot_be_the_ledger_is_refused(url: str) -> None:
         Ledger(url)
 
 
-def test_a_ledger_that_is_locked_is_a_fault_that_may_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Transient for the caller, without a UID or a value of the statement in its text; readers are not held up."""
+def test_a_locked_ledger_is_a_transient_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transient for the caller, without a UID or a value of the statement in its text; readers do not wait."""
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.2)
     url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
     one, other = Ledger(url), Ledger(url)
     one.upgrade()
     one.record_received(film("1.2.1"))
     with one._database.write():
-        with pytest.raises(Transient, match="locked") as told_:
+        with pytest.raises(Transient, match="locked") as error:
             other.record_received(film("1.2.34567"))
         assert other.find("1.2.1") is not None
-    assert "1.2.34567" not in str(told_.value)
+    assert "1.2.34567" not in str(error.value)
     assert other.record_received(film("1.2.34567")) is IntakeOutcome.NEW
 
 
-def test_sqlite_syncs_every_commit_and_keeps_a_write_ahead_log(tmp_path: Path) -> None:
-    """The pragmas that a 0x0000 rests on."""
+def test_sqlite_syncs_every_commit_and_has_a_write_ahead_log(tmp_path: Path) -> None:
+    """The pragmas that a response of 0x0000 depends on."""
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
     with ledger._database.read() as connection:
         pragmas = [
@@ -796,11 +797,13 @@ print(ledger.record_received(film("1.2.3.4")), ledger.counts_by_state()[State.RE
 
 
 @pytest.mark.skipif(not can_mount(), reason="unshare may not mount a small disk here")
-def test_a_full_disk_is_a_fault_that_passes(tmp_path: Path) -> None:
+def test_a_full_disk_is_a_transient_fault(tmp_path: Path) -> None:
     """On a real disk of 1 MiB: Transient when it is full, nothing lost, and on with it as soon as there is room."""
     code = [sys.executable, "-c", FILL_THE_DISK, str(tmp_path)]
     done = subprocess.run([*NAMESPACE, *code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    assert done.stdout.splitlines() == ["the ledger did not take it: database or disk is full", "NEW True"], done.stderr
+    assert done.stdout.splitlines() == ["the ledger cannot be read or written: database or disk is full", "NEW True"], (
+        done.stderr
+    )
 
 
 def test_a_connection_that_broke_is_made_anew(ledger: Ledger, url: str) -> None:
@@ -818,24 +821,25 @@ def test_a_connection_that_broke_is_made_anew(ledger: Ledger, url: str) -> None:
     assert ledger.record_received(film("1.2.2")) is IntakeOutcome.NEW
 
 
-@pytest.mark.parametrize("said_before", [1, 7, 20])
-def test_kill_9_loses_nothing_that_was_kept(ledger: Ledger, url: str, said_before: int) -> None:
-    """A writer is killed in mid-flight; each row that it said was kept is there, and none without its journal."""
-    writer = subprocess.Popen([sys.executable, "-c", KEEP_FOR_EVER, url], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("lines_before_kill", [1, 7, 20])
+def test_kill_9_loses_nothing_that_was_recorded(ledger: Ledger, url: str, lines_before_kill: int) -> None:
+    """A writer is killed in mid-flight; each row that it reported is there, and none without its journal."""
+    code = [sys.executable, "-c", RECORD_WITHOUT_END, url]
+    writer = subprocess.Popen(code, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert writer.stdout is not None
-    said = [writer.stdout.readline().strip() for _ in range(said_before)]
+    printed = [writer.stdout.readline().strip() for _ in range(lines_before_kill)]
     writer.kill()
-    said += writer.communicate()[0].split("\n")[:-1]
-    assert len(said) >= said_before
-    for uid in said:
+    printed += writer.communicate()[0].split("\n")[:-1]
+    assert len(printed) >= lines_before_kill
+    for uid in printed:
         assert state(ledger, uid) is State.RECEIVED
-        assert told(ledger, uid) == ["received"]
+        assert events(ledger, uid) == ["received"]
     with ledger._database.read() as connection:
         lines = connection.execute(sa.select(sa.func.count()).select_from(tables.journal)).scalar()
     assert lines == sum(ledger.counts_by_state().values())
 
 
-KEEP_FOR_EVER = """
+RECORD_WITHOUT_END = """
 import itertools, sys
 from tests.node.ledger.test_ledger import Ledger, film
 ledger = Ledger(sys.argv[1])
@@ -849,16 +853,16 @@ PROCESSES.set_forkserver_preload(["tests.node.ledger.test_ledger"])
 
 
 def at_once(count: int, target: Callable[..., None], url: str) -> list[tuple[int, str]]:
-    """So many processes have run `target`, which waits for the others at the barrier. Returns what they said."""
-    together, say = PROCESSES.Barrier(count, timeout=60), PROCESSES.Queue()
-    processes = [PROCESSES.Process(target=target, args=(url, number, together, say)) for number in range(count)]
+    """Run `target` in so many processes, which wait for each other at a barrier. Returns what they queue."""
+    together, outcomes = PROCESSES.Barrier(count, timeout=60), PROCESSES.Queue()
+    processes = [PROCESSES.Process(target=target, args=(url, number, together, outcomes)) for number in range(count)]
     for process in processes:
         process.start()
-    said = []
-    while any(process.is_alive() for process in processes) or not say.empty():
+    found = []
+    while any(process.is_alive() for process in processes) or not outcomes.empty():
         with contextlib.suppress(queue.Empty):
-            said.append(say.get(timeout=0.05))
+            found.append(outcomes.get(timeout=0.05))
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0] * count
-    return said
+    return found

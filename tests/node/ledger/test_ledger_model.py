@@ -1,4 +1,4 @@
-"""Whatever is done to the ledger, in whatever order, it agrees with a model of it that fits on a page."""
+"""Property test: after any sequence of calls the ledger agrees with a small model of it."""
 
 import os
 import tempfile
@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from node.ledger import MOVES, IntakeOutcome, Ledger, ResultObject, State
+from node.ledger import TRANSITIONS, IntakeOutcome, Ledger, ResultObject, State
 from node.radiograph import Radiograph
 
 UIDS = st.sampled_from(["1.2.1", "1.2.2", "1.2.3"])
@@ -39,7 +39,7 @@ def empty_ledger() -> bytes:
 
 @dataclass
 class Film:
-    """What the ledger should know of one radiograph."""
+    """The expected state of one radiograph."""
 
     sha256: str
     state: State = State.RECEIVED
@@ -49,26 +49,26 @@ class Film:
     reason: str | None = None
     conflict: bool = False
     undecided: bool = False
-    standing: set[str] = field(default_factory=set)
+    current_objects: set[str] = field(default_factory=set)
     deliveries: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def let_go(self, state: State, reason: str | None = None) -> None:
+    def end_claim(self, state: State, reason: str | None = None) -> None:
         self.state, self.worker, self.reason = state, None, reason
 
     def answered(self, objects: list[ResultObject], destinations: dict[str, tuple[str, ...]]) -> None:
-        self.standing = {made.sop_instance_uid for made in objects}
+        self.current_objects = {result.sop_instance_uid for result in objects}
         for (uid, destination), state in self.deliveries.items():
-            if uid not in self.standing and state == "WAITING":
+            if uid not in self.current_objects and state == "WAITING":
                 self.deliveries[uid, destination] = "GIVEN_UP"
-        for made in objects:
+        for result in objects:
             for destination, kinds in destinations.items():
-                key = (made.sop_instance_uid, destination)
-                if made.kind in kinds and self.deliveries.get(key, "GIVEN_UP") == "GIVEN_UP":
+                key = (result.sop_instance_uid, destination)
+                if result.kind in kinds and self.deliveries.get(key, "GIVEN_UP") == "GIVEN_UP":
                     self.deliveries[key] = "WAITING"
-        self.look()
+        self.set_delivered()
 
-    def look(self) -> None:
-        states = {state for (uid, _), state in self.deliveries.items() if uid in self.standing}
+    def set_delivered(self) -> None:
+        states = {state for (uid, _), state in self.deliveries.items() if uid in self.current_objects}
         if self.state is State.REPORTED and states == {"SENT"}:
             self.state = State.DELIVERED
 
@@ -88,7 +88,7 @@ def objects_of(uid: str, version: str, kinds: tuple[str, ...]) -> list[ResultObj
 
 
 class LedgerAgainstModel(RuleBasedStateMachine):
-    """Rules are the ledger's methods; after each of them both must say the same."""
+    """Rules are the ledger's methods; after each of them both must agree."""
 
     @initialize()
     def begin(self) -> None:
@@ -109,16 +109,16 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         return film is not None and film.state is State.GRADING and film.worker == worker
 
     @rule(uid=UIDS, sha256=st.sampled_from(["a" * 64, "b" * 64]))
-    def keep(self, uid: str, sha256: str) -> None:
-        kept = self.ledger.record_received(Radiograph(uid, "1.2", "1.2", sha256, 1, "A", "h", datetime.now(UTC)))
+    def receive(self, uid: str, sha256: str) -> None:
+        outcome = self.ledger.record_received(Radiograph(uid, "1.2", "1.2", sha256, 1, "A", "h", datetime.now(UTC)))
         film = self.films.get(uid)
         if film is None:
-            assert kept is IntakeOutcome.NEW
+            assert outcome is IntakeOutcome.NEW
             self.films[uid] = Film(sha256)
         elif film.sha256 == sha256:
-            assert kept is IntakeOutcome.KNOWN
+            assert outcome is IntakeOutcome.KNOWN
         else:
-            assert kept is IntakeOutcome.CONFLICT
+            assert outcome is IntakeOutcome.CONFLICT
             film.conflict = True
 
     @rule(uid=UIDS, worker=WORKERS, expired=st.booleans())
@@ -130,7 +130,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
             assert entry is None
         elif film.attempts >= ATTEMPTS:
             assert entry is None
-            film.let_go(State.FAILED, "ATTEMPTS_EXHAUSTED")
+            film.end_claim(State.FAILED, "ATTEMPTS_EXHAUSTED")
         else:
             assert entry is not None
             film.state, film.worker, film.expired, film.reason = State.GRADING, worker, expired, None
@@ -147,58 +147,59 @@ class LedgerAgainstModel(RuleBasedStateMachine):
     def report(
         self, uid: str, worker: str, version: str, destinations: dict[str, tuple[str, ...]], undecided: bool = False
     ) -> None:
-        made = objects_of(uid, version, ("SC", "SR"))
+        objects = objects_of(uid, version, ("SC", "SR"))
         reading = {"model": {"name": "m", "version": version, "sha256": "f" * 64}}
         held = self.holds(uid, worker)
-        assert self.ledger.report(uid, worker, reading, made, destinations, undecided=undecided) == held
+        assert self.ledger.report(uid, worker, reading, objects, destinations, undecided=undecided) == held
         if held:
             self.films[uid].undecided = undecided
-            self.films[uid].let_go(State.REPORTED)
-            self.films[uid].answered(made, destinations)
+            self.films[uid].end_claim(State.REPORTED)
+            self.films[uid].answered(objects, destinations)
 
     @rule(uid=UIDS, worker=WORKERS, version=VERSIONS, destinations=DESTINATIONS)
-    def set_aside(self, uid: str, worker: str, version: str, destinations: dict[str, tuple[str, ...]]) -> None:
-        made = objects_of(uid, version, ("SR",))
+    def refuse(self, uid: str, worker: str, version: str, destinations: dict[str, tuple[str, ...]]) -> None:
+        objects = objects_of(uid, version, ("SR",))
         held = self.holds(uid, worker)
-        assert self.ledger.record_not_analysed(uid, worker, "NOT_A_KNEE", "", {}, made, destinations) == held
+        assert self.ledger.record_not_analysed(uid, worker, "NOT_A_KNEE", "", {}, objects, destinations) == held
         if held:
-            self.films[uid].let_go(State.NOT_ANALYSED, "NOT_A_KNEE")
-            self.films[uid].answered(made, destinations)
+            self.films[uid].end_claim(State.NOT_ANALYSED, "NOT_A_KNEE")
+            self.films[uid].answered(objects, destinations)
 
     @rule(uid=UIDS, graded=st.sampled_from([False, False, True]), version=VERSIONS, destinations=DESTINATIONS)
     def work(self, uid: str, graded: bool, version: str, destinations: dict[str, tuple[str, ...]]) -> None:
-        """The usual way in one step, so that short runs get far."""
-        self.keep(uid, "a" * 64)
+        """Receive, claim and answer in one step, so that short runs get far."""
+        self.receive(uid, "a" * 64)
         self.claim(uid, "one", False)
-        (self.report if graded else self.set_aside)(uid, "one", version, destinations)
+        (self.report if graded else self.refuse)(uid, "one", version, destinations)
 
     @rule(uid=UIDS, worker=WORKERS)
     def fail(self, uid: str, worker: str) -> None:
         held = self.holds(uid, worker)
         assert self.ledger.fail(uid, worker, "INTERNAL", "") == held
         if held:
-            self.films[uid].let_go(State.FAILED, "INTERNAL")
+            self.films[uid].end_claim(State.FAILED, "INTERNAL")
 
     @rule(uid=UIDS, worker=WORKERS)
     def release(self, uid: str, worker: str) -> None:
         held = self.holds(uid, worker)
         assert self.ledger.release(uid, worker, "later") == held
         if held:
-            self.films[uid].let_go(State.RECEIVED)
+            self.films[uid].end_claim(State.RECEIVED)
 
     @rule(uid=UIDS, graded=st.booleans())
-    def ask_again(self, uid: str, graded: bool) -> None:
-        film, asked = self.films.get(uid), self.ledger.retry(uid, "mary", graded=graded)
+    def retry(self, uid: str, graded: bool) -> None:
+        film, retried = self.films.get(uid), self.ledger.retry(uid, "mary", graded=graded)
         again = {State.FAILED, State.NOT_ANALYSED} | ({State.REPORTED, State.DELIVERED} if graded else set())
         if film is None:
-            assert not asked
+            assert not retried
         elif film.state in again:
-            assert asked
-            film.let_go(State.RECEIVED)
+            assert retried
+            film.end_claim(State.RECEIVED)
             film.attempts = 0
         else:
-            given_up = [k for k, state in film.deliveries.items() if state == "GIVEN_UP" and k[0] in film.standing]
-            assert asked == bool(given_up)
+            current = [key for key in film.deliveries if key[0] in film.current_objects]
+            given_up = [key for key in current if film.deliveries[key] == "GIVEN_UP"]
+            assert retried == bool(given_up)
             film.deliveries.update(dict.fromkeys(given_up, "WAITING"))
 
     @precondition(lambda self: any(film.deliveries for film in self.films.values()))
@@ -210,7 +211,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         if what == "sent":
             self.ledger.record_sent(one.id, 0)
             film.deliveries[key] = "SENT"
-            film.look()
+            film.set_delivered()
         elif what == "give_up":
             self.ledger.give_up(one.id, "refused")
             if film.deliveries[key] == "WAITING":
@@ -230,7 +231,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
             assert entry.flags == ("CONFLICT",) * film.conflict + ("UNDECIDED",) * film.undecided
             owed = {(one.object.sop_instance_uid, one.destination): one.state for one in self.ledger.deliveries(uid)}
             assert owed == film.deliveries
-            assert {made.sop_instance_uid for made in self.ledger.result_objects(uid)} == film.standing
+            assert {result.sop_instance_uid for result in self.ledger.result_objects(uid)} == film.current_objects
             lines = len(self.ledger.journal(uid))
             assert lines >= self.lines.get(uid, 1)
             self.lines[uid] = lines
@@ -241,7 +242,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         }
         assert set(self.ledger.unfinished(datetime.now(UTC))) == free
         counts = self.ledger.counts_by_state()
-        assert counts == {state: sum(film.state is state for film in self.films.values()) for state in MOVES}
+        assert counts == {state: sum(film.state is state for film in self.films.values()) for state in TRANSITIONS}
         for destination in ("pacs", "archive"):
             due = {
                 (one.object.sop_instance_uid, destination) for one in self.ledger.due_deliveries(destination, FAR, 100)
