@@ -78,8 +78,8 @@ def _name(pid: int, parents_name: str) -> str:
     words = WORDS.search(line)
     if words:
         return f"{words[1]} ({words[2]})" if words[2] else words[1]
-    if "keeper.py" in line:
-        return "broker's keeper"
+    if "watchdog.py" in line:
+        return "broker's watchdog"
     if "valkey" in line or "redis" in line:
         return "broker"
     return f"decoder of {parents_name}" if parents_name.startswith("work") else f"child of {parents_name}"

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from node.broker import Bell
+from node.broker import Publisher
 from node.errors import GenuError
 from node.ledger import Ledger
 from node.settings import Settings
@@ -34,14 +34,14 @@ class Sweep:
         settings: Settings,
         vault: Vault,
         ledger: Ledger,
-        bell: Bell,
+        publisher: Publisher,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._vault = vault
         self._ledger = ledger
-        self._bell = bell
+        self._publisher = publisher
         self._clock = clock
         self._asked: dict[str, float] = {}
         self._strays: dict[str, float] = {}
@@ -64,30 +64,30 @@ class Sweep:
 
     def ask(self) -> int:
         """
-        The bell has been rung for what is unfinished. Returns how often.
+        Publish what is unfinished. Returns how many radiographs.
 
         While the broker holds as many messages as there is unfinished work, nothing is missing and nothing is
-        rung, or a queue without workers would grow for days. One message less, and all are rung that were not
+        published, or a queue without workers would grow for days. One message less, and all are published that were not
         just now; twice is harmless, since a worker claims in the ledger what it does.
         """
         unfinished, moment = self._ledger.unfinished(datetime.now(UTC)), self._clock()
         recent = LATE_SECONDS - self._settings.broker.sweep_seconds  # the next pass would be too late
         self._asked = {uid: at for uid, at in self._asked.items() if moment - at < recent}
-        queued = self._bell.queued() if unfinished else 0
+        queued = self._publisher.queued() if unfinished else 0
         if queued is None:
             log.warning("broker_away", unfinished=len(unfinished))
         if queued is None or queued >= len(unfinished):
             return 0
-        rung = 0
+        published = 0
         for uid in (uid for uid in unfinished if uid not in self._asked):
-            if not self._bell.ring(uid):
+            if not self._publisher.publish(uid):
                 break  # it is away, for the rest of them too
             self._asked[uid] = moment
-            rung += 1
-        if rung:
-            self._asked_count += rung
-            log.info("asked_again", radiographs=rung, unfinished=len(unfinished), queued=queued)
-        return rung
+            published += 1
+        if published:
+            self._asked_count += published
+            log.info("asked_again", radiographs=published, unfinished=len(unfinished), queued=queued)
+        return published
 
     def tidy(self) -> None:
         """Left-overs of an hour ago are gone: half-written files, and radiographs that no row speaks of."""

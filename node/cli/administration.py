@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from node.broker import Bell, application
+from node.broker import Publisher, application
 from node.cli.processes import open_storage
 from node.errors import GenuError
 from node.ledger import Heartbeat, Ledger, State
@@ -82,7 +82,7 @@ def _ledger(settings: Settings) -> str:
 def _broker(settings: Settings) -> str:
     if not settings.broker.url:
         return "embedded, started by `genu run`"
-    if not Bell(application(settings.broker.url)).ping():
+    if not Publisher(application(settings.broker.url)).ping():
         raise GenuError("it does not answer", hint="check [broker] url, and that Redis or Valkey runs there")
     return "answers"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from node.broker import Bell, EmbeddedBroker, application
+from node.broker import EmbeddedBroker, Publisher, application
 from node.errors import GenuError
 from node.ledger import Ledger
 from node.logs import configure
@@ -135,15 +135,15 @@ def welcome(settings: Settings) -> str:
 @click.pass_obj
 def receive(settings: Settings) -> None:
     """Receive radiographs by C-STORE, store them and queue them for grading."""
-    from node.receive import Receiver
+    from node.receive import StorageScp
 
     configure("receive")
     vault, ledger = open_storage(settings)
     stop = stop_on_signals()
-    receiver = Receiver(settings, vault, ledger, Bell(application(settings.broker.url)))
-    receiver.start()
+    scp = StorageScp(settings, vault, ledger, Publisher(application(settings.broker.url)).publish)
+    scp.start()
     stop.wait()
-    receiver.stop()
+    scp.stop()
     ledger.close()
 
 
@@ -167,7 +167,7 @@ def sweep(settings: Settings) -> None:
 
     configure("sweep")
     vault, ledger = open_storage(settings)
-    Sweep(settings, vault, ledger, Bell(application(settings.broker.url))).run(stop_on_signals())
+    Sweep(settings, vault, ledger, Publisher(application(settings.broker.url))).run(stop_on_signals())
     ledger.close()
 
 
@@ -178,11 +178,11 @@ def admin(settings: Settings) -> None:
     from node.admin.app import serve
 
     configure("admin")
-    bell = Bell(application(settings.broker.url))
+    publisher = Publisher(application(settings.broker.url))
     vault, ledger = open_storage(settings)
     print_first_password(settings)
     stop: threading.Event = stop_on_signals()
-    serve(settings, vault, ledger, bell.ping, stop)
+    serve(settings, vault, ledger, publisher.ping, stop)
     ledger.close()
 
 

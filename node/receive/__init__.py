@@ -1,5 +1,5 @@
-"""The receiving door: radiographs come in by C-STORE, and what is acknowledged is safe."""
+"""The Storage SCP: radiographs are received by C-STORE, and what is acknowledged is safe."""
 
-from node.receive.scp import Receiver
+from node.receive.scp import StorageScp
 
-__all__ = ["Receiver"]
+__all__ = ["StorageScp"]

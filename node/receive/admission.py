@@ -1,4 +1,4 @@
-"""Who may have an association, and how many at a time (PS3.8 9.3.4 has the codes)."""
+"""Which associations are accepted, and how many at a time (PS3.8 9.3.4 has the codes)."""
 
 import ipaddress
 import socket
@@ -14,7 +14,7 @@ log = structlog.get_logger()
 
 UNKNOWN_SOURCE = Rejection("unknown_source", 1, 1, 3)
 """Permanent, by the service user: calling AE title not recognised."""
-OTHER_AE_TITLE = Rejection("called_ae_title", 1, 1, 7)
+WRONG_CALLED_AE_TITLE = Rejection("called_ae_title", 1, 1, 7)
 """Permanent, by the service user: called AE title not recognised."""
 TOO_MANY = Rejection("too_many", 2, 3, 2)
 """Transient, by the presentation service provider: local limit exceeded. The sender tries again."""
@@ -23,44 +23,44 @@ STOPPING = Rejection("stopping", 2, 3, 1)
 
 
 class Admission:
-    """The list of the associations that there are."""
+    """Accepts or rejects associations, and holds the set of active ones."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
-        self._inside: set[Any] = set()
+        self._active: set[Any] = set()
         self._stopping = False
 
-    def ask(self, association: Any, sender: Sender) -> Rejection | None:
-        """None, and it is inside until it leaves; or why not."""
+    def admit(self, association: Any, sender: Sender) -> Rejection | None:
+        """Add the association to the active ones and return None, or return why it is rejected."""
         receive = self._settings.receive
         if receive.check_called_ae_title and sender.called_ae_title != receive.ae_title:
-            return OTHER_AE_TITLE
+            return WRONG_CALLED_AE_TITLE
         if receive.known_sources_only and not self._is_known(sender):
             return UNKNOWN_SOURCE
         with self._lock:
             if self._stopping:
                 return STOPPING
-            if len(self._inside) >= receive.max_associations:
+            if len(self._active) >= receive.max_associations:
                 return TOO_MANY
-            self._inside.add(association)
+            self._active.add(association)
         return None
 
-    def left(self, association: Any) -> None:
-        """Its place is free."""
+    def release(self, association: Any) -> None:
+        """Remove the association from the active ones."""
         with self._lock:
-            self._inside.discard(association)
+            self._active.discard(association)
 
     def stop(self) -> None:
-        """Nobody comes in any more."""
+        """Reject every association from now on."""
         with self._lock:
             self._stopping = True
 
     @property
-    def inside(self) -> list[Any]:
-        """Those that are inside at this moment."""
+    def active(self) -> list[Any]:
+        """The associations that are active at this moment."""
         with self._lock:
-            return list(self._inside)
+            return list(self._active)
 
     def _is_known(self, sender: Sender) -> bool:
         return any(
@@ -71,7 +71,7 @@ class Admission:
 
 
 def _addresses(host: str) -> set[str]:
-    """The addresses that a setting means: itself, or what its name stands for now."""
+    """The IP addresses of a host setting: the address itself, or what the name resolves to now."""
     try:
         return {str(ipaddress.ip_address(host))}
     except ValueError:

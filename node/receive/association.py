@@ -17,8 +17,8 @@ from pynetdicom.transport import AddressInformation
 
 from node.receive import statuses
 from node.receive.counts import Counts
-from node.receive.dimse import Command, Inbox, Request
-from node.receive.spooled_object import Arrival
+from node.receive.dimse import CommandSet, DimseRequest, SpoolingDimseProvider
+from node.receive.spooled_object import SpooledObject
 from node.receive.upper_layer import DeadlineSocket, UpperLayer
 
 log = structlog.get_logger()
@@ -28,7 +28,7 @@ _number = itertools.count(1)
 
 @dataclass(frozen=True)
 class Sender:
-    """Who is at the other end."""
+    """The peer of an association: both AE titles as it sent them, and its address."""
 
     calling_ae_title: str
     called_ae_title: str
@@ -37,7 +37,7 @@ class Sender:
 
 @dataclass(frozen=True)
 class Rejection:
-    """Why an association is refused, in our words and as A-ASSOCIATE-RJ has it (PS3.8 9.3.4)."""
+    """Why an association is rejected, as a word for log and metrics and as A-ASSOCIATE-RJ has it (PS3.8 9.3.4)."""
 
     reason: str
     result: int
@@ -46,8 +46,8 @@ class Rejection:
 
 
 @dataclass(frozen=True)
-class Terms:
-    """What every association of a node is held to."""
+class AssociationParameters:
+    """The presentation contexts and limits of every association of a node."""
 
     contexts: list[PresentationContext]
     max_pdu_bytes: int
@@ -56,29 +56,29 @@ class Terms:
     associate_seconds: float
 
 
-class Door(Protocol):
-    """What an association asks of the receiver."""
+class AssociationHandler(Protocol):
+    """What an association calls at each of its steps."""
 
     counts: Counts
 
     def admit(self, association: "IncomingAssociation", sender: Sender) -> Rejection | None:
-        """None, and then it counts among the associations until `left`; or why not."""
+        """Return None, and the association is active until `ended`; or return why it is rejected."""
 
-    def agreed(self, association: "IncomingAssociation", sender: Sender) -> None:
-        """Its contexts have been negotiated."""
+    def negotiated(self, association: "IncomingAssociation", sender: Sender) -> None:
+        """Its presentation contexts have been negotiated."""
 
-    def left(self, association: "IncomingAssociation") -> None:
-        """It is over."""
+    def ended(self, association: "IncomingAssociation") -> None:
+        """It has ended."""
 
-    def begin(self, command: Command) -> Arrival:
-        """A place for the object that this command announces."""
+    def open_object(self, command: CommandSet) -> SpooledObject:
+        """Open a file in the spool for the object that this command announces."""
 
-    def keep(self, arrival: Arrival, sender: Sender) -> tuple[int, str]:
-        """The status and comment that answer a C-STORE; its object is safe if that is 0x0000. Raises nothing."""
+    def store(self, spooled: SpooledObject, sender: Sender) -> tuple[int, str]:
+        """Return status and comment of the C-STORE-RSP; the object is safe if the status is 0x0000. Raises nothing."""
 
 
-class _Negotiation(ACSE):
-    """Asks the door before the library negotiates."""
+class _AdmittingACSE(ACSE):
+    """Asks the handler for admission before pynetdicom negotiates."""
 
     def _negotiate_as_acceptor(self) -> None:
         association = cast(IncomingAssociation, self.assoc)
@@ -89,10 +89,10 @@ class _Negotiation(ACSE):
             called_ae_title=str(request.called_ae_title).strip(),
             host=association.sender.host,
         )
-        rejection = association.door.admit(association, association.sender)
+        rejection = association.handler.admit(association, association.sender)
         if rejection is None:
             super()._negotiate_as_acceptor()
-            association.door.agreed(association, association.sender)
+            association.handler.negotiated(association, association.sender)
             return
         self.send_reject(rejection.result, rejection.source, rejection.diagnostic)
         evt.trigger(association, evt.EVT_REJECTED, {})
@@ -100,63 +100,76 @@ class _Negotiation(ACSE):
 
 
 class IncomingAssociation(Association):
-    """pynetdicom's association with a bounded upper layer, and with C-STORE answered by the door."""
+    """pynetdicom's association with a bounded upper layer, and with C-STORE answered by the handler."""
 
     def __init__(
-        self, ae: ApplicationEntity, *, sock: socket.socket, host: str, first: bytes, door: Door, terms: Terms
+        self,
+        ae: ApplicationEntity,
+        *,
+        sock: socket.socket,
+        host: str,
+        received: bytes,
+        handler: AssociationHandler,
+        parameters: AssociationParameters,
     ):
         super().__init__(ae, MODE_ACCEPTOR)
         self.name = f"association-{next(_number)}"
-        self.door = door
+        self.handler = handler
         self.sender = Sender("", "", host)
-        self.ending = ""
-        """Why this node broke it off; empty if it did not."""
-        self.acse = _Negotiation(self)
-        self.dul = UpperLayer(self, broke_off=self._broke_off)
-        self.dimse = self.inbox = Inbox(self, door)
-        self.acse_timeout = terms.associate_seconds
-        self.dimse_timeout = self.network_timeout = terms.idle_seconds
-        self.link = DeadlineSocket(
-            self, sock, first=first, stall_seconds=terms.stall_seconds, max_pdu_bytes=terms.max_pdu_bytes
+        self.abort_reason = ""
+        """Why this node aborted it; empty if it did not."""
+        self.acse = _AdmittingACSE(self)
+        self.dul = UpperLayer(self, on_abort=self._record_abort)
+        self.dimse = self.dimse_provider = SpoolingDimseProvider(
+            self, open_object=handler.open_object, on_abort=self._record_abort
         )
-        self.set_socket(self.link)
-        self.acceptor.maximum_length = terms.max_pdu_bytes
+        self.acse_timeout = parameters.associate_seconds
+        self.dimse_timeout = self.network_timeout = parameters.idle_seconds
+        self.transport = DeadlineSocket(
+            self,
+            sock,
+            received=received,
+            stall_seconds=parameters.stall_seconds,
+            max_pdu_bytes=parameters.max_pdu_bytes,
+        )
+        self.set_socket(self.transport)
+        self.acceptor.maximum_length = parameters.max_pdu_bytes
         self.acceptor.ae_title = ae.ae_title
         self.acceptor.address_info = AddressInformation.from_tuple(sock.getsockname())
         self.acceptor.implementation_class_uid = ae.implementation_class_uid
         self.acceptor.implementation_version_name = ae.implementation_version_name
-        self.acceptor.supported_contexts = terms.contexts  # the negotiation only reads them
+        self.acceptor.supported_contexts = parameters.contexts  # the negotiation only reads them
         self.requestor.address_info = AddressInformation.from_tuple(sock.getpeername())
 
     def run_reactor(self) -> None:
-        """The association is served until it ends, and leaves nothing behind."""
+        """Serve the association until it ends, and release everything it holds."""
         try:
             super().run_reactor()
         except Exception as error:  # noqa: BLE001 - the thread's edge
-            log.error("association_broke", error=type(error).__name__, host=self.sender.host)
+            log.error("association_failed", error=type(error).__name__, host=self.sender.host)
         finally:
             self._end()
 
-    def leave(self) -> None:
-        """It is being aborted; returns at once."""
-        self._broke_off("stopping")
+    def abort_for_shutdown(self) -> None:
+        """Begin an abort; returns at once."""
+        self._record_abort("stopping")
         self.abort(block=False)
 
     def _end(self) -> None:
         self.dul.kill_dul()
-        self.link.wake()
+        self.transport.wake()
         self.dul.join(timeout=1)
-        self.inbox.discard()
+        self.dimse_provider.discard()
         if not self.dul.is_alive():
-            self.link.dispose()
-        self.door.left(self)
+            self.transport.dispose()
+        self.handler.ended(self)
 
-    def _broke_off(self, reason: str) -> None:
-        if not self.ending:
-            self.ending = reason
-            self.door.counts.broken(reason)
+    def _record_abort(self, reason: str) -> None:
+        if not self.abort_reason:
+            self.abort_reason = reason
+            self.handler.counts.aborted(reason)
             log.warning(
-                "association_broken_off",
+                "association_aborted",
                 reason=reason,
                 calling_ae_title=self.sender.calling_ae_title,
                 called_ae_title=self.sender.called_ae_title,
@@ -164,19 +177,19 @@ class IncomingAssociation(Association):
             )
 
     def _serve_request(self, msg: Any, context_id: int) -> None:
-        request = cast(Request, msg)
+        request = cast(DimseRequest, msg)
         status, comment = self._echo(request.command) if request.is_echo else self._store(request)
-        self.inbox.answer(request.command, status, comment)
+        self.dimse_provider.send_response(request.command, status, comment)
 
-    def _echo(self, command: Command) -> tuple[int, str]:
-        self.door.counts.echoed()
-        fits = command.sop_class_uid == command.context.abstract_syntax
-        return (statuses.SUCCESS if fits else statuses.CLASS_NOT_SUPPORTED), ""
+    def _echo(self, command: CommandSet) -> tuple[int, str]:
+        self.handler.counts.echoed()
+        matches = command.sop_class_uid == command.context.abstract_syntax
+        return (statuses.SUCCESS if matches else statuses.CLASS_NOT_SUPPORTED), ""
 
-    def _store(self, request: Request) -> tuple[int, str]:
-        if request.arrival is None:  # the command says that no data set follows
+    def _store(self, request: DimseRequest) -> tuple[int, str]:
+        if request.spooled is None:  # the command announces no data set
             status, comment = statuses.CANNOT_UNDERSTAND, "C-STORE without a data set"
         else:
-            status, comment = self.door.keep(request.arrival, self.sender)
-        self.door.counts.answered(status)
+            status, comment = self.handler.store(request.spooled, self.sender)
+        self.handler.counts.answered(status)
         return status, comment

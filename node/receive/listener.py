@@ -1,7 +1,7 @@
 """
-The listening socket: takes connections, and hands on those that have sent a whole A-ASSOCIATE-RQ.
+The listening socket: accepts connections, and hands on those that have sent a complete A-ASSOCIATE-RQ.
 
-One thread, which never waits for any one peer: handshakes and first PDUs of all newcomers advance side by side.
+One thread, which never waits for any one peer: handshakes and first PDUs of all pending connections advance together.
 """
 
 import contextlib
@@ -17,28 +17,28 @@ from dataclasses import dataclass
 import structlog
 
 from node.errors import GenuError
-from node.receive.pending_connection import Newcomer, Unwelcome
+from node.receive.pending_connection import ConnectionRejected, PendingConnection
 
 log = structlog.get_logger()
 
 _ACCEPTS_AT_ONCE = 64
-_LOOK_UP_SECONDS = 0.25
+_POLL_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
-class Room:
-    """How many newcomers wait at a time, and how long."""
+class PendingLimits:
+    """How long a connection may be pending, and how many may be at a time."""
 
     seconds: float = 10
-    in_all: int = 256
-    of_one_host: int = 64
+    total: int = 256
+    per_host: int = 64
 
 
 class Listener:
     """
-    Calls `welcome` with each newcomer whose request is whole, and `unwelcome` with each that will have none.
+    Calls `on_request` with each connection whose request is complete, and `on_rejected` with each that it rejects.
 
-    A full room loses its oldest: a real sender needs a moment, one that stays is idle or worse.
+    At a limit the oldest pending connection is rejected: a real sender needs a moment, one that stays is idle or worse.
     """
 
     def __init__(
@@ -47,13 +47,13 @@ class Listener:
         port: int,
         *,
         tls: ssl.SSLContext | None,
-        welcome: Callable[[Newcomer], None],
-        unwelcome: Callable[[Newcomer, Unwelcome], None],
-        room: Room,
+        on_request: Callable[[PendingConnection], None],
+        on_rejected: Callable[[PendingConnection, ConnectionRejected], None],
+        limits: PendingLimits,
     ) -> None:
-        self._tls, self._welcome, self._unwelcome, self._room = tls, welcome, unwelcome, room
-        self._newcomers: dict[Newcomer, None] = {}  # oldest first
-        self._of_host: Counter[str] = Counter()
+        self._tls, self._on_request, self._on_rejected, self._limits = tls, on_request, on_rejected, limits
+        self._pending: dict[PendingConnection, None] = {}  # oldest first
+        self._pending_of_host: Counter[str] = Counter()
         self._stopping = threading.Event()
         self._server = _listen(host, port)
         self.port: int = self._server.getsockname()[1]
@@ -62,31 +62,31 @@ class Listener:
         self._thread = threading.Thread(target=self._run, name="listener", daemon=True)
 
     def start(self) -> None:
-        """Connections are taken."""
+        """Accept connections, in a thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """The port is free and nobody waits any more."""
+        """Reject the pending connections and close the port."""
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join(timeout=5)
         self._server.close()
 
     @property
-    def waiting(self) -> int:
-        """How many newcomers there are."""
-        return len(self._newcomers)
+    def pending_count(self) -> int:
+        """How many connections are pending."""
+        return len(self._pending)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            for key, _ in self._selector.select(_LOOK_UP_SECONDS):
+            for key, _ in self._selector.select(_POLL_SECONDS):
                 if key.data is None:
                     self._accept()
-                elif key.data in self._newcomers:  # not sent away a moment ago
+                elif key.data in self._pending:  # not rejected a moment ago
                     self._advance(key.data)
             self._expire()
-        for newcomer in list(self._newcomers):
-            self._send_away(newcomer, Unwelcome("stopping"))
+        for connection in list(self._pending):
+            self._reject(connection, ConnectionRejected("stopping"))
         self._selector.close()
 
     def _accept(self) -> None:
@@ -96,69 +96,69 @@ class Listener:
             except (BlockingIOError, ConnectionAbortedError):
                 return
             except OSError:  # no descriptor left
-                self._send_away_oldest(None)
-                time.sleep(_LOOK_UP_SECONDS / 5)
+                self._reject_oldest(None)
+                time.sleep(_POLL_SECONDS / 5)
                 return
             try:
-                newcomer = Newcomer(sock, plain_address(address[0]), self._tls)
-            except OSError:  # gone before we looked
+                connection = PendingConnection(sock, plain_address(address[0]), self._tls)
+            except OSError:  # closed by the peer already
                 sock.close()
                 continue
-            self._make_room(newcomer.host)
-            self._newcomers[newcomer] = None
-            self._of_host[newcomer.host] += 1
-            self._advance(newcomer)
+            self._enforce_limits(connection.host)
+            self._pending[connection] = None
+            self._pending_of_host[connection.host] += 1
+            self._advance(connection)
 
-    def _make_room(self, host: str) -> None:
-        if self._of_host[host] >= self._room.of_one_host:
-            self._send_away_oldest(host)
-        elif len(self._newcomers) >= self._room.in_all:
-            self._send_away_oldest(self._of_host.most_common(1)[0][0])
+    def _enforce_limits(self, host: str) -> None:
+        if self._pending_of_host[host] >= self._limits.per_host:
+            self._reject_oldest(host)
+        elif len(self._pending) >= self._limits.total:
+            self._reject_oldest(self._pending_of_host.most_common(1)[0][0])
 
-    def _send_away_oldest(self, host: str | None) -> None:
-        for newcomer in self._newcomers:
-            if host in (None, newcomer.host):
-                self._send_away(newcomer, Unwelcome("crowded"))
+    def _reject_oldest(self, host: str | None) -> None:
+        for connection in self._pending:
+            if host in (None, connection.host):
+                self._reject(connection, ConnectionRejected("crowded"))
                 return
 
-    def _advance(self, newcomer: Newcomer) -> None:
+    def _advance(self, connection: PendingConnection) -> None:
         try:
-            events = newcomer.advance()
+            events = connection.advance()
             if events == 0:
-                self._forget(newcomer)
-                self._welcome(newcomer)
-            elif newcomer.sock.fileno() not in self._selector.get_map():
-                self._selector.register(newcomer.sock, events, newcomer)
+                self._remove(connection)
+                self._on_request(connection)
+            elif connection.sock.fileno() not in self._selector.get_map():
+                self._selector.register(connection.sock, events, connection)
             else:
-                self._selector.modify(newcomer.sock, events, newcomer)
-        except Unwelcome as unwelcome:
-            self._send_away(newcomer, unwelcome)
+                self._selector.modify(connection.sock, events, connection)
+        except ConnectionRejected as rejected:
+            self._reject(connection, rejected)
         except OSError:
-            self._send_away(newcomer, Unwelcome("left"))
-        except Exception as error:  # noqa: BLE001 - one newcomer must not close the port to all others
-            log.error("listener_fault", error=type(error).__name__, host=newcomer.host)
-            self._send_away(newcomer, Unwelcome("internal"))
+            self._reject(connection, ConnectionRejected("left"))
+        except Exception as error:  # noqa: BLE001 - one connection must not close the port to all others
+            log.error("listener_failed", error=type(error).__name__, host=connection.host)
+            self._reject(connection, ConnectionRejected("internal"))
 
     def _expire(self) -> None:
-        limit = time.monotonic() - self._room.seconds
-        for newcomer in list(self._newcomers):
-            if newcomer.since > limit:
+        limit = time.monotonic() - self._limits.seconds
+        for connection in list(self._pending):
+            if connection.accepted_at > limit:
                 break
-            self._send_away(newcomer, Unwelcome("stalled" if newcomer.first else "idle"))
+            self._reject(connection, ConnectionRejected("stalled" if connection.received else "idle"))
 
-    def _send_away(self, newcomer: Newcomer, unwelcome: Unwelcome) -> None:
-        self._forget(newcomer)
-        newcomer.turn_away()
-        self._unwelcome(newcomer, unwelcome)
+    def _reject(self, connection: PendingConnection, rejected: ConnectionRejected) -> None:
+        self._remove(connection)
+        connection.reject()
+        self._on_rejected(connection, rejected)
 
-    def _forget(self, newcomer: Newcomer) -> None:
+    def _remove(self, connection: PendingConnection) -> None:
         with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(newcomer.sock)
-        if newcomer in self._newcomers:
-            del self._newcomers[newcomer]
-            self._of_host[newcomer.host] -= 1
-            if self._of_host[newcomer.host] <= 0:
-                del self._of_host[newcomer.host]
+            self._selector.unregister(connection.sock)
+        if connection in self._pending:
+            del self._pending[connection]
+            self._pending_of_host[connection.host] -= 1
+            if self._pending_of_host[connection.host] <= 0:
+                del self._pending_of_host[connection.host]
 
 
 def plain_address(address: str) -> str:

@@ -1,4 +1,4 @@
-"""One object on its way in: its bytes go to a file of the spool, hashed as they pass."""
+"""An object while it is received: its bytes go to a file of the spool, and are hashed on the way."""
 
 import contextlib
 import ctypes
@@ -17,112 +17,114 @@ from node.receive import statuses
 from node.receive.identity import HEAD_BYTES
 
 _PREAMBLE = bytes(128) + b"DICM"
-"""Ours, never the sender's: a preamble may hold another program (CVE-2019-11687)."""
-
+"""Written by this node, never the sender's: a preamble may hold another program (CVE-2019-11687)."""
 
 _WRITEBACK_BYTES = 2**21
 _SYNC_FILE_RANGE_WRITE = 2
 
 
-class Overrun(Exception):  # noqa: N818 - a fact about the sender
-    """The sender goes on and on with an object that was refused; it is to be aborted."""
+class EndlessObject(Exception):  # noqa: N818 - a fact about the sender
+    """The sender does not stop sending an object that was refused; the association is to be aborted."""
 
 
 @dataclass(frozen=True)
-class Offer:
-    """What the C-STORE command and its presentation context say of the object that follows."""
+class AnnouncedInstance:
+    """The instance that a C-STORE command set and its presentation context announce."""
 
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
 
 
-class Arrival:
+class SpooledObject:
     """
-    Takes fragments until the last, then hands over a whole file, or says why there is none.
+    Writes fragments up to the last to a file at `path`, then returns its hash, or raises why there is no file.
 
-    A fault (no room, too large, refused from the start) is kept for the answer: the rest of the object is read and
-    dropped, because a sender waits for the response until it has sent everything (PS3.7 9.3.1). The file is gone at
-    once then, so that a full disk has its room back.
+    An error (disk full, too large, refused from the start) is stored for the response: the rest of the object is read
+    and dropped, because a sender waits for the response until it has sent everything (PS3.7 9.3.1). The file is deleted
+    at once then, so that a full disk has its space back.
     """
 
-    def __init__(self, offer: Offer, *, spool: Path, limit: int, fault: Exception | None = None) -> None:
-        self.offer = offer
-        self.fault = fault
+    def __init__(
+        self, announced: AnnouncedInstance, *, spool: Path, limit: int, error: Exception | None = None
+    ) -> None:
+        self.announced = announced
+        self.error = error
         self.path = spool / f"arrival-{secrets.token_hex(16)}.part"
         self.size = 0
         """Bytes of the file so far."""
         self.received = 0
         """Bytes of the data set so far."""
         self.head = bytearray()
+        """The first bytes of the data set, at most HEAD_BYTES."""
         self._hash = hashlib.sha256()
         self._limit = limit
         self._written_back = 0
-        self._handle = -1
-        if fault is None:
+        self._descriptor = -1
+        if error is None:
             try:
-                self._handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-                self._put(memoryview(_PREAMBLE + file_meta(offer)))
-            except OSError as error:
-                self.refuse(error)
+                self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                self._write_all(memoryview(_PREAMBLE + file_meta(announced)))
+            except OSError as failure:
+                self.fail(failure)
 
     def write(self, fragment: memoryview) -> None:
-        """The next bytes of the data set are in the file and in the hash. Raises Overrun."""
+        """Append the next bytes of the data set to the file and to the hash. Raises EndlessObject."""
         self.received += len(fragment)
-        if self.fault is None and self.received > self._limit:
-            self.refuse(Refused(statuses.OUT_OF_RESOURCES, "the object is larger than this node takes"))
-        if self.fault is not None:
+        if self.error is None and self.received > self._limit:
+            self.fail(Refused(statuses.OUT_OF_RESOURCES, "the object is larger than this node takes"))
+        if self.error is not None:
             if self.received > 2 * self._limit:
-                raise Overrun
+                raise EndlessObject
             return
         if len(self.head) < HEAD_BYTES:
             self.head += fragment[: HEAD_BYTES - len(self.head)]
         self._hash.update(fragment)
         try:
-            self._put(fragment)
-        except OSError as error:
-            self.refuse(error)
+            self._write_all(fragment)
+        except OSError as failure:
+            self.fail(failure)
 
     def finish(self) -> str:
-        """The file is closed and whole; returns the hash of the data set. Raises what went wrong on the way."""
-        if self._handle >= 0:
-            handle, self._handle = self._handle, -1
+        """Close the complete file and return the SHA-256 of the data set. Raises the stored error."""
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
             try:
-                os.close(handle)  # a network filesystem may tell only now that it has no room
-            except OSError as error:
-                self.refuse(error)
-        if self.fault is not None:
-            raise self.fault
+                os.close(descriptor)  # a network filesystem may report only now that it is full
+            except OSError as failure:
+                self.fail(failure)
+        if self.error is not None:
+            raise self.error
         return self._hash.hexdigest()
 
-    def refuse(self, fault: Exception) -> None:
-        """Nothing of it stays on the disk, and `fault` is what `finish` will raise."""
-        self.fault = fault
+    def fail(self, error: Exception) -> None:
+        """Delete the file and store `error`, which `finish` will raise."""
+        self.error = error
         self.discard()
 
     def discard(self) -> None:
-        """The file is closed and gone, unless it was handed over already."""
-        handle, self._handle = self._handle, -1
-        if handle >= 0:
+        """Close and delete the file, unless the vault has it already."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
             with contextlib.suppress(OSError):
-                os.close(handle)
+                os.close(descriptor)
         with contextlib.suppress(OSError):
             self.path.unlink()
 
-    def _put(self, data: memoryview) -> None:
+    def _write_all(self, data: memoryview) -> None:
         while data:
-            written = os.write(self._handle, data)
+            written = os.write(self._descriptor, data)
             self.size += written
             data = data[written:]
         if self.size - self._written_back >= _WRITEBACK_BYTES:
-            _begin_writeback(self._handle)
+            _begin_writeback(self._descriptor)
             self._written_back = self.size
 
 
-def _begin_writeback(handle: int) -> None:
-    """The disk is at work on the file already while the rest comes in, so that the fsync at the end is short."""
+def _begin_writeback(descriptor: int) -> None:
+    """Have the disk write while the rest of the object is received, so that the fsync at the end is short."""
     if _sync_file_range is not None:
-        _sync_file_range(handle, 0, 0, _SYNC_FILE_RANGE_WRITE)
+        _sync_file_range(descriptor, 0, 0, _SYNC_FILE_RANGE_WRITE)
 
 
 def _linux_sync_file_range() -> Callable[..., int] | None:
@@ -134,17 +136,17 @@ def _linux_sync_file_range() -> Callable[..., int] | None:
 
 
 _sync_file_range = _linux_sync_file_range()
-"""Only a hint, and only Linux has it: sync_file_range(2). What makes an object safe is the vault's fsync."""
+"""sync_file_range(2), which only Linux has. It guarantees nothing: what makes an object safe is the vault's fsync."""
 
 
-def file_meta(offer: Offer) -> bytes:
+def file_meta(announced: AnnouncedInstance) -> bytes:
     """The file meta information of an object (PS3.10 table 7.1-1), explicit little endian, as bytes."""
     elements = _element(0x0001, b"OB", b"\0\1") + b"".join(
         _element(number, b"UI", uid.encode("ascii"))
         for number, uid in (
-            (0x0002, offer.sop_class_uid),
-            (0x0003, offer.sop_instance_uid),
-            (0x0010, offer.transfer_syntax_uid),
+            (0x0002, announced.sop_class_uid),
+            (0x0003, announced.sop_instance_uid),
+            (0x0010, announced.transfer_syntax_uid),
             (0x0012, PYNETDICOM_IMPLEMENTATION_UID),
         )
     )

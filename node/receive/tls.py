@@ -1,4 +1,4 @@
-"""DICOM over TLS as PS3.15 B.12 has it (BCP 195): TLS 1.2 or newer, forward secrecy, both sides known."""
+"""DICOM over TLS as PS3.15 B.12 has it (BCP 195): TLS 1.2 or newer, forward secrecy, both sides authenticated."""
 
 import ssl
 
@@ -9,7 +9,7 @@ _TLS_1_2_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
 def server_context(tls: Tls) -> ssl.SSLContext:
-    """What the listening side of a connection needs. Raises SettingsError for files that do not serve."""
+    """The TLS context of the listening side. Raises SettingsError for files that cannot be used."""
     if tls.require_peer_certificate and tls.ca is None:
         raise SettingsError(
             "[receive.tls] asks for a peer's certificate but names no `ca` to check it with",
@@ -33,5 +33,5 @@ def server_context(tls: Tls) -> ssl.SSLContext:
 
 
 def _no_passphrase() -> str:
-    # Without this OpenSSL would ask the terminal, and a service would hang.
+    # Without this OpenSSL would prompt on the terminal, and a service would block.
     raise ValueError("the key has a passphrase")

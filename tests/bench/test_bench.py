@@ -91,10 +91,10 @@ def test_the_memory_of_every_part_is_told(told) -> None:  # type: ignore[no-unty
     """Each door, both workers with their decoders, and the broker have a peak of their own."""
     peaks = {row["part"]: row["MB"] for row in told[1]["memory"]["rows"]}
     workers = {f"work (worker-{n})" for n in (1, 2)}
-    expected = {"run", "receive", "deliver", "sweep", "admin", "broker", "broker's keeper", *workers}
+    expected = {"run", "receive", "deliver", "sweep", "admin", "broker", "broker's watchdog", *workers}
     assert peaks.keys() >= expected | {f"decoder of {each}" for each in workers}
     assert all(peak > 0 for peak in peaks.values())
-    assert peaks["work (worker-1)"] > peaks["broker's keeper"]
+    assert peaks["work (worker-1)"] > peaks["broker's watchdog"]
 
 
 def test_memory_is_read_after_every_tenth_of_the_knees(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,14 +13,14 @@ import redis
 from structlog.testing import capture_logs
 
 from node import sweep as sweeping
-from node.broker import Bell, EmbeddedBroker, application
+from node.broker import EmbeddedBroker, Publisher, application
 from node.ledger import Ledger, State
 from node.radiograph import Radiograph
 from node.settings import Settings
 from node.storage import Vault
 from node.sweep import Sweep
 from tests.peers.archives import wait_until
-from tests.peers.celery_worker import WORK_WITH_LEDGER, heard, worker
+from tests.peers.celery_worker import WORK_WITH_LEDGER, received_uids, worker
 
 HOUR = 3600.0
 
@@ -45,13 +45,13 @@ class Node:
         self.vault = Vault(folder)
         self.ledger = Ledger(self.database)
         self.ledger.upgrade()
-        self.bell = Bell(application(url))
+        self.publisher = Publisher(application(url))
         self.clock = Clock()
         self.settings = Settings.model_validate({"storage": {"folder": folder}, "broker": {"sweep_seconds": 0.2}})
-        self.sweep = Sweep(self.settings, self.vault, self.ledger, self.bell, clock=self.clock)
+        self.sweep = Sweep(self.settings, self.vault, self.ledger, self.publisher, clock=self.clock)
 
     def keep(self, number: int) -> str:
-        """A film is in the vault and in the ledger, and nobody has rung for it."""
+        """A film is in the vault and in the ledger, and it has not been published."""
         spooled = self.vault.spool / f"incoming-{number}"
         spooled.write_bytes(b"film %d" % number)
         sha256 = hashlib.sha256(spooled.read_bytes()).hexdigest()
@@ -72,7 +72,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
     with EmbeddedBroker(tmp_path) as broker:
         node = Node(tmp_path, broker.url)
         yield node
-        node.bell.close()
+        node.publisher.close()
         node.ledger.close()
 
 
@@ -88,14 +88,14 @@ def test_what_nobody_rang_for_is_asked_for(node: Node) -> None:
     node.ledger.claim("1.2.1", "w", lease_seconds=60, attempts=3)
     node.ledger.fail("1.2.1", "w", "INTERNAL", "")
     assert node.sweep.ask() == 2
-    assert node.bell.queued() == 2
+    assert node.publisher.queued() == 2
 
 
 def test_an_emptied_broker_is_filled_again_from_the_ledger(node: Node) -> None:
     """FLUSHALL, twice: within half a minute every film is asked for again, and a worker ends them all."""
     for number in range(5):
         node.keep(number)
-        assert node.bell.ring(f"1.2.{number}")
+        assert node.publisher.publish(f"1.2.{number}")
     redis.Redis.from_url(node.url).flushall()
     assert node.sweep.ask() == 5
     redis.Redis.from_url(node.url).flushall()
@@ -124,21 +124,21 @@ def test_a_queue_without_workers_does_not_grow(node: Node) -> None:
     for _ in range(50):
         node.sweep.ask()
         node.clock.seconds += HOUR
-    assert node.bell.queued() == 4
+    assert node.publisher.queued() == 4
     redis.Redis.from_url(node.url).lpop("genu:grade")
     assert node.sweep.ask() == 4
     assert node.sweep.ask() == 0
 
 
 def test_ringing_twice_is_harmless(node: Node) -> None:
-    """Two sweeps and two receivers ring for the same films; each film is worked on once."""
+    """Two sweeps and two receivers publish the same films; each film is worked on once."""
     for number in range(3):
         node.keep(number)
         for _ in range(4):
-            assert node.bell.ring(f"1.2.{number}")
+            assert node.publisher.publish(f"1.2.{number}")
     said = node.folder / "said"
     with worker(node.url, said, node.database, 0, code=WORK_WITH_LEDGER):
-        assert wait_until(lambda: len(heard(said)) == 12, 60)
+        assert wait_until(lambda: len(received_uids(said)) == 12, 60)
         assert wait_until(lambda: node.done() == 3)
     for number in range(3):
         assert [line.what for line in node.ledger.journal(f"1.2.{number}")] == ["received", "claimed", "failed"]
@@ -148,7 +148,7 @@ def test_a_worker_killed_in_mid_film_is_made_up_for(node: Node) -> None:
     """Its lease runs out, the sweep asks again, and another worker ends the film at the second attempt."""
     said = node.folder / "said"
     node.keep(0)
-    assert node.bell.ring("1.2.0")
+    assert node.publisher.publish("1.2.0")
     with worker(node.url, said, node.database, 600, code=WORK_WITH_LEDGER):
         assert wait_until(lambda: node.ledger.counts_by_state()[State.GRADING] == 1, 60)
     assert wait_until(lambda: node.sweep.ask() == 1)
@@ -163,13 +163,13 @@ def test_a_broker_that_is_away_ends_the_pass_and_not_the_sweep(node: Node, monke
     """Nothing is noted as asked for that was not; the next pass, with the broker back, asks for all."""
     for number in range(3):
         node.keep(number)
-    queued = node.bell.queued
-    monkeypatch.setattr(node.bell, "queued", lambda: 0)  # it goes away between the count and the ring
-    monkeypatch.setattr(node.bell, "ring", lambda uid: uid != "1.2.1")
+    queued = node.publisher.queued
+    monkeypatch.setattr(node.publisher, "queued", lambda: 0)  # it goes away between the count and the message
+    monkeypatch.setattr(node.publisher, "publish", lambda uid: uid != "1.2.1")
     assert node.sweep.ask() == 1
     monkeypatch.undo()
     assert queued() == 0
-    monkeypatch.setattr(node.bell, "queued", lambda: None)
+    monkeypatch.setattr(node.publisher, "queued", lambda: None)
     assert node.sweep.ask() == 0
     monkeypatch.undo()
     assert node.sweep.ask() == 2
@@ -223,7 +223,7 @@ def test_a_stray_that_gets_its_row_between_the_looks_stays(node: Node) -> None:
 
 def test_it_runs_until_it_is_told_to_stop_and_says_that_it_lives(node: Node) -> None:
     """Asks at its pace, beats in the ledger, ends at once; a ledger that is away for a while does not end it."""
-    stop, sweep = threading.Event(), Sweep(node.settings, node.vault, node.ledger, node.bell)
+    stop, sweep = threading.Event(), Sweep(node.settings, node.vault, node.ledger, node.publisher)
     database, away = node.ledger._database, Ledger(f"sqlite:///{node.folder / 'empty.sqlite'}")
     running = threading.Thread(target=sweep.run, args=(stop,))
     running.start()
@@ -234,7 +234,7 @@ def test_it_runs_until_it_is_told_to_stop_and_says_that_it_lives(node: Node) -> 
             assert wait_until(lambda: any(line["event"].startswith("sweep_") for line in logs))
         node.ledger._database = database
         node.keep(0)
-        assert wait_until(lambda: node.bell.queued() == 1)
+        assert wait_until(lambda: node.publisher.queued() == 1)
     finally:
         node.ledger._database = database
         stop.set()

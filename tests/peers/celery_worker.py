@@ -1,4 +1,4 @@
-"""A real Celery worker in a process of its own, for the tests of the bell and the sweep."""
+"""A real Celery worker in a process of its own, for the tests of the publisher and the sweep."""
 
 import subprocess
 import sys
@@ -12,12 +12,12 @@ WORK = """
 import os, sys, time
 from node.broker import QUEUE, TASK, application
 
-url, said = sys.argv[1:3]
+url, uids_file = sys.argv[1:3]
 app = application(url)
 
 @app.task(name=TASK)
 def grade(uid):
-    with open(said, "a") as file:
+    with open(uids_file, "a") as file:
         file.write(uid + "\\n")
     if uid.endswith(".666"):
         raise ValueError("a fault in the task")
@@ -40,9 +40,9 @@ WORK_WITH_LEDGER = WORK.replace(
 
 
 @contextmanager
-def worker(url: str, said: Path, *more: object, code: str = WORK) -> Iterator["subprocess.Popen[bytes]"]:
-    """A worker consumes; it writes each UID that it gets into `said`, one a line. It is killed in the end."""
-    process = subprocess.Popen([sys.executable, "-c", code, url, str(said), *map(str, more)], cwd=ROOT)
+def worker(url: str, uids_file: Path, *more: object, code: str = WORK) -> Iterator["subprocess.Popen[bytes]"]:
+    """A worker consumes; it writes each UID that it receives into `uids_file`, one a line. It is killed in the end."""
+    process = subprocess.Popen([sys.executable, "-c", code, url, str(uids_file), *map(str, more)], cwd=ROOT)
     try:
         yield process
     finally:
@@ -50,6 +50,6 @@ def worker(url: str, said: Path, *more: object, code: str = WORK) -> Iterator["s
         process.wait()
 
 
-def heard(said: Path) -> Sequence[str]:
-    """The UIDs that workers got, in order."""
-    return said.read_text().split() if said.exists() else ()
+def received_uids(uids_file: Path) -> Sequence[str]:
+    """The UIDs that workers received, in order."""
+    return uids_file.read_text().split() if uids_file.exists() else ()

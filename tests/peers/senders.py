@@ -1,4 +1,4 @@
-"""A receiver to send to, objects to send, and a caller with manners of its own: it writes PDUs byte by byte."""
+"""A running Storage SCP, objects to send to it, and an SCU that writes PDUs byte by byte, malformed ones too."""
 
 import hashlib
 import itertools
@@ -21,7 +21,7 @@ from pydicom.filewriter import write_dataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
 from node.ledger import Ledger
-from node.receive import Receiver
+from node.receive import StorageScp
 from node.settings import Settings
 from node.storage import Vault
 from tests.paths import ROOT
@@ -35,20 +35,20 @@ CANARY = "Canary^Knee"
 
 def film(side: int = 64, *, seed: int = 0, **attributes: object) -> Dataset:
     """A small DX object with noise for pixels."""
-    made = Dataset()
-    made.SOPClassUID, made.SOPInstanceUID = DX, generate_uid()
-    made.StudyInstanceUID, made.SeriesInstanceUID = generate_uid(), generate_uid()
-    made.Modality, made.PatientName, made.PatientID = "DX", CANARY, "P-CANARY"
-    made.Rows = made.Columns = side
-    made.SamplesPerPixel, made.PhotometricInterpretation, made.PixelRepresentation = 1, "MONOCHROME2", 0
-    made.BitsAllocated, made.BitsStored, made.HighBit = 8, 8, 7
-    made.PixelData = np.random.default_rng(seed).integers(0, 256, (side, side), dtype=np.uint8).tobytes()
+    ds = Dataset()
+    ds.SOPClassUID, ds.SOPInstanceUID = DX, generate_uid()
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = generate_uid(), generate_uid()
+    ds.Modality, ds.PatientName, ds.PatientID = "DX", CANARY, "P-CANARY"
+    ds.Rows = ds.Columns = side
+    ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PixelRepresentation = 1, "MONOCHROME2", 0
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 8, 8, 7
+    ds.PixelData = np.random.default_rng(seed).integers(0, 256, (side, side), dtype=np.uint8).tobytes()
     for name, value in attributes.items():
         if value is ...:
-            delattr(made, name)
+            delattr(ds, name)
         else:
-            setattr(made, name, value)
-    return made
+            setattr(ds, name, value)
+    return ds
 
 
 def encoded(dataset: Dataset, *, implicit: bool = False, big: bool = False) -> bytes:
@@ -74,79 +74,79 @@ def data_set_of(path: Path) -> bytes:
     return content[144 + struct.unpack("<I", content[140:144])[0] :]
 
 
-class Bell:
-    """Remembers who was rung for."""
+class FakePublisher:
+    """Records what is published."""
 
     def __init__(self) -> None:
-        self.rung: list[str] = []
+        self.published: list[str] = []
 
-    def ring(self, uid: str) -> bool:
-        self.rung.append(uid)
+    def publish(self, uid: str) -> bool:
+        self.published.append(uid)
         return True
 
 
 @dataclass
-class Intake:
-    """A running receiver and what stands behind it."""
+class RunningScp:
+    """A running Storage SCP and what it was given."""
 
-    receiver: Receiver
+    scp: StorageScp
     vault: Vault
     ledger: Ledger
-    bell: Bell
+    publisher: FakePublisher
     settings: Settings
 
     @property
     def port(self) -> int:
-        return self.receiver.port
+        return self.scp.port
 
-    def call(self, **terms: Any) -> "Caller":
-        return Caller(self.port, **terms)
+    def connect(self, **parameters: Any) -> "RawScu":
+        return RawScu(self.port, **parameters)
 
-    def greets(self) -> bool:
-        """Whether a stranger with manners is answered."""
+    def answers_echo(self) -> bool:
+        """Whether a C-ECHO on a new association succeeds."""
         try:
-            with self.call(contexts=[(1, VERIFICATION, [EXPLICIT])]) as caller:
+            with self.connect(contexts=[(1, VERIFICATION, [EXPLICIT])]) as caller:
                 return caller.echo() == 0
         except (OSError, AssertionError):
             return False
 
-    def spooled(self) -> list[Path]:
+    def spool_files(self) -> list[Path]:
         return list(self.vault.spool.iterdir())
 
-    def kept(self) -> list[Path]:
+    def stored_files(self) -> list[Path]:
         return [path for path in (self.vault.folder / "radiographs").rglob("*") if path.is_file()]
 
 
 @contextmanager
-def intake(
+def running_scp(
     folder: Path,
     *,
     ledger: type[Ledger] = Ledger,
-    bell: Any = None,
+    publisher: Any = None,
     storage: dict[str, Any] | None = None,
     **receive: Any,
-) -> Iterator[Intake]:
-    """A receiver on a free port with a real vault and a real ledger."""
+) -> Iterator[RunningScp]:
+    """A Storage SCP on a free port with a real vault and a real ledger."""
     settings = Settings(
         storage={"folder": folder, "min_free_mb": 1, **(storage or {})},
         source=receive.pop("source", ()),
         receive={"port": free_port(), **receive},
     )
     vault = Vault(folder)
-    book = ledger(settings.database_url)
-    book.upgrade()
-    bell = bell or Bell()
-    receiver = Receiver(settings, vault, book, bell)
-    receiver.start()
+    opened = ledger(settings.database_url)
+    opened.upgrade()
+    publisher = publisher or FakePublisher()
+    scp = StorageScp(settings, vault, opened, publisher.publish)
+    scp.start()
     try:
-        yield Intake(receiver, vault, book, bell, settings)
+        yield RunningScp(scp, vault, opened, publisher, settings)
     finally:
-        receiver.stop()
-        book.close()
+        scp.stop()
+        opened.close()
 
 
-class Caller:
-    """A DICOM client that says what it is told to say, well-formed or not."""
+class RawScu:
+    """An SCU that sends the bytes that a test gives it, well-formed or not."""
 
     def __init__(
         self,
@@ -164,71 +164,71 @@ class Caller:
         self._contexts, self._called, self._calling = contexts, called, calling
         self._message_id = itertools.count(1)
 
-    def __enter__(self) -> "Caller":
+    def __enter__(self) -> "RawScu":
         kind, body = self.associate()
         assert kind == 2, f"not accepted: {kind} {body.hex()}"
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.hang_up()
+        self.close()
 
     def associate(self) -> tuple[int, bytes]:
         """The answer's type and body."""
-        self.say(associate_rq(self._contexts, self._called, self._calling))
-        return self.hear()
+        self.send(associate_rq(self._contexts, self._called, self._calling))
+        return self.receive()
 
     def release(self) -> None:
-        self.say(pdu(5, bytes(4)))
-        assert self.hear()[0] == 6
-        self.hang_up()
+        self.send(pdu(5, bytes(4)))
+        assert self.receive()[0] == 6
+        self.close()
 
-    def hang_up(self) -> None:
+    def close(self) -> None:
         with suppress(OSError):
             self.sock.close()
 
-    def say(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
         self.sock.sendall(data)
 
-    def hear(self) -> tuple[int, bytes]:
-        """The next PDU's type and body; (0, b"") when the line is closed."""
+    def receive(self) -> tuple[int, bytes]:
+        """The next PDU's type and body; (0, b"") when the connection is closed."""
         try:
-            header = self._hear(6)
-            return header[0], self._hear(struct.unpack(">I", header[2:])[0])
+            header = self._receive_exactly(6)
+            return header[0], self._receive_exactly(struct.unpack(">I", header[2:])[0])
         except (ConnectionError, EOFError):
             return 0, b""
 
-    def is_cut_off(self) -> bool:
-        """Whether the other side ends it: an A-ABORT or the closed line, without a word of success."""
-        return self.hear()[0] in (0, 7)
+    def is_aborted(self) -> bool:
+        """Whether the peer ends it, by A-ABORT or by closing the connection, without a response."""
+        return self.receive()[0] in (0, 7)
 
     def echo(self, **command: Any) -> int:
-        self.say(data(command_set(field=0x30, message_id=next(self._message_id), sop_class=VERIFICATION, **command)))
+        self.send(data(command_set(field=0x30, message_id=next(self._message_id), sop_class=VERIFICATION, **command)))
         return self.status()
 
     def store(self, content: bytes, uid: str, *, sop_class: str = DX, context: int = 1) -> int:
         """The status of one C-STORE of those bytes."""
         self.announce(uid, sop_class=sop_class, context=context)
-        self.say(data_set(content, context=context))
+        self.send(data_set(content, context=context))
         return self.status()
 
     def announce(self, uid: str, *, sop_class: str = DX, context: int = 1) -> None:
         command = command_set(field=1, message_id=next(self._message_id), sop_class=sop_class, uid=uid, with_data=True)
-        self.say(data(command, context=context))
+        self.send(data(command, context=context))
 
     def status(self) -> int:
-        kind, body = self.hear()
+        kind, body = self.receive()
         assert kind == 4, f"no response but {kind} {body.hex()}"
         at = body.index(b"\0\0\0\x09\2\0\0\0")  # (0000,0900), two bytes
         return int(struct.unpack("<H", body[at + 8 : at + 10])[0])
 
-    def _hear(self, count: int) -> bytes:
-        got = b""
-        while len(got) < count:
-            chunk = self.sock.recv(count - len(got))
+    def _receive_exactly(self, count: int) -> bytes:
+        received = b""
+        while len(received) < count:
+            chunk = self.sock.recv(count - len(received))
             if not chunk:
                 raise EOFError
-            got += chunk
-        return got
+            received += chunk
+        return received
 
 
 def pdu(kind: int, body: bytes) -> bytes:
@@ -280,30 +280,28 @@ def associate_rq(contexts: Sequence[tuple[int, str, list[str]]], called: str = "
     return pdu(1, body)
 
 
-SERVE = """
+SCP_PROGRAM = """
 import resource, sys, threading
 from pathlib import Path
 from node.ledger import Ledger
-from node.receive import Receiver
+from node.receive import StorageScp
 from node.settings import Settings
 from node.storage import Vault
 folder, port, limits = Path(sys.argv[1]), int(sys.argv[2]), eval(sys.argv[3])
-class Bell:
-    def ring(self, uid): return True
 settings = Settings(storage={"folder": folder, "min_free_mb": 0}, receive={"port": port})
 vault, ledger = Vault(folder), Ledger(settings.database_url)
 ledger.upgrade()
 for name, value in limits.items():
     resource.setrlimit(getattr(resource, name), (value, resource.getrlimit(getattr(resource, name))[1]))
-Receiver(settings, vault, ledger, Bell()).start()
+StorageScp(settings, vault, ledger, lambda uid: True).start()
 print("up", flush=True)
 threading.Event().wait()
 """
 
 
 @dataclass
-class Served:
-    """A receiver in a process of its own."""
+class ScpProcess:
+    """A Storage SCP in a process of its own."""
 
     folder: Path
     limits: dict[str, int] = field(default_factory=dict)
@@ -312,19 +310,19 @@ class Served:
 
     def start(self) -> None:
         self.folder.mkdir(exist_ok=True)
-        code = [sys.executable, "-c", SERVE, str(self.folder), str(self.port), repr(self.limits)]
+        code = [sys.executable, "-c", SCP_PROGRAM, str(self.folder), str(self.port), repr(self.limits)]
         self.process = subprocess.Popen(code, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT, text=True)
-        said = ""
+        output = ""
         while (line := self.process.stdout.readline()) != "up\n":
-            said += line
-            assert line, f"it ended: {said}"
+            output += line
+            assert line, f"it ended: {output}"
         threading.Thread(target=self.process.stdout.read, daemon=True).start()
 
     def kill(self) -> None:
         self.process.kill()
         self.process.wait(10)
 
-    def __enter__(self) -> "Served":
+    def __enter__(self) -> "ScpProcess":
         self.start()
         return self
 

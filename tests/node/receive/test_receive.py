@@ -1,4 +1,4 @@
-"""What the receiver acknowledges is safe, what it cannot take it says, and nothing is left behind."""
+"""What the Storage SCP acknowledges is safe, what it refuses has a status, and nothing is left in the spool."""
 
 import os
 import subprocess
@@ -27,18 +27,18 @@ from tests.peers.senders import (
     DX,
     EXPLICIT,
     HOST,
-    Bell,
-    Caller,
-    Intake,
-    Served,
+    FakePublisher,
+    RawScu,
+    RunningScp,
+    ScpProcess,
     command_set,
     data,
     data_set,
     data_set_of,
     encoded,
     film,
-    intake,
     part10,
+    running_scp,
     sha256,
 )
 
@@ -53,40 +53,40 @@ IMPLICIT, BIG, DEFLATED = (
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """One receiver for all tests that leave it as it was; each sends objects of its own."""
-    with intake(tmp_path_factory.mktemp("receive") / "node") as running:
+    """One SCP for all tests that leave it unchanged; each sends objects of its own."""
+    with running_scp(tmp_path_factory.mktemp("receive") / "node") as running:
         yield running
 
 
-# What is kept
+# What is stored
 
 
 @pytest.mark.parametrize("syntax", [str(uid) for uid in TRANSFER_SYNTAXES])
-def test_every_transfer_syntax_is_kept_byte_for_byte(node: Intake, syntax: str) -> None:
-    """Whatever the encoding, the data set is on the disk as it came, under its hash, with its syntax beside it."""
-    made = film()
-    content = encoded(made, implicit=syntax == IMPLICIT, big=syntax == BIG)
-    with node.call(contexts=[(1, DX, [syntax])]) as caller:
-        assert caller.store(content, made.SOPInstanceUID) == 0x0000
-    entry = node.ledger.find(made.SOPInstanceUID)
+def test_every_transfer_syntax_is_stored_byte_for_byte(node: RunningScp, syntax: str) -> None:
+    """Whatever the encoding, the data set is on the disk unchanged, under its hash, with its syntax beside it."""
+    ds = film()
+    content = encoded(ds, implicit=syntax == IMPLICIT, big=syntax == BIG)
+    with node.connect(contexts=[(1, DX, [syntax])]) as caller:
+        assert caller.store(content, ds.SOPInstanceUID) == 0x0000
+    entry = node.ledger.find(ds.SOPInstanceUID)
     assert entry is not None
     assert (entry.state, entry.transfer_syntax_uid, entry.sha256) == (State.RECEIVED, syntax, sha256(content))
     path = node.vault.radiograph_path(entry.sha256)
     assert data_set_of(path) == content
     assert path.stat().st_size == entry.size
     meta = pydicom.filereader.read_file_meta_info(path)
-    assert (meta.TransferSyntaxUID, meta.MediaStorageSOPInstanceUID) == (syntax, made.SOPInstanceUID)
+    assert (meta.TransferSyntaxUID, meta.MediaStorageSOPInstanceUID) == (syntax, ds.SOPInstanceUID)
     assert meta.MediaStorageSOPClassUID == DX
-    assert node.spooled() == []
+    assert node.spool_files() == []
 
 
 @pytest.mark.parametrize("sop_class", [str(uid) for uid in STORAGE_CLASSES])
-def test_every_storage_class_is_taken(node: Intake, sop_class: str) -> None:
-    """All SOP classes that may hold a knee, and the reports that a PACS routes back, are kept."""
-    made = film(SOPClassUID=sop_class)
-    with node.call(contexts=[(1, sop_class, [EXPLICIT])]) as caller:
-        assert caller.store(encoded(made), made.SOPInstanceUID, sop_class=sop_class) == 0x0000
-    assert node.ledger.find(made.SOPInstanceUID) is not None
+def test_every_storage_class_is_stored(node: RunningScp, sop_class: str) -> None:
+    """All SOP classes that may hold a knee, and the reports that a PACS routes back, are stored."""
+    ds = film(SOPClassUID=sop_class)
+    with node.connect(contexts=[(1, sop_class, [EXPLICIT])]) as caller:
+        assert caller.store(encoded(ds), ds.SOPInstanceUID, sop_class=sop_class) == 0x0000
+    assert node.ledger.find(ds.SOPInstanceUID) is not None
 
 
 CODED = {
@@ -104,11 +104,11 @@ CODED = {
 
 
 @needs("storescu", "dcmconv", "dcmcrle", "dcmcjpeg", "dcmcjpls")
-def test_dcmtk_sends_in_every_syntax_that_it_can_write(node: Intake, tmp_path: Path) -> None:
-    """A real sender's compressed objects come to the same pixels, in the syntax that it had."""
+def test_dcmtk_sends_in_every_syntax_that_it_can_write(node: RunningScp, tmp_path: Path) -> None:
+    """A real sender's compressed objects have the same pixels, in the syntax that it used."""
     for name, (coder, option, syntax) in CODED.items():
-        made = film()
-        plain, coded = part10(made, tmp_path / "plain.dcm"), tmp_path / "coded.dcm"
+        ds = film()
+        plain, coded = part10(ds, tmp_path / "plain.dcm"), tmp_path / "coded.dcm"
         subprocess.run([*coder, plain, coded], check=True, capture_output=True)
         uid = pydicom.dcmread(coded, stop_before_pixels=True).SOPInstanceUID  # lossy coding makes a new one
         sent = subprocess.run(
@@ -121,12 +121,12 @@ def test_dcmtk_sends_in_every_syntax_that_it_can_write(node: Intake, tmp_path: P
         entry = node.ledger.find(uid)
         assert entry is not None, name
         assert entry.transfer_syntax_uid == syntax, name
-        kept = pydicom.dcmread(node.vault.radiograph_path(entry.sha256))
-        assert kept.PixelData == pydicom.dcmread(coded).PixelData, name
+        stored = pydicom.dcmread(node.vault.radiograph_path(entry.sha256))
+        assert stored.PixelData == pydicom.dcmread(coded).PixelData, name
 
 
 @needs("echoscu")
-def test_a_real_echo_is_answered(node: Intake) -> None:
+def test_a_real_echo_is_answered(node: RunningScp) -> None:
     """C-ECHO of DCMTK succeeds."""
     assert echoscu(node.port).returncode == 0
 
@@ -140,27 +140,29 @@ def echoscu(port: int, *options: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_the_bell_rings_once_for_what_is_new(node: Intake) -> None:
-    """The same object again, from another sender too, is acknowledged and neither kept twice nor rung for twice."""
-    made, before = film(), set(node.kept())
+def test_a_new_object_is_published_once(node: RunningScp) -> None:
+    """The same object again, from another sender too, is acknowledged and neither stored nor published twice."""
+    ds, before = film(), set(node.stored_files())
     for calling in ("ROOM1", "ROOM1", "PACS"):
-        with node.call(calling=calling) as caller:
-            assert caller.store(encoded(made), made.SOPInstanceUID) == 0x0000
+        with node.connect(calling=calling) as caller:
+            assert caller.store(encoded(ds), ds.SOPInstanceUID) == 0x0000
     other = film(seed=1)
-    with node.call() as caller:
+    with node.connect() as caller:
         caller.store(encoded(other), other.SOPInstanceUID)
-    assert wait_until(lambda: other.SOPInstanceUID in node.bell.rung)
-    assert node.bell.rung.count(made.SOPInstanceUID) == node.bell.rung.count(other.SOPInstanceUID) == 1
-    assert sorted(path.stem for path in set(node.kept()) - before) == sorted(
-        sha256(encoded(each)) for each in (made, other)
+    assert wait_until(lambda: other.SOPInstanceUID in node.publisher.published)
+    assert (
+        node.publisher.published.count(ds.SOPInstanceUID) == node.publisher.published.count(other.SOPInstanceUID) == 1
+    )
+    assert sorted(path.stem for path in set(node.stored_files()) - before) == sorted(
+        sha256(encoded(instance)) for instance in (ds, other)
     )
 
 
-def test_other_bytes_under_a_known_uid_are_kept_beside_the_first(node: Intake) -> None:
-    """They are acknowledged, flagged and never graded; the first object stays as it was."""
+def test_other_bytes_under_a_known_uid_are_stored_beside_the_first(node: RunningScp) -> None:
+    """They are acknowledged, flagged and never graded; the first object stays unchanged."""
     first, second = film(), film(seed=1)
     second.SOPInstanceUID = first.SOPInstanceUID
-    with node.call() as caller:
+    with node.connect() as caller:
         assert caller.store(encoded(first), first.SOPInstanceUID) == 0x0000
         assert caller.store(encoded(second), first.SOPInstanceUID) == 0x0000
     entry = node.ledger.find(first.SOPInstanceUID)
@@ -170,86 +172,86 @@ def test_other_bytes_under_a_known_uid_are_kept_beside_the_first(node: Intake) -
     assert data_set_of(node.vault.radiograph_path(entry.sha256)) == encoded(first)
     assert data_set_of(node.vault.radiograph_path(sha256(encoded(second)))) == encoded(second)
     assert [conflict.sha256 for conflict in node.ledger.conflicts(first.SOPInstanceUID)] == [sha256(encoded(second))]
-    assert rung_until_now(node).count(first.SOPInstanceUID) == 1
+    assert published_until_now(node).count(first.SOPInstanceUID) == 1
 
 
-def test_a_report_is_put_aside(node: Intake) -> None:
+def test_a_report_is_put_aside(node: RunningScp) -> None:
     """A Structured Report is acknowledged, and in the ledger it is NOT_ANALYSED because it is no image."""
-    made = film(SOPClassUID=SR)
-    with node.call(contexts=[(1, SR, [EXPLICIT])]) as caller:
-        assert caller.store(encoded(made), made.SOPInstanceUID, sop_class=SR) == 0x0000
-    entry = node.ledger.find(made.SOPInstanceUID)
+    ds = film(SOPClassUID=SR)
+    with node.connect(contexts=[(1, SR, [EXPLICIT])]) as caller:
+        assert caller.store(encoded(ds), ds.SOPInstanceUID, sop_class=SR) == 0x0000
+    entry = node.ledger.find(ds.SOPInstanceUID)
     assert entry is not None
     assert (entry.state, entry.reason) == (State.NOT_ANALYSED, "NOT_AN_IMAGE")
-    assert made.SOPInstanceUID not in rung_until_now(node)
+    assert ds.SOPInstanceUID not in published_until_now(node)
 
 
-def rung_until_now(node: Intake) -> list[str]:
-    """What the bell was rung for, up to an object that is sent to see the end of it."""
+def published_until_now(node: RunningScp) -> list[str]:
+    """What was published, up to an object that is sent to find the end of it."""
     last = film()
-    with node.call() as caller:
+    with node.connect() as caller:
         assert caller.store(encoded(last), last.SOPInstanceUID) == 0x0000
-    assert wait_until(lambda: last.SOPInstanceUID in node.bell.rung)
-    return node.bell.rung
+    assert wait_until(lambda: last.SOPInstanceUID in node.publisher.published)
+    return node.publisher.published
 
 
 @pytest.mark.parametrize("sop_class", [SR, str(dicom.SecondaryCaptureImageStorage)])
-def test_what_genu_made_itself_is_put_aside(node: Intake, sop_class: str) -> None:
+def test_what_genu_made_itself_is_put_aside(node: RunningScp, sop_class: str) -> None:
     """A result that a PACS routes back makes no loop."""
-    made, own = film(), film(SOPClassUID=sop_class)
-    with node.call(contexts=[(1, DX, [EXPLICIT]), (3, sop_class, [EXPLICIT])]) as caller:
-        caller.store(encoded(made), made.SOPInstanceUID)
-        node.ledger.claim(made.SOPInstanceUID, "w", lease_seconds=60, attempts=3)
+    ds, own = film(), film(SOPClassUID=sop_class)
+    with node.connect(contexts=[(1, DX, [EXPLICIT]), (3, sop_class, [EXPLICIT])]) as caller:
+        caller.store(encoded(ds), ds.SOPInstanceUID)
+        node.ledger.claim(ds.SOPInstanceUID, "w", lease_seconds=60, attempts=3)
         result = ResultObject("SC", sop_class, own.SOPInstanceUID, EXPLICIT, "sc.dcm", sha256(b""))
-        assert node.ledger.report(made.SOPInstanceUID, "w", {}, [result], {})
+        assert node.ledger.report(ds.SOPInstanceUID, "w", {}, [result], {})
         assert caller.store(encoded(own), own.SOPInstanceUID, sop_class=sop_class, context=3) == 0x0000
     entry = node.ledger.find(own.SOPInstanceUID)
     assert entry is not None
     assert (entry.state, entry.reason) == (State.NOT_ANALYSED, "OWN_OBJECT")
-    assert own.SOPInstanceUID not in rung_until_now(node)
+    assert own.SOPInstanceUID not in published_until_now(node)
 
 
 # What is refused
 
 
-def refuses(node: Intake, status: int, content: bytes, uid: str, **command: Any) -> None:
-    contexts, before = [(1, DX, [command.pop("syntax", EXPLICIT)])], set(node.kept())
-    with node.call(contexts=contexts) as caller:
+def refuses(node: RunningScp, status: int, content: bytes, uid: str, **command: Any) -> None:
+    contexts, before = [(1, DX, [command.pop("syntax", EXPLICIT)])], set(node.stored_files())
+    with node.connect(contexts=contexts) as caller:
         assert caller.store(content, uid, **command) == status
         good = film(SOPClassUID=DX)
         implicit, big = contexts[0][2] == [IMPLICIT], contexts[0][2] == [BIG]
         assert caller.store(encoded(good, implicit=implicit, big=big), good.SOPInstanceUID) == 0x0000
-    assert len(set(node.kept()) - before) == 1
-    assert node.spooled() == []
+    assert len(set(node.stored_files()) - before) == 1
+    assert node.spool_files() == []
 
 
 @pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, BIG, str(dicom.JPEG2000)])
 @pytest.mark.parametrize("wrong", ["SOPInstanceUID", "SOPClassUID"])
 @pytest.mark.parametrize("how", ["other", "absent"])
-def test_a_data_set_of_another_instance_is_refused(node: Intake, syntax: str, wrong: str, how: str) -> None:
+def test_a_data_set_of_another_instance_is_refused(node: RunningScp, syntax: str, wrong: str, how: str) -> None:
     """0xA900 when the data set's UIDs are not those of the command; the association goes on."""
     uid = generate_uid()
-    made = film(SOPInstanceUID=uid)
+    ds = film(SOPInstanceUID=uid)
     if how == "absent":
-        delattr(made, wrong)
+        delattr(ds, wrong)
     else:
-        setattr(made, wrong, CR if wrong == "SOPClassUID" else generate_uid())
-    content = encoded(made, implicit=syntax == IMPLICIT, big=syntax == BIG)
+        setattr(ds, wrong, CR if wrong == "SOPClassUID" else generate_uid())
+    content = encoded(ds, implicit=syntax == IMPLICIT, big=syntax == BIG)
     refuses(node, 0xA900, content, uid, syntax=syntax)
     assert node.ledger.find(uid) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 400, b"no data set at all", encoded(film())[:11]])
-def test_bytes_that_are_no_data_set_are_refused(node: Intake, content: bytes) -> None:
+def test_bytes_that_are_no_data_set_are_refused(node: RunningScp, content: bytes) -> None:
     """0xC000 for an empty, a nonsensical and a torn object."""
     refuses(node, 0xC000, content, generate_uid())
 
 
-def test_the_other_vr_form_is_let_through(node: Intake) -> None:
-    """Implicit VR on an explicit context is a known sin of real senders; the worker will cope or say so."""
-    made = film()
-    with node.call() as caller:
-        assert caller.store(encoded(made, implicit=True), made.SOPInstanceUID) == 0x0000
+def test_the_other_vr_form_is_stored(node: RunningScp) -> None:
+    """Implicit VR on an explicit context is a known error of real senders; the worker reads it or reports it."""
+    ds = film()
+    with node.connect() as caller:
+        assert caller.store(encoded(ds, implicit=True), ds.SOPInstanceUID) == 0x0000
 
 
 @pytest.mark.parametrize(
@@ -267,7 +269,7 @@ def test_the_other_vr_form_is_let_through(node: Intake) -> None:
         "é.1",
     ],
 )
-def test_a_uid_that_is_none_is_refused_and_never_a_path(node: Intake, uid: str) -> None:
+def test_an_invalid_uid_is_refused_and_never_a_path(node: RunningScp, uid: str) -> None:
     """0x0117, and no file anywhere but the good object's."""
     around = node.vault.folder.parent
     before = {path for path in around.rglob("*") if path.is_file()}
@@ -277,145 +279,147 @@ def test_a_uid_that_is_none_is_refused_and_never_a_path(node: Intake, uid: str) 
 
 
 @pytest.mark.parametrize("sop_class", ["1.2.840.10008.1.1", CR, "1.2.3", ""])
-def test_a_class_other_than_the_contexts_is_refused(node: Intake, sop_class: str) -> None:
-    """0x0122, where pynetdicom alone would say 0x0000 and keep nothing."""
-    made = film(SOPClassUID=sop_class or "1.2")
-    refuses(node, 0x0122, encoded(made), made.SOPInstanceUID, sop_class=sop_class)
+def test_a_class_other_than_the_contexts_is_refused(node: RunningScp, sop_class: str) -> None:
+    """0x0122, where pynetdicom alone would answer 0x0000 and store nothing."""
+    ds = film(SOPClassUID=sop_class or "1.2")
+    refuses(node, 0x0122, encoded(ds), ds.SOPInstanceUID, sop_class=sop_class)
 
 
-def test_a_store_without_data_set_is_refused(node: Intake) -> None:
-    """0xC000 when the command says that nothing follows."""
-    with node.call() as caller:
-        caller.say(data(command_set(field=1, uid=generate_uid())))
+def test_a_store_without_data_set_is_refused(node: RunningScp) -> None:
+    """0xC000 when the command set announces no data set."""
+    with node.connect() as caller:
+        caller.send(data(command_set(field=1, uid=generate_uid())))
         assert caller.status() == 0xC000
-        made = film()
-        assert caller.store(encoded(made), made.SOPInstanceUID) == 0x0000
+        ds = film()
+        assert caller.store(encoded(ds), ds.SOPInstanceUID) == 0x0000
 
 
-def test_an_echo_on_a_storage_context_is_refused(node: Intake) -> None:
-    """0x0122 for C-ECHO where Verification was not agreed; the association goes on."""
-    with node.call() as caller:
+def test_an_echo_on_a_storage_context_is_refused(node: RunningScp) -> None:
+    """0x0122 for C-ECHO where Verification was not negotiated; the association goes on."""
+    with node.connect() as caller:
         assert caller.echo() == 0x0122
         assert caller.echo() == 0x0122
 
 
-def test_a_full_disk_is_told_before_the_object_is_written(tmp_path: Path) -> None:
-    """0xA700 below the mark, with nothing in the spool."""
-    with intake(tmp_path / "node", storage={"min_free_mb": 10**9}) as node, node.call() as caller:
-        made = film()
-        assert caller.store(encoded(made), made.SOPInstanceUID) == 0xA700
-        assert node.spooled() == node.kept() == []
-        assert node.ledger.find(made.SOPInstanceUID) is None
+def test_a_full_disk_is_answered_before_the_object_is_written(tmp_path: Path) -> None:
+    """0xA700 below min_free_mb, with nothing in the spool."""
+    with running_scp(tmp_path / "node", storage={"min_free_mb": 10**9}) as node, node.connect() as caller:
+        ds = film()
+        assert caller.store(encoded(ds), ds.SOPInstanceUID) == 0xA700
+        assert node.spool_files() == node.stored_files() == []
+        assert node.ledger.find(ds.SOPInstanceUID) is None
 
 
-def test_an_object_over_the_limit_is_refused_and_its_bytes_are_let_go(tmp_path: Path) -> None:
-    """0xA700 for an object larger than max_object_mb; one that goes on and on is cut off."""
-    with intake(tmp_path / "node", max_object_mb=1) as node:
-        made = film(side=1100)
-        with node.call() as caller:
-            assert caller.store(encoded(made), made.SOPInstanceUID) == 0xA700
-            assert node.spooled() == []
+def test_an_object_over_the_limit_is_refused_and_its_bytes_are_dropped(tmp_path: Path) -> None:
+    """0xA700 for an object larger than max_object_mb; one that does not end is aborted."""
+    with running_scp(tmp_path / "node", max_object_mb=1) as node:
+        ds = film(side=1100)
+        with node.connect() as caller:
+            assert caller.store(encoded(ds), ds.SOPInstanceUID) == 0xA700
+            assert node.spool_files() == []
             small = film()
             assert caller.store(encoded(small), small.SOPInstanceUID) == 0x0000
-        with node.call() as caller:
-            caller.announce(made.SOPInstanceUID)
+        with node.connect() as caller:
+            caller.announce(ds.SOPInstanceUID)
             with pytest.raises(OSError):
                 for _ in range(1000):
-                    caller.say(data(bytes(65536), header=0))
-        assert wait_until(lambda: node.spooled() == [])
+                    caller.send(data(bytes(65536), header=0))
+        assert wait_until(lambda: node.spool_files() == [])
 
 
 def test_a_file_that_the_system_refuses_is_answered_with_a700(tmp_path: Path) -> None:
-    """A write that fails in the middle of an object leaves no file; the next object is taken."""
-    with Served(tmp_path / "node", limits={"RLIMIT_FSIZE": 600_000}) as served, Caller(served.port) as caller:
+    """A write that fails in the middle of an object leaves no file; the next object is stored."""
+    with ScpProcess(tmp_path / "node", limits={"RLIMIT_FSIZE": 600_000}) as served, RawScu(served.port) as caller:
         large, small = film(side=1000), film()
         for _ in range(3):
             assert caller.store(encoded(large), large.SOPInstanceUID) == 0xA700
             assert list((tmp_path / "node" / "spool").iterdir()) == []
         caller.announce(large.SOPInstanceUID)
-        caller.say(data(bytes(50_000), header=0))
+        caller.send(data(bytes(50_000), header=0))
         assert wait_until(lambda: list((tmp_path / "node" / "spool").iterdir()))
         for _ in range(12):
-            caller.say(data(bytes(50_000), header=0))
-        assert wait_until(lambda: list((tmp_path / "node" / "spool").iterdir()) == []), "it goes before the object ends"
-        caller.say(data(b"", header=2))
+            caller.send(data(bytes(50_000), header=0))
+        assert wait_until(lambda: list((tmp_path / "node" / "spool").iterdir()) == []), (
+            "it is deleted before the object ends"
+        )
+        caller.send(data(b"", header=2))
         assert caller.status() == 0xA700
         assert caller.store(encoded(small), small.SOPInstanceUID) == 0x0000
     assert [path.stem for path in (tmp_path / "node" / "radiographs").rglob("*.dcm")] == [sha256(encoded(small))]
 
 
-def test_nothing_is_in_the_ledger_that_the_vault_did_not_take(node: Intake, tmp_path: Path) -> None:
-    """When the file cannot be put in its place there is no success and no row; afterwards the same object is taken."""
-    made, place = film(), node.vault.folder / "radiographs"
-    with node.call() as caller:
+def test_nothing_is_in_the_ledger_that_is_not_in_the_vault(node: RunningScp, tmp_path: Path) -> None:
+    """When the file cannot be put in its place there is no success and no row; afterwards the same object is stored."""
+    ds, place = film(), node.vault.folder / "radiographs"
+    with node.connect() as caller:
         place.rename(tmp_path / "away")
         try:
-            assert caller.store(encoded(made), made.SOPInstanceUID) == 0x0110
-            assert node.ledger.find(made.SOPInstanceUID) is None
-            assert node.spooled() == []
+            assert caller.store(encoded(ds), ds.SOPInstanceUID) == 0x0110
+            assert node.ledger.find(ds.SOPInstanceUID) is None
+            assert node.spool_files() == []
         finally:
             (tmp_path / "away").rename(place)
-        assert caller.store(encoded(made), made.SOPInstanceUID) == 0x0000
+        assert caller.store(encoded(ds), ds.SOPInstanceUID) == 0x0000
 
 
-class Troubled(Ledger):
-    """A ledger that fails as told."""
+class FailingLedger(Ledger):
+    """A ledger that raises `error`."""
 
-    trouble: Exception | None = None
+    error: Exception | None = None
 
     def record_received(self, radiograph: Radiograph, *, not_analysed_reason: str | None = None) -> IntakeOutcome:
-        if self.trouble is not None:
-            raise self.trouble
+        if self.error is not None:
+            raise self.error
         return super().record_received(radiograph, not_analysed_reason=not_analysed_reason)
 
 
 @pytest.mark.parametrize(
-    ("trouble", "status"),
+    ("error", "status"),
     [(Transient("locked"), 0xA700), (OSError(28, "full"), 0xA700), (OSError(5, "io"), 0x0110), (KeyError("x"), 0x0110)],
 )
-def test_nothing_is_acknowledged_that_the_ledger_did_not_take(tmp_path: Path, trouble: Exception, status: int) -> None:
-    """A ledger in trouble makes a failure that fits, no success; afterwards the same object is taken."""
-    with intake(tmp_path / "node", ledger=Troubled) as node, node.call() as caller:
-        made = film()
-        Troubled.trouble = trouble
+def test_nothing_is_acknowledged_that_is_not_in_the_ledger(tmp_path: Path, error: Exception, status: int) -> None:
+    """An error of the ledger becomes its status, no success; afterwards the same object is stored."""
+    with running_scp(tmp_path / "node", ledger=FailingLedger) as node, node.connect() as caller:
+        ds = film()
+        FailingLedger.error = error
         try:
-            assert caller.store(encoded(made), made.SOPInstanceUID) == status
+            assert caller.store(encoded(ds), ds.SOPInstanceUID) == status
         finally:
-            Troubled.trouble = None
-        assert node.spooled() == []
-        assert caller.store(encoded(made), made.SOPInstanceUID) == 0x0000
+            FailingLedger.error = None
+        assert node.spool_files() == []
+        assert caller.store(encoded(ds), ds.SOPInstanceUID) == 0x0000
 
 
-class BrokenBell(Bell):
-    """A broker that is away, slowly and loudly."""
+class FailingPublisher(FakePublisher):
+    """A broker that is away: each message takes long, and then raises."""
 
-    def ring(self, uid: str) -> bool:
-        super().ring(uid)
+    def publish(self, uid: str) -> bool:
+        super().publish(uid)
         time.sleep(0.5)
         raise ConnectionError("away")
 
 
-def test_a_broken_bell_changes_no_status_and_delays_none(tmp_path: Path) -> None:
-    """0x0000 is said while the bell is still being tried, and for the next object too."""
-    with intake(tmp_path / "node", bell=BrokenBell()) as node, node.call() as caller:
-        made = [film(seed=seed) for seed in range(8)]
-        for each in made:
-            assert caller.store(encoded(each), each.SOPInstanceUID) == 0x0000
-        assert len(node.bell.rung) < len(made)
-        assert wait_until(lambda: len(node.bell.rung) == len(made))
+def test_a_failing_publisher_changes_no_status_and_delays_none(tmp_path: Path) -> None:
+    """0x0000 is answered while the publisher is still trying, and for the next object too."""
+    with running_scp(tmp_path / "node", publisher=FailingPublisher()) as node, node.connect() as caller:
+        objects = [film(seed=seed) for seed in range(8)]
+        for ds in objects:
+            assert caller.store(encoded(ds), ds.SOPInstanceUID) == 0x0000
+        assert len(node.publisher.published) < len(objects)
+        assert wait_until(lambda: len(node.publisher.published) == len(objects))
 
 
 @given(st.binary(max_size=300), st.sampled_from([str(uid) for uid in TRANSFER_SYNTAXES]))
 @settings(max_examples=300, deadline=None)
-def test_no_bytes_confuse_the_look_at_the_identity(head: bytes, syntax: str) -> None:
-    """Whatever a data set begins with, it is accepted or refused, and nothing else happens."""
+def test_any_bytes_are_accepted_or_refused_by_the_identity_check(head: bytes, syntax: str) -> None:
+    """Whatever a data set begins with, no other error is raised."""
     try:
         check_identity(head, transfer_syntax_uid=syntax, sop_class_uid=DX, sop_instance_uid="1.2.3")
     except Refused as refusal:
         assert refusal.status in (statuses.MISMATCH, statuses.CANNOT_UNDERSTAND)
 
 
-def test_an_identity_out_of_sight_is_left_to_the_worker() -> None:
+def test_an_identity_beyond_the_head_is_left_to_the_worker() -> None:
     """Elements of undefined length before the UIDs, and a beginning that is very long, are no reason to refuse."""
     sequence = b"\x08\0\x06\0SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\xdd\xe0\0\0\0\0"
     long = b"\x08\0\x05\0CS\x0a\0ISO_IR 100" + b"\x08\0\x08\0CS\xf0\xff"
@@ -423,22 +427,22 @@ def test_an_identity_out_of_sight_is_left_to_the_worker() -> None:
         check_identity(head, transfer_syntax_uid=EXPLICIT, sop_class_uid=DX, sop_instance_uid="1.2.3")
 
 
-# Who may come in
+# Admission
 
 
-def test_only_known_sources_come_in_when_so_set(tmp_path: Path) -> None:
-    """AE title and address must both be a source's; the refusal can be read with both titles and the host."""
+def test_only_known_sources_are_accepted_when_so_set(tmp_path: Path) -> None:
+    """AE title and address must both be a source's; the refusal is logged with both titles and the host."""
     sources = (
         {"name": "room", "ae_title": "ROOM1", "host": "localhost"},
         {"name": "far", "ae_title": "FAR", "host": "192.0.2.1"},
     )
     with (
-        intake(tmp_path / "node", known_sources_only=True, source=sources) as node,
+        running_scp(tmp_path / "node", known_sources_only=True, source=sources) as node,
         structlog.testing.capture_logs() as logs,
     ):
-        assert Caller(node.port, calling="ROOM1").associate()[0] == 2
+        assert RawScu(node.port, calling="ROOM1").associate()[0] == 2
         for stranger in ("ROOM2", "FAR", "room1"):
-            assert Caller(node.port, calling=stranger).associate() == (3, bytes([0, 1, 1, 3]))
+            assert RawScu(node.port, calling=stranger).associate() == (3, bytes([0, 1, 1, 3]))
     refusals = [line for line in logs if line["event"] == "association_refused"]
     assert [line["calling_ae_title"] for line in refusals] == ["ROOM2", "FAR", "room1"]
     assert {(line["called_ae_title"], line["host"], line["reason"]) for line in refusals} == {
@@ -447,132 +451,132 @@ def test_only_known_sources_come_in_when_so_set(tmp_path: Path) -> None:
 
 
 def test_another_called_ae_title_is_refused_when_so_set(tmp_path: Path) -> None:
-    """Called AE title not recognised; without the setting any title will do."""
-    with intake(tmp_path / "node", check_called_ae_title=True) as node:
-        assert Caller(node.port, called="OTHER").associate() == (3, bytes([0, 1, 1, 7]))
-        assert Caller(node.port).associate()[0] == 2
-    with intake(tmp_path / "other") as node:
-        assert Caller(node.port, called="OTHER").associate()[0] == 2
+    """Called AE title not recognised; without the setting any title is accepted."""
+    with running_scp(tmp_path / "node", check_called_ae_title=True) as node:
+        assert RawScu(node.port, called="OTHER").associate() == (3, bytes([0, 1, 1, 7]))
+        assert RawScu(node.port).associate()[0] == 2
+    with running_scp(tmp_path / "other") as node:
+        assert RawScu(node.port, called="OTHER").associate()[0] == 2
 
 
-def test_a_sender_whose_objects_are_not_taken_can_be_found_in_the_log(node: Intake) -> None:
-    """An association without any accepted context names who proposed which SOP class in vain."""
+def test_an_association_without_accepted_context_is_logged(node: RunningScp) -> None:
+    """The log line names the sender and the SOP classes that it proposed."""
     ct = "1.2.840.10008.5.1.4.1.1.2"
     with structlog.testing.capture_logs() as logs:
-        caller = node.call(contexts=[(1, ct, [EXPLICIT])], calling="CTROOM")
+        caller = node.connect(contexts=[(1, ct, [EXPLICIT])], calling="CTROOM")
         assert caller.associate()[0] == 2
         assert wait_until(lambda: any(line["event"] == "association_refused" for line in logs))
-        caller.hang_up()
+        caller.close()
     (line,) = [line for line in logs if line["event"] == "association_refused"]
     assert (line["calling_ae_title"], line["reason"], line["detail"]) == ("CTROOM", "no_context", ct)
 
 
 def test_over_the_limit_an_association_is_refused_for_now(tmp_path: Path) -> None:
-    """Transient, local limit exceeded; as soon as one leaves there is room."""
-    with intake(tmp_path / "node", max_associations=2) as node:
-        first, second, third = (node.call() for _ in range(3))
+    """Transient, local limit exceeded; as soon as one ends another is accepted."""
+    with running_scp(tmp_path / "node", max_associations=2) as node:
+        first, second, third = (node.connect() for _ in range(3))
         assert first.associate()[0] == second.associate()[0] == 2
         assert third.associate() == (3, bytes([0, 2, 3, 2]))
         first.release()
-        assert wait_until(lambda: node.call().associate()[0] == 2)
+        assert wait_until(lambda: node.connect().associate()[0] == 2)
 
 
-def test_a_taken_port_is_a_clear_error(node: Intake, tmp_path: Path) -> None:
-    """A second receiver on the port does not start and says why."""
-    with pytest.raises(GenuError, match=f"port {node.port}"), intake(tmp_path / "second", port=node.port):
+def test_a_port_in_use_is_a_clear_error(node: RunningScp, tmp_path: Path) -> None:
+    """A second SCP on the port does not start, and its error names the port."""
+    with pytest.raises(GenuError, match=f"port {node.port}"), running_scp(tmp_path / "second", port=node.port):
         pass
 
 
-# What is told
+# What is reported
 
 
-def test_the_heartbeat_tells_what_was_done(tmp_path: Path) -> None:
-    """The ledger's parts have the receiver's counters: kept, refused, bytes, associations."""
-    made = film()
-    with intake(tmp_path / "node") as node, node.call() as caller:
-        caller.store(encoded(made), made.SOPInstanceUID)
-        caller.store(b"", made.SOPInstanceUID)
-        node.receiver._stopped.set()
-        node.receiver._heart.join()
-        node.receiver._beat()
+def test_the_heartbeat_reports_the_counters(tmp_path: Path) -> None:
+    """The ledger's parts have the counters of the SCP: stored, refused, bytes, associations."""
+    ds = film()
+    with running_scp(tmp_path / "node") as node, node.connect() as caller:
+        caller.store(encoded(ds), ds.SOPInstanceUID)
+        caller.store(b"", ds.SOPInstanceUID)
+        node.scp._stopped.set()
+        node.scp._heartbeat_thread.join()
+        node.scp._run_heartbeat()
         (beat,) = node.ledger.heartbeats()
     assert beat.process == "receive"
     assert beat.detail["received"] == {"new": 1}
     assert beat.detail["statuses"] == {"0000": 1, "C000": 1}
-    assert beat.detail["received_bytes"] == node.kept()[0].stat().st_size
+    assert beat.detail["received_bytes"] == node.stored_files()[0].stat().st_size
     assert beat.detail["associations_active"] == beat.detail["associations_accepted"] == 1
 
 
 def test_no_log_line_names_a_patient(tmp_path: Path) -> None:
-    """Stores that succeed, fail and break off leave UIDs in the log and nothing of the patient."""
-    with structlog.testing.capture_logs() as logs, intake(tmp_path / "node") as node:
-        made = film()
-        with node.call() as caller:
-            caller.store(encoded(made), made.SOPInstanceUID)
-            caller.store(encoded(made), generate_uid())
-            caller.store(encoded(made), CANARY)
+    """Stores that succeed, fail and are aborted leave UIDs in the log and no patient data."""
+    with structlog.testing.capture_logs() as logs, running_scp(tmp_path / "node") as node:
+        ds = film()
+        with node.connect() as caller:
+            caller.store(encoded(ds), ds.SOPInstanceUID)
+            caller.store(encoded(ds), generate_uid())
+            caller.store(encoded(ds), CANARY)
             caller.announce(generate_uid())
-            caller.say(data(encoded(made), header=0))
-        assert wait_until(lambda: node.spooled() == [])
+            caller.send(data(encoded(ds), header=0))
+        assert wait_until(lambda: node.spool_files() == [])
     assert {line["event"] for line in logs} >= {"received", "store_refused"}
     assert CANARY not in repr(logs) and "P-CANARY" not in repr(logs)
 
 
-# When it ends
+# Start and end
 
 
-def test_left_overs_of_a_crash_are_swept_at_the_start(tmp_path: Path) -> None:
-    """An old temporary file in the spool is gone after the start; a young one may be somebody's and stays."""
-    with intake(tmp_path / "node") as node:
+def test_files_of_a_crash_are_swept_at_the_start(tmp_path: Path) -> None:
+    """An old temporary file in the spool is deleted at the start; a young one may be in use and stays."""
+    with running_scp(tmp_path / "node") as node:
         old, young = node.vault.spool / "arrival-old.part", node.vault.spool / "arrival-young.part"
         for path in (old, young):
             path.write_bytes(b"x")
         os.utime(old, (1, 1))
-    with intake(tmp_path / "node") as node:
-        assert node.spooled() == [young]
+    with running_scp(tmp_path / "node") as node:
+        assert node.spool_files() == [young]
 
 
-def test_a_store_that_is_under_way_is_finished_before_the_end(tmp_path: Path) -> None:
-    """stop() waits for the rest of an object, keeps and acknowledges it, and then takes no more."""
-    with intake(tmp_path / "node") as node:
-        made, idle = film(), node.call()
-        content = encoded(made)
+def test_a_store_in_progress_is_finished_before_the_end(tmp_path: Path) -> None:
+    """stop() waits for the rest of an object, stores and acknowledges it, and then accepts no more."""
+    with running_scp(tmp_path / "node") as node:
+        ds, idle = film(), node.connect()
+        content = encoded(ds)
         assert idle.associate()[0] == 2
-        with node.call() as caller:
-            caller.announce(made.SOPInstanceUID)
-            caller.say(data(content[:1000], header=0))
-            assert wait_until(node.spooled)
-            stopping = threading.Thread(target=node.receiver.stop)
+        with node.connect() as caller:
+            caller.announce(ds.SOPInstanceUID)
+            caller.send(data(content[:1000], header=0))
+            assert wait_until(node.spool_files)
+            stopping = threading.Thread(target=node.scp.stop)
             stopping.start()
-            assert idle.is_cut_off()
-            caller.say(data_set(content[1000:]))
+            assert idle.is_aborted()
+            caller.send(data_set(content[1000:]))
             assert caller.status() == 0x0000
-            assert caller.is_cut_off()
+            assert caller.is_aborted()
             stopping.join()
-        assert node.ledger.find(made.SOPInstanceUID) is not None
+        assert node.ledger.find(ds.SOPInstanceUID) is not None
         with pytest.raises(ConnectionRefusedError):
-            node.call()
+            node.connect()
 
 
-def test_a_sender_that_dawdles_does_not_hold_up_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a moment of grace its object is given up, and nothing of it is left."""
+def test_a_slow_sender_does_not_delay_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the grace period its object is discarded, and nothing of it is left."""
     monkeypatch.setattr("node.receive.scp._GRACE_SECONDS", 0.5)
-    with intake(tmp_path / "node") as node, node.call() as caller:
+    with running_scp(tmp_path / "node") as node, node.connect() as caller:
         caller.announce(generate_uid())
-        caller.say(data(bytes(1000), header=0))
-        assert wait_until(node.spooled)
-        node.receiver.stop()
-        assert node.spooled() == []
-        assert caller.is_cut_off()
+        caller.send(data(bytes(1000), header=0))
+        assert wait_until(node.spool_files)
+        node.scp.stop()
+        assert node.spool_files() == []
+        assert caller.is_aborted()
 
 
-def test_what_was_acknowledged_outlives_kill_9(tmp_path: Path) -> None:
-    """At whatever moment the receiver dies: every acknowledged object is whole, every file in its place is whole."""
-    served = Served(tmp_path / "node")
+def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
+    """At whatever moment the SCP dies: every acknowledged object and every stored file is complete."""
+    served = ScpProcess(tmp_path / "node")
     acknowledged: dict[str, bytes] = {}
     for round_ in range(5):
         served.start()
-        senders = [threading.Thread(target=send_until_cut, args=(served.port, acknowledged)) for _ in range(2)]
+        senders = [threading.Thread(target=send_until_closed, args=(served.port, acknowledged)) for _ in range(2)]
         for sender in senders:
             sender.start()
         goal = len(acknowledged) + 3 + 5 * round_
@@ -580,51 +584,51 @@ def test_what_was_acknowledged_outlives_kill_9(tmp_path: Path) -> None:
         served.kill()
         for sender in senders:
             sender.join()
-    with intake(tmp_path / "node") as node:
+    with running_scp(tmp_path / "node") as node:
         for uid, content in acknowledged.items():
             entry = node.ledger.find(uid)
             assert entry is not None
             assert data_set_of(node.vault.radiograph_path(entry.sha256)) == content
-        for path in node.kept():
+        for path in node.stored_files():
             assert sha256(data_set_of(path)) == path.stem
 
 
-def send_until_cut(port: int, acknowledged: dict[str, bytes]) -> None:
+def send_until_closed(port: int, acknowledged: dict[str, bytes]) -> None:
     try:
-        with Caller(port) as caller:
+        with RawScu(port) as caller:
             while True:
-                made = film(side=300)
-                content = encoded(made)
-                if caller.store(content, made.SOPInstanceUID) == 0x0000:
-                    acknowledged[made.SOPInstanceUID] = content
+                ds = film(side=300)
+                content = encoded(ds)
+                if caller.store(content, ds.SOPInstanceUID) == 0x0000:
+                    acknowledged[ds.SOPInstanceUID] = content
     except (OSError, AssertionError):
         return
 
 
 @pytest.mark.skipif(not MALFORMED.is_dir(), reason="no ../shared/data/malformed beside the checkout")
-def test_no_malformed_object_ends_the_receiver(node: Intake) -> None:
-    """Everything in the corpus gets an answer or an abort, and the receiver serves on."""
+def test_no_malformed_object_ends_the_scp(node: RunningScp) -> None:
+    """Every object of the corpus gets a response or an abort, and the SCP serves on."""
     files = [path for path in sorted(MALFORMED.rglob("*")) if path.is_file()]
     assert len(files) > 300
     answered, caller = [], None
     for path in files:
-        # They are CT; as CR (the UIDs have the same length) they get further in.
+        # They are CT; as CR (the UIDs have the same length) they pass more checks.
         content = path.read_bytes().replace(b"1.2.840.10008.5.1.4.1.1.2\0", b"1.2.840.10008.5.1.4.1.1.1\0")
         begin = max(content.find(b"\x08\0", 132), 0) if content[128:132] == b"DICM" else 0
         for _ in range(2):
             try:
-                caller = caller or node.call(contexts=[(1, CR, [EXPLICIT])]).__enter__()
+                caller = caller or node.connect(contexts=[(1, CR, [EXPLICIT])]).__enter__()
                 answered.append(caller.store(content[begin:], own_uid(content), sop_class=CR))
                 break
             except (OSError, AssertionError):
                 caller = None
     assert len(answered) > len(files) / 2
     assert answered.count(0x0000) > 100
-    assert node.greets()
-    assert node.spooled() == []
+    assert node.answers_echo()
+    assert node.spool_files() == []
 
 
 def own_uid(content: bytes) -> str:
-    """The SOP Instance UID that explicit VR shows to the naked eye, or a new one."""
+    """The SOP Instance UID at its tag in explicit VR, or a new one."""
     at = content.find(b"\x08\0\x18\0UI")
     return content[at + 8 : at + 8 + content[at + 6]].rstrip(b"\0 ").decode("latin-1") if at >= 0 else generate_uid()
