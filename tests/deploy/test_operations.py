@@ -200,7 +200,7 @@ def test_conformance_lists_the_statuses_and_rejections_that_are_given() -> None:
     given = {f"{value:04X}" for name, value in vars(statuses).items() if name.isupper() and isinstance(value, int)}
     assert {row[0] for row in table(CONFORMANCE, "Status")} == given
     rows = [tuple(int(cell.split()[0]) for cell in row[1:]) for row in table(CONFORMANCE, "Rejected")]
-    each = (admission.UNKNOWN_SOURCE, admission.OTHER_AE_TITLE, admission.TOO_MANY, admission.STOPPING)
+    each = (admission.UNKNOWN_SOURCE, admission.WRONG_CALLED_AE_TITLE, admission.TOO_MANY, admission.STOPPING)
     assert rows == [(one.result, one.source, one.diagnostic) for one in each]
 
 
