@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID
+from pydicom.uid import UID
+from pynetdicom.dsutils import create_file_meta, encode_file_meta
 
 from node.errors import Refused
 from node.receive import statuses
@@ -141,19 +142,10 @@ _sync_file_range = _linux_sync_file_range()
 
 def file_meta(announced: AnnouncedInstance) -> bytes:
     """The file meta information of an object (PS3.10 table 7.1-1), explicit little endian, as bytes."""
-    elements = _element(0x0001, b"OB", b"\0\1") + b"".join(
-        _element(number, b"UI", uid.encode("ascii"))
-        for number, uid in (
-            (0x0002, announced.sop_class_uid),
-            (0x0003, announced.sop_instance_uid),
-            (0x0010, announced.transfer_syntax_uid),
-            (0x0012, PYNETDICOM_IMPLEMENTATION_UID),
+    return encode_file_meta(
+        create_file_meta(
+            sop_class_uid=UID(announced.sop_class_uid),
+            sop_instance_uid=UID(announced.sop_instance_uid),
+            transfer_syntax=UID(announced.transfer_syntax_uid),
         )
     )
-    return _element(0x0000, b"UL", len(elements).to_bytes(4, "little")) + elements
-
-
-def _element(number: int, vr: bytes, value: bytes) -> bytes:
-    value += b"\0" * (len(value) % 2)
-    length = len(value).to_bytes(4, "little")
-    return b"\2\0" + number.to_bytes(2, "little") + vr + (b"\0\0" + length if vr == b"OB" else length[:2]) + value

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import uid as dicom
 from pydicom.uid import ComprehensiveSRStorage, ComputedRadiographyImageStorage, generate_uid
+from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID
 
 from node.errors import GenuError, Refused, Transient
 from node.ledger import IntakeOutcome, Ledger, ResultObject, State
@@ -76,7 +77,7 @@ def test_every_transfer_syntax_is_stored_byte_for_byte(node: RunningScp, syntax:
     assert path.stat().st_size == entry.size
     meta = pydicom.filereader.read_file_meta_info(path)
     assert (meta.TransferSyntaxUID, meta.MediaStorageSOPInstanceUID) == (syntax, ds.SOPInstanceUID)
-    assert meta.MediaStorageSOPClassUID == DX
+    assert (meta.MediaStorageSOPClassUID, meta.ImplementationClassUID) == (DX, PYNETDICOM_IMPLEMENTATION_UID)
     assert node.spool_files() == []
 
 
