@@ -209,7 +209,7 @@ def _lock(folder: Path) -> IO[str]:
             if time.monotonic() > deadline:
                 file.close()
                 raise SettingsError(
-                    f"another process keeps its broker in {folder}", hint="give each node a [storage] folder of its own"
+                    f"another process runs its broker in {folder}", hint="give each node a [storage] folder of its own"
                 ) from error
             time.sleep(0.05)
 

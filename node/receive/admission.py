@@ -57,10 +57,10 @@ class Admission:
             self._stopping = True
 
     @property
-    def active(self) -> list[Any]:
-        """The associations that are active at this moment."""
+    def active_count(self) -> int:
+        """How many associations are active."""
         with self._lock:
-            return list(self._active)
+            return len(self._active)
 
     def _is_known(self, sender: Sender) -> bool:
         return any(

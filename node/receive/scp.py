@@ -272,7 +272,7 @@ class StorageScp:
         pending = self._listener.pending_count if self._listener else 0
         return {
             "port": self.port,
-            "associations_active": len(self._admission.active),
+            "associations_active": self._admission.active_count,
             "connections_waiting": pending,
             **self.counts.as_detail(),
         }

@@ -18,7 +18,7 @@ import redis
 from kombu import Connection
 from structlog.testing import capture_logs
 
-from node.broker import QUEUE, TASK, VISIBILITY_SECONDS, EmbeddedBroker, Publisher, application, embedded, publisher
+from node.broker import QUEUE, TASK, EmbeddedBroker, Publisher, application, embedded, publisher
 from node.errors import SettingsError
 from tests.paths import ROOT
 from tests.peers.archives import needs, wait_until
@@ -106,6 +106,7 @@ def test_a_worker_consumes_again_after_the_broker_was_killed(
             assert wait_until(lambda turn=turn: f"1.2.{turn}" in received_uids(uids_file), 60)
             killed = server_pid(broker.url)
             os.kill(killed, signal.SIGKILL)
+            assert wait_until(lambda killed=killed: not alive(killed))
             assert wait_until(sender.ping, 30)
             assert server_pid(broker.url) != killed
         assert wait_until(lambda: sender.publish("1.2.9"))
@@ -193,9 +194,9 @@ def test_threads_share_a_publisher(broker: EmbeddedBroker, sender: Publisher) ->
 def test_the_celery_settings_follow_its_page_on_redis() -> None:
     """The visibility timeout in all three places; late, one at a time, JSON only, no results."""
     conf = application("redis://127.0.0.1/0").conf
-    assert conf.broker_transport_options["visibility_timeout"] == VISIBILITY_SECONDS
-    assert conf.result_backend_transport_options["visibility_timeout"] == VISIBILITY_SECONDS
-    assert conf.visibility_timeout == VISIBILITY_SECONDS
+    assert conf.broker_transport_options["visibility_timeout"] == publisher.VISIBILITY_SECONDS
+    assert conf.result_backend_transport_options["visibility_timeout"] == publisher.VISIBILITY_SECONDS
+    assert conf.visibility_timeout == publisher.VISIBILITY_SECONDS
     assert (conf.accept_content, conf.task_serializer) == (["json"], "json")
     assert (conf.task_acks_late, conf.worker_prefetch_multiplier, conf.task_ignore_result) == (True, 1, True)
     assert (conf.result_backend, conf.broker_connection_max_retries) == (None, None)

@@ -442,8 +442,8 @@ def test_only_known_sources_are_accepted_when_so_set(tmp_path: Path) -> None:
         structlog.testing.capture_logs() as logs,
     ):
         assert RawScu(node.port, calling="ROOM1").associate()[0] == 2
-        for stranger in ("ROOM2", "FAR", "room1"):
-            assert RawScu(node.port, calling=stranger).associate() == (3, bytes([0, 1, 1, 3]))
+        for unknown in ("ROOM2", "FAR", "room1"):
+            assert RawScu(node.port, calling=unknown).associate() == (3, bytes([0, 1, 1, 3]))
     refusals = [line for line in logs if line["event"] == "association_refused"]
     assert [line["calling_ae_title"] for line in refusals] == ["ROOM2", "FAR", "room1"]
     assert {(line["called_ae_title"], line["host"], line["reason"]) for line in refusals} == {
