@@ -1,4 +1,4 @@
-"""A PACS for trying Genu out: it takes every result and keeps it as a file that any viewer opens."""
+"""A PACS for the demo: it stores every result as a file that any viewer opens."""
 
 import hashlib
 from pathlib import Path
@@ -13,12 +13,12 @@ from node.radiograph import STORAGE_CLASSES, TRANSFER_SYNTAXES
 
 STORED, OUT_OF_RESOURCES = 0x0000, 0xA700
 
-KINDS = {"SR": "sr", "Secondary Capture": "sc", "Segmentation": "seg"}
-"""Starts of file names, by a word of the SOP class."""
+FILE_PREFIXES = {"SR": "sr", "Secondary Capture": "sc", "Segmentation": "seg"}
+"""Part of a SOP class's name -> prefix of the file names."""
 
 
 class DemoPacs:
-    """A Storage SCP on loopback, on a free port. Use it as a context manager; `results` counts what came."""
+    """A Storage SCP on loopback, on a free port. Use it as a context manager; `results` counts the stored objects."""
 
     ae_title = "DEMOPACS"
 
@@ -31,9 +31,9 @@ class DemoPacs:
         self._ae.add_supported_context(Verification)
 
     def __enter__(self) -> "DemoPacs":
-        handlers: list[EventHandlerType] = [(evt.EVT_C_STORE, self._keep)]
+        handlers: list[EventHandlerType] = [(evt.EVT_C_STORE, self._store)]
         server = self._ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
-        assert server is not None  # it is only where start_server blocks
+        assert server is not None  # None only if start_server blocks
         self._server = server
         return self
 
@@ -46,15 +46,15 @@ class DemoPacs:
 
     @property
     def results(self) -> int:
-        """How many objects it holds, those of earlier starts included."""
+        """Number of stored objects, those of earlier runs included."""
         return len(list(self.folder.glob("*.dcm")))
 
-    def _keep(self, event: evt.Event) -> int:
+    def _store(self, event: evt.Event) -> int:
         assert isinstance(event.request, C_STORE)
         uid = str(event.request.AffectedSOPInstanceUID)
         sop_class = event.context.abstract_syntax.name
-        kind = next((short for told, short in KINDS.items() if told in sop_class), "other")
-        name = f"{kind}-{hashlib.sha256(uid.encode()).hexdigest()[:12]}.dcm"  # a UID is no path
+        prefix = next((prefix for part, prefix in FILE_PREFIXES.items() if part in sop_class), "other")
+        name = f"{prefix}-{hashlib.sha256(uid.encode()).hexdigest()[:12]}.dcm"  # a UID must not become a path
         try:
             (self.folder / name).write_bytes(event.encoded_dataset())
         except OSError:

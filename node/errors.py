@@ -1,21 +1,22 @@
 """
-What can go wrong, and who hears of it.
+Genu's exceptions, and whom each is reported to.
 
-GenuError                what happened, and what to do about it
-├── SettingsError        the person who starts the node: it does not start
-├── Refused              the sender, as a C-STORE status; nothing was kept
-├── Ungradable           the reader, as a coded reason; final, and no fault of the node's
-├── Transient            nobody yet; it is tried again after a growing pause
-└── Permanent            the administrator; the radiograph waits in FAILED
+GenuError                what went wrong, and a hint what to do
+├── SettingsError        to the person who starts the node, which does not start
+├── Refused              to the sender, as a C-STORE status; nothing is stored
+├── Ungradable           to the reader, as a coded reason; final, and no fault of the node
+├── Transient            to nobody yet: the work is tried again after a growing pause
+└── Permanent            to the administrator; the radiograph is FAILED until it is retried
 
-Four of them are outcomes rather than errors, and are named for what becomes of the radiograph (so N818 is waived).
+Four are named for the outcome of the radiograph, without "Error" (so N818 is waived). Modules derive their own from
+these, such as node.scu.errors.
 """
 
 from node.reasons import Reason
 
 
 class GenuError(Exception):
-    """Something went wrong. `hint` says what to do about it."""
+    """`what` went wrong, and `hint`: what to do about it."""
 
     def __init__(self, what: str, *, hint: str = "") -> None:
         super().__init__(what)
@@ -27,11 +28,11 @@ class GenuError(Exception):
 
 
 class SettingsError(GenuError):
-    """The settings cannot be used; the message says which line or variable, and why."""
+    """The settings cannot be used; the message has the line or variable, and the cause."""
 
 
 class Refused(GenuError):  # noqa: N818
-    """An object that is not kept; `status` is the C-STORE status that says so (PS3.4 B.2.3)."""
+    """A received object is refused and not stored; `status` is the status of the C-STORE response (PS3.4 B.2.3)."""
 
     def __init__(self, status: int, what: str, *, hint: str = "") -> None:
         super().__init__(what, hint=hint)
@@ -39,7 +40,7 @@ class Refused(GenuError):  # noqa: N818
 
 
 class Ungradable(GenuError):  # noqa: N818
-    """A radiograph, or one knee on it, that must not be graded, and the coded reason."""
+    """A radiograph, or one knee on it, must not be graded; `reason` is the coded reason."""
 
     def __init__(self, reason: Reason, detail: str = "") -> None:
         super().__init__(f"{reason.code}: {detail or reason.meaning}", hint=reason.advice)
@@ -48,11 +49,11 @@ class Ungradable(GenuError):  # noqa: N818
 
 
 class Transient(GenuError):  # noqa: N818
-    """It may work another time: a broker, a disk or a peer that is away."""
+    """A fault that may pass: a broker, disk, database or peer that is unavailable."""
 
 
 class Permanent(GenuError):  # noqa: N818
-    """It will not work another time; a person has to look. `reason` is the code that is shown."""
+    """A fault that will not pass without a person; `reason` is the coded reason that is shown."""
 
     def __init__(self, reason: Reason, detail: str = "") -> None:
         super().__init__(f"{reason.code}: {detail or reason.meaning}", hint=reason.advice)

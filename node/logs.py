@@ -1,4 +1,4 @@
-"""How a process speaks: named events as JSON lines on standard error, UIDs only, never a patient."""
+"""Logging: named events as JSON lines on standard error, with UIDs only, never patient data."""
 
 import logging
 import sys
@@ -6,8 +6,8 @@ import sys
 import structlog
 
 
-def configure(part: str, *, level: int = logging.INFO) -> None:
-    """Every event of this process, and what libraries warn of, goes out as one JSON line that names the part."""
+def configure(process: str, *, level: int = logging.INFO) -> None:
+    """Write every event of this process, and warnings of libraries, as one JSON line with the process's name."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -18,7 +18,7 @@ def configure(part: str, *, level: int = logging.INFO) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
     )
-    structlog.contextvars.bind_contextvars(part=part)
+    structlog.contextvars.bind_contextvars(part=process)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -30,7 +30,7 @@ def configure(part: str, *, level: int = logging.INFO) -> None:
             ],
         )
     )
-    # Libraries may print what they were given, a data set with a name in it: only their warnings are let out.
+    # Libraries may log their input, such as a data set with a patient's name: only their warnings are logged.
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    for talkative in ("pynetdicom", "pydicom", "highdicom"):
-        logging.getLogger(talkative).setLevel(logging.CRITICAL)
+    for library in ("pynetdicom", "pydicom", "highdicom"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""What the node takes in: SOP classes, transfer syntaxes, and what it knows of a received instance."""
+"""The SOP classes and transfer syntaxes that the node accepts, and the record of a received instance."""
 
 import re
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ RESULT_CLASSES = (
     dicom.ParametricMapStorage,
     dicom.EncapsulatedPDFStorage,
 )
-"""Taken in only because a PACS may route Genu's own results back: they are put aside (no loops)."""
+"""Accepted only because a PACS may route Genu's own results back: they are not analysed (no loops)."""
 
 SOP_CLASS_OF_KIND = {
     "SC": str(dicom.MultiFrameTrueColorSecondaryCaptureImageStorage),
@@ -40,7 +40,7 @@ SOP_CLASS_OF_KIND = {
     "PM": str(dicom.ParametricMapStorage),
     "PDF": str(dicom.EncapsulatedPDFStorage),
 }
-"""Of each kind of object that Genu makes; of the report, both that it can be."""
+"""Kind of object that Genu makes -> its SOP class; the report has two, SR and SR3D."""
 
 STORAGE_CLASSES = (*RADIOGRAPH_CLASSES, *RESULT_CLASSES)
 
@@ -59,7 +59,7 @@ TRANSFER_SYNTAXES = (
     dicom.JPEG2000Lossless,
     dicom.JPEG2000,
 )
-"""Accepted and stored as they come; decoding is the workers' business (PS3.5 section 10, PS3.6 table A-1)."""
+"""Accepted and stored as received; the workers decode (PS3.5 section 10, PS3.6 table A-1)."""
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 
@@ -68,22 +68,22 @@ def is_uid(text: str) -> bool:
     """
     Whether `text` may serve as a UID: digits and dots, at most 64 characters (PS3.5 section 9.1).
 
-    Components with leading zeros are let through: real modalities write them.
+    Components with leading zeros are accepted: real modalities write them.
     """
     return len(text) <= 64 and _UID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True)
 class Radiograph:
-    """A received instance as the receiver knows it: from the association, never from its pixels."""
+    """A received instance: what the association and its data set's bytes show, never its pixels."""
 
     sop_instance_uid: str
     sop_class_uid: str
     transfer_syntax_uid: str
     sha256: str
-    """Of the data set as it came, file meta information left out: the vault's name for the bytes."""
+    """Of the data set as received, without file meta information: the file's name in the storage."""
     size: int
-    """Bytes of the file in the vault."""
+    """Size of the stored file in bytes."""
     calling_ae_title: str
     calling_host: str
     received_at: datetime

@@ -1,10 +1,10 @@
 """
-Why a radiograph or a knee has no grade, and what a reader should know of a knee that has one: two tables, used in
-JSON, Structured Report, Secondary Capture, admin page and metrics. deploy/CODES.md shows them.
+The coded reasons why a radiograph or a knee has no grade, and the flags of a knee: two tables, used in JSON,
+Structured Report, Secondary Capture, admin page and metrics. deploy/CODES.md shows them.
 
-The codes are Genu's own, of the coding scheme 99GENU. No public scheme codes them all; `equivalent`
-names a standard code that means nearly the same, where there is one. What is said of a knee has at most 16
-characters, as a code value in a report must (PS3.5 6.2, SH).
+The codes are Genu's own, of the coding scheme 99GENU. No public scheme codes them all; `equivalent` is a standard
+code of nearly the same meaning, where there is one. Codes of a knee have at most 16 characters, the limit of a code
+value in a report (PS3.5 6.2, SH).
 """
 
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ class Reason:
 
 @dataclass(frozen=True)
 class Flag:
-    """Something that a reader should know of a knee, graded or not: what it means, what to do, and how grave it is."""
+    """A coded remark or warning on a knee, graded or not: its meaning, what to do, and whether it is a warning."""
 
     code: str
     meaning: str
     advice: str
     red: bool = False
-    """Grave: shown as a warning that cannot be missed. What is not red is a remark."""
+    """Shown as a prominent warning. A flag that is not red is a remark."""
 
 
 INSUFFICIENT_QUALITY = ("110531", "DCM", "Insufficient quality for interpretation")
@@ -40,7 +40,7 @@ LATERAL_PROJECTION = ("399067008", "SCT", "lateral")
 REASONS = {
     reason.code: reason
     for reason in (
-        # Not analysed: no fault, and trying again changes nothing.
+        # Not analysed: no fault, and a retry changes nothing.
         Reason("OWN_OBJECT", "Made by Genu itself and routed back", "Exclude series of Genu from the routing rule."),
         Reason("NOT_AN_IMAGE", "An object without an image", "Route only radiographs to Genu."),
         Reason("NOT_A_RADIOGRAPH", "An image of another kind than a projection radiograph", "Route only CR and DX."),
@@ -126,7 +126,7 @@ REASONS = {
             "The grade may hang on what lies beside the joint: withheld",
             "Grade by eye; the flags say what it may hang on.",
         ),
-        # Failed: something broke; a person can ask again.
+        # Failed: a fault; a person can retry.
         Reason("DECODER_LIMIT", "Decoding took too much time or memory and was stopped", "Look at the file; retry."),
         Reason("ATTEMPTS_EXHAUSTED", "The work broke off as often as it may", "Read the journal, mend, then retry."),
         Reason("FILE_LOST", "The kept file is missing or damaged", "Check the disk; have the sender send it again."),
@@ -178,7 +178,7 @@ FLAGS = {
         ),
     )
 }
-"""What a knee may be flagged with, graded or not. A new one needs no more than a line here."""
+"""Code of a flag -> the flag. A new flag needs no more than an entry here."""
 
 
 def flag(code: str) -> Flag:

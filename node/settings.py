@@ -1,4 +1,4 @@
-"""The settings: one genu.toml and GENU__SECTION__KEY variables, read once; every key has a default and a reason."""
+"""The settings: genu.toml and GENU__SECTION__KEY variables, read once. Every key has a default and a description."""
 
 import json
 import os
@@ -49,8 +49,12 @@ PREFIX = "GENU__"
 
 
 class Storage(Section):
-    folder: Path = Field(Path("data"), description="Where everything is kept: radiographs, results, ledger, broker.")
-    min_free_mb: int = Field(500, ge=0, description="Below this much free disk, new objects are answered 0xA700.")
+    folder: Path = Field(
+        Path("data"), description="Folder of everything that is stored: radiographs, results, ledger, broker."
+    )
+    min_free_mb: int = Field(
+        500, ge=0, description="With less free disk than this, new objects are refused with 0xA700."
+    )
 
 
 class Receive(Section):
@@ -60,65 +64,79 @@ class Receive(Section):
     check_called_ae_title: bool = Field(False, description="Refuse associations that call another AE title.")
     known_sources_only: bool = Field(False, description="Refuse AE titles and hosts that no [[source]] names.")
     max_associations: int = Field(50, ge=1, le=200, description="Associations at the same time.")
-    max_pdu_bytes: int = Field(131072, ge=4096, le=1048576, description="Largest PDU taken; DCMTK sends 131072.")
-    max_object_mb: int = Field(512, ge=1, description="Largest object taken.")
-    idle_seconds: float = Field(60, gt=0, description="An association that says nothing for so long is aborted.")
-    stall_seconds: float = Field(6, gt=0, description="A PDU that has begun must be complete after so long.")
-    tls: Tls | None = Field(None, description="Given: the port speaks TLS (usual port 2762), and nothing else.")
+    max_pdu_bytes: int = Field(131072, ge=4096, le=1048576, description="Largest PDU accepted; DCMTK sends 131072.")
+    max_object_mb: int = Field(512, ge=1, description="Largest object accepted.")
+    idle_seconds: float = Field(60, gt=0, description="An association that is idle for so long is aborted.")
+    stall_seconds: float = Field(6, gt=0, description="A PDU must be complete so long after its first byte.")
+    tls: Tls | None = Field(None, description="If given, the port accepts TLS only (usual port 2762).")
 
 
 class Source(Section):
-    name: str = Field(description="What you call this sender.")
+    name: str = Field(description="Your name for this sender.")
     ae_title: AETitle = Field(description="Its calling AE title.")
-    host: str | None = Field(None, description="Its address; absent means any.")
+    host: str | None = Field(None, description="Its address; if absent, any.")
 
 
 class Work(Section):
-    model: str = Field("", description="Card of the model that answers; empty: the one that was promoted last.")
-    shadow: str = Field("", description="Card of a model that grades beside it; what it says is kept and never sent.")
-    engine: Literal["", "openvino", "torch"] = Field("", description="What computes it; empty: what its card says.")
+    model: str = Field("", description="Card of the active model; empty: the one that was promoted last.")
+    shadow: str = Field("", description="Card of a shadow model; its readings are stored and never sent.")
+    engine: Literal["", "openvino", "torch"] = Field(
+        "", description="Inference engine; empty: the one that the card names."
+    )
     processes: int = Field(1, ge=0, le=64, description="Worker processes that `genu run` starts.")
     threads: int = Field(0, ge=0, description="Threads of each worker's network; 0 lets the engine choose.")
-    lease_seconds: float = Field(120, gt=0, description="A worker silent for so long has lost its radiograph.")
-    attempts: int = Field(3, ge=1, description="How often a radiograph is tried before it is FAILED.")
+    lease_seconds: float = Field(
+        120, gt=0, description="A worker that does not renew its lease for so long loses its radiograph."
+    )
+    attempts: int = Field(3, ge=1, description="Attempts at a radiograph before it is FAILED.")
     decode_seconds: float = Field(30, gt=0, description="Longest time one image may take to decode.")
-    decode_memory_mb: int = Field(3072, ge=256, description="Most memory that decoding may take.")
+    decode_memory_mb: int = Field(3072, ge=256, description="Largest memory that decoding may use.")
     max_megapixels: float = Field(120, gt=0, description="Largest image that is read.")
     grade_for_processing: bool = Field(False, description="Grade raw detector data too (not advised).")
-    youngest: int = Field(18, ge=0, le=120, description="Years; who is younger is not graded. An unknown age is noted.")
+    youngest: int = Field(
+        18, ge=0, le=120, description="Years; younger patients are not graded. An unknown age is flagged."
+    )
     side_conflict: Literal["flag", "refuse"] = Field(
-        "flag", description="What becomes of a knee whose side is told in two ways: flagged, or not graded as well."
+        "flag", description="A knee with conflicting laterality: flag it, or refuse to grade it as well."
     )
     red_flag: Literal["show", "withhold"] = Field(
-        "show", description="What becomes of a grade that may hang on something beside the joint: flagged, or withheld."
+        "show",
+        description="A grade that may depend on something beside the joint: show it with a flag, or withhold it.",
     )
-    report_refusals: bool = Field(True, description="Send a Structured Report that says why there is no grade.")
+    report_refusals: bool = Field(True, description="Send a Structured Report with the reason if there is no grade.")
     picture_long_side: int = Field(
-        480, ge=400, le=2048, description="Height of a picture's pages, pixels; 480: two knees have 8 MB."
+        480,
+        ge=400,
+        le=2048,
+        description="Height of the pages of the Secondary Capture, pixels; 480: two knees take 8 MB.",
     )
     sr_class: Literal["comprehensive", "comprehensive-3d"] = Field(
-        "comprehensive", description="SOP class of the report; comprehensive-3d where IHE AIR is asked for."
+        "comprehensive", description="SOP class of the report; comprehensive-3d where IHE AIR is required."
     )
 
 
 class Deliver(Section):
-    first_pause_seconds: float = Field(5, gt=0, description="Pause after the first failure; it doubles from there.")
-    longest_pause_seconds: float = Field(900, gt=0, description="It never grows beyond this, and never ends.")
-    connect_seconds: float = Field(10, gt=0, description="Time for a destination to answer the connection.")
-    response_seconds: float = Field(60, gt=0, description="Time for a destination to answer one object.")
-    failures_until_down: int = Field(3, ge=1, description="After so many in a row a destination is shown as down.")
+    first_pause_seconds: float = Field(
+        5, gt=0, description="Pause after the first failure; it doubles after each further one."
+    )
+    longest_pause_seconds: float = Field(900, gt=0, description="Longest pause; deliveries are retried without end.")
+    connect_seconds: float = Field(10, gt=0, description="Time for a destination to accept a connection.")
+    response_seconds: float = Field(60, gt=0, description="Time for a destination to respond to one object.")
+    failures_until_down: int = Field(3, ge=1, description="Consecutive failures after which a destination is down.")
 
 
 class Admin(Section):
     host: str = Field("127.0.0.1", description="Address of the web page.")
     port: Port = Field(8080, description="Port of the web page.")
-    password: str = Field("", description="Set it here, or let the first start choose and print one.")
+    password: str = Field("", description="If empty, the first start generates and prints one.")
     session_hours: float = Field(8, gt=0, description="How long a sign-in lasts.")
 
 
 class Broker(Section):
     url: str = Field("", description="redis://... ; empty starts an embedded Valkey on loopback.")
-    sweep_seconds: float = Field(10, gt=0, le=30, description="How often unfinished work is asked for again.")
+    sweep_seconds: float = Field(
+        10, gt=0, le=30, description="Interval at which unfinished radiographs are published again."
+    )
 
 
 class Database(Section):
@@ -126,7 +144,7 @@ class Database(Section):
 
 
 class Settings(BaseSettings):
-    """All settings. Build it with `load`; hand it, or the part that is needed, to constructors."""
+    """All settings. Create it with `load`; pass it, or the section that is needed, to constructors."""
 
     model_config = SettingsConfigDict(
         frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter="__", case_sensitive=False
@@ -144,12 +162,12 @@ class Settings(BaseSettings):
 
     @field_validator("source", "destination")
     @classmethod
-    def _names_differ(cls, peers: tuple[Any, ...]) -> tuple[Any, ...]:
-        """What waits for a destination is kept under its name."""
+    def _check_unique_names(cls, peers: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Names must be unique: deliveries are stored under the destination's name."""
         names = [peer.name for peer in peers]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"{names.count(name)} of them are called {name!r}; give each a name of its own")
+                raise ValueError(f"{names.count(name)} tables have the name {name!r}; names must be unique")
         return peers
 
     @classmethod
@@ -161,7 +179,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return env_settings, init_settings  # a variable wins over the file
+        return env_settings, init_settings  # a variable overrides the file
 
     @property
     def database_url(self) -> str:
@@ -171,12 +189,12 @@ class Settings(BaseSettings):
 
 def load(path: Path | None = None) -> Settings:
     """
-    Read `path`, or genu.toml in the working folder if there is one, or neither: the embedded defaults.
+    Load the settings of `path`, or of genu.toml in the working folder if it exists, or the embedded defaults.
 
     Raises
     ------
     SettingsError
-        For a file that is absent or no TOML, and for every unknown key and wrong value, with its line or variable.
+        For a file that is absent or not TOML, and for every unknown key and wrong value, with its line or variable.
     """
     if path is None and Path("genu.toml").is_file():
         path = Path("genu.toml")
@@ -184,7 +202,7 @@ def load(path: Path | None = None) -> Settings:
     hint = "`genu check --help` lists every setting"
     unknown = [name for name in sorted(os.environ) if _is_unknown(name)]
     if unknown:
-        raise SettingsError("\n".join(f"variable {name}: there is no such section" for name in unknown), hint=hint)
+        raise SettingsError("\n".join(f"variable {name}: unknown section" for name in unknown), hint=hint)
     try:
         return Settings(**tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
@@ -192,16 +210,16 @@ def load(path: Path | None = None) -> Settings:
     except UnreadableVariable as error:
         # Its text is: error parsing value for field "destination" from source "EnvSettingsSource".
         name = PREFIX + str(error).split('"')[1].upper()
-        what = f"variable {name}: a whole table is to be JSON, and here or in a variable that begins so it is not"
+        what = f"variable {name}: a whole table must be given as JSON, here and in variables that begin with this name"
         raise SettingsError(what, hint=hint) from error
     except ValidationError as error:
-        told = [_explain(problem, path, text) for problem in error.errors(include_url=False)]
-        raise SettingsError("\n".join(told), hint=hint) from error
+        messages = [_explain(problem, path, text) for problem in error.errors(include_url=False)]
+        raise SettingsError("\n".join(messages), hint=hint) from error
 
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")  # some editors put a byte order mark before it
+        return path.read_text(encoding="utf-8-sig")  # some editors write a byte order mark
     except OSError as error:
         raise SettingsError(f"the settings file {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -214,7 +232,7 @@ def _is_unknown(variable: str) -> bool:
 
 
 def _explain(problem: Any, path: Path | None, text: str) -> str:
-    """Where a wrong setting stands, which it is, and what is wrong with it. Its value may be secret and is not told."""
+    """Location, key and cause of a wrong setting. Its value may be secret and is left out."""
     keys = tuple(problem["loc"])
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
@@ -225,39 +243,39 @@ def _explain(problem: Any, path: Path | None, text: str) -> str:
 
 
 def _variable_of(keys: tuple[str | int, ...]) -> str | None:
-    """The variable that sets `keys`: it wins over the file, so the mistake is there."""
+    """The variable that sets `keys`, if any: it overrides the file, so the mistake is there."""
     present = {name.upper(): name for name in os.environ}
     for length in range(len(keys), 0, -1):
         name = present.get(PREFIX + "__".join(str(key) for key in keys[:length]).upper())
-        if name and (length == len(keys) or _says(os.environ[name], keys[length])):
+        if name and (length == len(keys) or _has_key(os.environ[name], keys[length])):
             return name
     return None
 
 
-def _says(value: str, key: str | int) -> bool:
-    """Whether a table given as JSON has the key; an item of a list comes whole from where the list comes from."""
-    told = json.loads(value)
-    return isinstance(told, list) or (isinstance(told, dict) and key in told)
+def _has_key(value: str, key: str | int) -> bool:
+    """Whether a table given as JSON has the key. A list is never merged with the file, so it has all its items."""
+    content = json.loads(value)
+    return isinstance(content, list) or (isinstance(content, dict) and key in content)
 
 
 def settings_help() -> str:
-    """Every setting with its default and what it means: a table for people."""
-    rows = [(table, *each) for table, keys in setting_tables() for each in keys]
-    wide, wider = (max(len(row[column]) for row in rows) for column in (1, 2))
-    told, before = [], ""
-    for table, key, default, meaning in rows:
-        told += ["", table] if table != before else []
-        told.append(f"  {key:{wide}}  {default:{wider}}  {meaning}")
-        before = table
-    return "\n".join(told[1:])
+    """Every setting with its default and description, as text for a terminal."""
+    tables = list(setting_tables())
+    keys = [key for _, rows in tables for key in rows]
+    name_width, default_width = (max(len(key[column]) for key in keys) for column in (0, 1))
+    lines = []
+    for heading, rows in tables:
+        lines += ["", heading]
+        lines += [f"  {name:{name_width}}  {default:{default_width}}  {text}" for name, default, text in rows]
+    return "\n".join(lines[1:])
 
 
 def setting_tables() -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
-    """Every table of genu.toml as its heading, and its keys: name, default as TOML writes it, meaning."""
+    """Every table of genu.toml: its heading, and its keys as (name, default in TOML, description)."""
     for name, field in Settings.model_fields.items():
-        several = name in ("source", "destination")
-        kind: type[Section] = get_args(field.annotation)[0] if several else field.annotation  # type: ignore[assignment]
-        yield f"[[{name}]]" if several else f"[{name}]", list(_keys(kind))
+        is_array = name in ("source", "destination")
+        kind: type[Section] = get_args(field.annotation)[0] if is_array else field.annotation  # type: ignore[assignment]
+        yield f"[[{name}]]" if is_array else f"[{name}]", list(_keys(kind))
         if "tls" in kind.model_fields:
             yield f"[{name}.tls]", list(_keys(Tls))
 
@@ -265,8 +283,8 @@ def setting_tables() -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
 def _keys(kind: type[Section]) -> Iterator[tuple[str, str, str]]:
     for name, field in kind.model_fields.items():
         if name != "tls":
-            needed = field.is_required() or (kind is Destination and name in REQUIRED_KEYS["dicom"])
-            yield name, "required" if needed else _as_toml(field.default), field.description or ""
+            required = field.is_required() or (kind is Destination and name in REQUIRED_KEYS["dicom"])
+            yield name, "required" if required else _as_toml(field.default), field.description or ""
 
 
 def _as_toml(value: Any) -> str:

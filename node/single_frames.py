@@ -1,8 +1,7 @@
 """
-A multi-frame Secondary Capture as single frames, one object a page: for those that take no multi-frame.
+Split a multi-frame Secondary Capture into single-frame ones, for destinations that accept no multi-frame.
 
-What they are follows from the multi-frame object alone, so whoever takes it apart has the same objects under the
-same UIDs, and a second time doubles nothing.
+The result depends on the multi-frame object alone: splitting it again gives the same objects under the same UIDs.
 """
 
 import copy
@@ -14,40 +13,42 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from node.uids import derived_uid
 
 SERIES_NUMBER = 9002
-VECTORS = ("NumberOfFrames", "FrameIncrementPointer", "PageNumberVector", "FrameLabelVector")
-SIDES = ("R", "L")
+MULTI_FRAME_KEYWORDS = ("NumberOfFrames", "FrameIncrementPointer", "PageNumberVector", "FrameLabelVector")
+LATERALITIES = ("R", "L")
 
 
 def single_frames(pages: Dataset) -> Iterator[Dataset]:
     """
     Each frame of `pages` as a Secondary Capture Image (PS3.3 A.8.1) in one series, in order.
 
-    A frame's label, such as "R overlay 50 %", becomes the start of Image Comments and tells the side of its knee.
-    `pages` is uncompressed and has PixelData.
+    A frame's label, such as "R overlay 50 %", becomes the start of Image Comments; its first letter is the laterality
+    of the knee. `pages` is uncompressed and has PixelData.
     """
     count, labels = int(pages.NumberOfFrames), list(pages.FrameLabelVector)
     content = bytes(pages.PixelData)
     length = int(pages.Rows) * int(pages.Columns) * int(pages.SamplesPerPixel)
-    around = Dataset()
-    around.file_meta = copy.deepcopy(pages.file_meta)
+    common_elements = Dataset()
+    common_elements.file_meta = copy.deepcopy(pages.file_meta)
     for element in pages:
-        if element.keyword not in (*VECTORS, "PixelData"):
-            around.add(copy.deepcopy(element))
+        if element.keyword not in (*MULTI_FRAME_KEYWORDS, "PixelData"):
+            common_elements.add(copy.deepcopy(element))
     for number, label in zip(range(1, count + 1), labels, strict=True):
-        made = copy.deepcopy(around)
-        _named(made, pages, number, str(label))
-        frame = content[(number - 1) * length : number * length]
-        made.PixelData = frame + b"\0" * (len(frame) % 2)
-        made["PixelData"].VR = "OB"
-        yield made
+        frame = copy.deepcopy(common_elements)
+        _identify(frame, pages, number, str(label))
+        pixels = content[(number - 1) * length : number * length]
+        frame.PixelData = pixels + b"\0" * (len(pixels) % 2)
+        frame["PixelData"].VR = "OB"
+        yield frame
 
 
-def _named(made: Dataset, pages: Dataset, number: int, label: str) -> None:
+def _identify(frame: Dataset, pages: Dataset, number: int, label: str) -> None:
+    """Set the UIDs, the numbers, the comment and the laterality of the frame."""
     uid = str(pages.SOPInstanceUID)
-    made.SOPClassUID = made.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
-    made.SOPInstanceUID = made.file_meta.MediaStorageSOPInstanceUID = derived_uid("frame", uid, str(number))
-    made.SeriesInstanceUID, made.SeriesNumber, made.InstanceNumber = derived_uid("frames", uid), SERIES_NUMBER, number
-    made.ImageComments = f"{label}. {pages.get('ImageComments', '')}"
-    if label[:1] in SIDES:  # of the image: the series, whose Laterality would be, may show both knees
-        made.ImageLaterality = label[:1]
-        made.pop("Laterality", None)
+    frame.SOPClassUID = frame.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    frame.SOPInstanceUID = frame.file_meta.MediaStorageSOPInstanceUID = derived_uid("frame", uid, str(number))
+    frame.SeriesInstanceUID = derived_uid("frames", uid)
+    frame.SeriesNumber, frame.InstanceNumber = SERIES_NUMBER, number
+    frame.ImageComments = f"{label}. {pages.get('ImageComments', '')}"
+    if label[:1] in LATERALITIES:  # Laterality would be that of the series, which may show both knees
+        frame.ImageLaterality = label[:1]
+        frame.pop("Laterality", None)

@@ -1,9 +1,9 @@
 """
-The vault keeps bytes: radiographs by the hash of their content, results by the hash of their source's UID.
+Storage of files: radiographs by the hash of their content, results by the hash of their source's UID.
 
-A file stands under its final name only when it is whole and on the disk: it is written in the spool, fsynced,
-renamed, and the folder that names it is fsynced (ALICE, OSDI 2014). Two writers of the same thing are harmless.
-UIDs come from strangers and never become paths.
+A file has its final name only when it is complete and on the disk: it is written in the spool, fsynced, renamed, and
+its folder is fsynced (ALICE, OSDI 2014). Two writers of the same file are harmless. UIDs are untrusted input and
+never become paths.
 """
 
 import contextlib
@@ -21,45 +21,49 @@ from node.reasons import reason
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
-_STRAY = "stray-"
+_ORPHAN_PREFIX = "stray-"
 _SHARDS = tuple(f"{number:02x}" for number in range(256))
 
 
 class Vault:
-    """Everything lies under `folder`, on one filesystem; patient data, so only the node's own user may look."""
+    """
+    Files below `folder`, on one filesystem. They are patient data: only the node's own user has access.
+
+    Raises SettingsError if its folders are on different filesystems.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
         self.spool = self.folder / "spool"
-        """Where temporary files are written, ours and the receiver's: a rename away from the rest."""
+        """Temporary files, of this class and of the receiver; a rename moves them to their final names."""
         self._radiographs = self.folder / "radiographs"
         self._results = self.folder / "results"
         self.folder.mkdir(parents=True, exist_ok=True)
-        for part in (self.spool, self._radiographs, self._results):
-            part.mkdir(mode=0o700, exist_ok=True)
-        for part in (self._radiographs, self._results):
+        for subfolder in (self.spool, self._radiographs, self._results):
+            subfolder.mkdir(mode=0o700, exist_ok=True)
+        for subfolder in (self._radiographs, self._results):
             for shard in _SHARDS:
-                (part / shard).mkdir(mode=0o700, exist_ok=True)
-            _sync_folder(part)
+                (subfolder / shard).mkdir(mode=0o700, exist_ok=True)
+            _sync_folder(subfolder)
         _sync_folder(self.folder)
-        if len({part.stat().st_dev for part in (self.spool, self._radiographs, self._results)}) > 1:
+        if len({subfolder.stat().st_dev for subfolder in (self.spool, self._radiographs, self._results)}) > 1:
             raise SettingsError(
-                f"{self.folder}: spool, radiographs and results lie on different filesystems",
+                f"{self.folder}: spool, radiographs and results are on different filesystems",
                 hint="a file cannot be renamed from one to the other; mount the folder as a whole",
             )
 
     def store(self, spooled: Path, sha256: str) -> Path:
         """
-        The content of `spooled` is on the disk under the name of its hash; `spooled` is gone. Returns the path.
+        Move the file `spooled` to its final name, made of its hash, and sync it to the disk. Returns the path.
 
-        What is kept already stays as it is, so that nobody can replace it. Raises OSError, with `spooled`
-        still the caller's, when the disk does not take it.
+        A radiograph that is stored already stays unchanged, so that nobody can replace it. Raises OSError, and leaves
+        `spooled` to the caller, if the disk refuses it.
         """
-        path = self._radiograph(sha256)
+        path = self._path_of(sha256)
         with spooled.open("rb") as file:
             os.fsync(file.fileno())
         try:
-            # Young again, so that `discard_stray` does not take it for a left-over of an hour ago.
+            # A new modification time, so that `discard_orphan` does not take it for a stale file.
             os.utime(path)
         except FileNotFoundError:
             spooled.replace(path)
@@ -71,18 +75,18 @@ class Vault:
         return path
 
     def radiograph_path(self, sha256: str) -> Path:
-        """The path of a kept radiograph. Raises Permanent (FILE_LOST) if it is absent."""
-        path = self._radiograph(sha256)
+        """The path of a stored radiograph. Raises Permanent (FILE_LOST) if it is absent."""
+        path = self._path_of(sha256)
         if not path.is_file():
-            raise Permanent(reason("FILE_LOST"), f"the vault has no {sha256[:12]}...")
+            raise Permanent(reason("FILE_LOST"), f"the storage has no file {sha256[:12]}...")
         return path
 
     def discard_radiograph(self, sha256: str) -> None:
-        """The radiograph is gone; if it was never there, that is well too."""
-        self._radiograph(sha256).unlink(missing_ok=True)
+        """Delete the radiograph, if it exists."""
+        self._path_of(sha256).unlink(missing_ok=True)
 
     def radiograph_hashes(self, older_than_seconds: float) -> Iterator[str]:
-        """The hash of each radiograph that was last kept so long ago."""
+        """The hash of every radiograph that was last stored so long ago."""
         limit = time.time() - older_than_seconds
         for shard in _SHARDS:
             with os.scandir(self._radiographs / shard) as entries:
@@ -94,32 +98,32 @@ class Vault:
 
     def discard_orphan(self, sha256: str, older_than_seconds: float) -> bool:
         """
-        A radiograph that no row knows is gone, unless it was kept again just now. Returns whether it is gone.
+        Delete a radiograph that no row refers to, unless it was stored again just now. Returns whether it is deleted.
 
-        It is taken out first and looked at afterwards: a `keep` of the same content in between either finds
-        nothing and puts its own there, or has made this file young, and then it goes back.
+        It is moved away first and checked afterwards: a `store` of the same content in between either finds no file
+        and writes its own, or has renewed this file's modification time, and then the file is restored.
         """
-        path, aside = self._radiograph(sha256), self.spool / f"{_STRAY}{sha256}"
+        path, moved = self._path_of(sha256), self.spool / f"{_ORPHAN_PREFIX}{sha256}"
         try:
-            path.rename(aside)
+            path.rename(moved)
         except FileNotFoundError:
             return False
-        if aside.stat().st_mtime >= time.time() - older_than_seconds:
-            self._put_back(aside)
+        if moved.stat().st_mtime >= time.time() - older_than_seconds:
+            self._restore(moved)
             return False
-        aside.unlink(missing_ok=True)
+        moved.unlink(missing_ok=True)
         return True
 
     def results_folder(self, sop_instance_uid: str) -> Path:
         """The folder of one radiograph's results."""
-        named = hashlib.sha256(sop_instance_uid.encode()).hexdigest()
-        return self._results / named[:2] / named
+        digest = hashlib.sha256(sop_instance_uid.encode()).hexdigest()
+        return self._results / digest[:2] / digest
 
     def write_result(self, sop_instance_uid: str, name: str, content: bytes) -> Path:
         """
-        `content` is on the disk, whole, as the result of that name. Returns its path.
+        Write `content` as the result of that name, atomically, and sync it to the disk. Returns its path.
 
-        Raises OSError, and leaves nothing behind, when the disk does not take it.
+        Raises OSError, and leaves no file behind, if the disk refuses it. Raises ValueError for an invalid name.
         """
         path = self._result(sop_instance_uid, name)
         with tempfile.NamedTemporaryFile(dir=self.spool, prefix="result-", delete=False) as file:
@@ -138,32 +142,32 @@ class Vault:
         return path
 
     def read_result(self, sop_instance_uid: str, name: str) -> bytes:
-        """The bytes of a result. Raises FileNotFoundError."""
+        """The bytes of a result. Raises FileNotFoundError if it is absent, ValueError for an invalid name."""
         return self._result(sop_instance_uid, name).read_bytes()
 
     def free_mb(self) -> float:
-        """MiB that the node may still write here."""
+        """MiB that are free for the node."""
         return shutil.disk_usage(self.folder).free / 2**20
 
     def clean_spool(self, older_than_seconds: float) -> int:
-        """The left-overs of broken-off writes are gone: files that nobody has written to for so long. Their count."""
+        """Delete incomplete files that nobody has written to for so long. Returns their count."""
         limit, count = time.time() - older_than_seconds, 0
         for path in list(self.spool.iterdir()):
             with contextlib.suppress(FileNotFoundError):
-                if path.name.startswith(_STRAY):
-                    self._put_back(path)
+                if path.name.startswith(_ORPHAN_PREFIX):
+                    self._restore(path)
                 elif path.is_file() and path.stat(follow_symlinks=False).st_mtime < limit:
                     path.unlink()
                     count += 1
         return count
 
-    def _put_back(self, aside: Path) -> None:
-        """What was taken for a stray, by us or by a sweep that died over it, is a kept radiograph again."""
-        path = self._radiograph(aside.name.removeprefix(_STRAY))
-        aside.rename(path)
+    def _restore(self, moved: Path) -> None:
+        """Restore a file that was moved away as an orphan, perhaps by a sweep that was killed then."""
+        path = self._path_of(moved.name.removeprefix(_ORPHAN_PREFIX))
+        moved.rename(path)
         _sync_folder(path.parent)
 
-    def _radiograph(self, sha256: str) -> Path:
+    def _path_of(self, sha256: str) -> Path:
         if not _SHA256.fullmatch(sha256):
             raise ValueError("a radiograph is named by 64 hexadecimal digits")
         return self._radiographs / sha256[:2] / f"{sha256}.dcm"

@@ -1,4 +1,4 @@
-"""All parts of the node in one go: each a process of its own, started again when it ends, stopped together."""
+"""The supervisor of `genu run`: starts the processes of the node, restarts those that end, stops them together."""
 
 import ctypes
 import os
@@ -17,21 +17,21 @@ import structlog
 log = structlog.get_logger()
 
 STOP_SECONDS = 20.0
-"""A part that has not ended so long after SIGTERM is killed; nothing is lost by it."""
+"""A process that has not ended so long after SIGTERM is killed; nothing is lost."""
 
 LONGEST_PAUSE = 5.0
-"""Before a part that keeps ending is started again."""
-WELL_SECONDS = 10.0
-"""A part that ran so long was well; if it ends after that, it is started again almost at once."""
+"""The longest pause before a process that ends again and again is restarted, in seconds."""
+HEALTHY_SECONDS = 10.0
+"""A process that ran for so long was healthy; if it ends after that, it is restarted almost at once."""
 
 PR_SET_PDEATHSIG = 1
 
 
 @dataclass
-class Part:
-    """One process of the node: the words after `genu`, and how it fares."""
+class SupervisedProcess:
+    """One process of the node: its arguments after `genu`, and its state."""
 
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     process: "subprocess.Popen[bytes] | None" = None
     started_at: float = 0.0
     pause: float = 0.5
@@ -39,54 +39,61 @@ class Part:
 
 
 class Supervisor:
-    """Keeps the parts running until it is told to stop."""
+    """Runs the processes until it is stopped."""
 
     def __init__(
-        self, parts: list[tuple[str, ...]], environment: Mapping[str, str], *, log_file: Path | None = None
+        self, commands: list[tuple[str, ...]], environment: Mapping[str, str], *, log_file: Path | None = None
     ) -> None:
-        """`log_file` takes what the parts print; without one it goes where this process prints."""
-        self._parts = [Part(words) for words in parts]
+        """
+        `commands` are the arguments of each process after `genu`; `environment` is added to this process's own.
+
+        The output of the processes goes to `log_file`; without one it goes where this process prints.
+        """
+        self._supervised = [SupervisedProcess(arguments) for arguments in commands]
         self._environment = {**os.environ, **environment}
         self._log_file = log_file
 
     def run(self, stop: threading.Event) -> None:
-        """Start every part, start again what ends, and on `stop` end them all."""
+        """Start every process, restart those that end, and on `stop` end them all."""
         try:
             while not stop.is_set():
-                for part in self._parts:
-                    self._tend(part)
+                for supervised in self._supervised:
+                    self._check(supervised)
                 stop.wait(0.2)
         finally:
-            self._end()
+            self._end_all()
 
-    def _tend(self, part: Part) -> None:
+    def _check(self, supervised: SupervisedProcess) -> None:
         now = time.monotonic()
-        if part.process is None:
-            if now >= part.due_at:
-                self._start(part, now)
+        if supervised.process is None:
+            if now >= supervised.due_at:
+                self._start(supervised, now)
             return
-        code = part.process.poll()
+        code = supervised.process.poll()
         if code is None:
             return
-        if now - part.started_at > WELL_SECONDS:
-            part.pause = 0.5
-        log.warning("part_ended", ended=part.words[0], code=code, again_in_seconds=part.pause)
-        part.process, part.due_at, part.pause = None, now + part.pause, min(part.pause * 2, LONGEST_PAUSE)
+        if now - supervised.started_at > HEALTHY_SECONDS:
+            supervised.pause = 0.5
+        log.warning("process_ended", process=supervised.arguments[0], code=code, restart_in_seconds=supervised.pause)
+        supervised.process, supervised.due_at = None, now + supervised.pause
+        supervised.pause = min(supervised.pause * 2, LONGEST_PAUSE)
 
-    def _start(self, part: Part, now: float) -> None:
-        with self._log_file.open("ab") if self._log_file else nullcontext() as log_to:
-            part.process = subprocess.Popen(
-                [sys.executable, "-m", "node", *part.words],
+    def _start(self, supervised: SupervisedProcess, now: float) -> None:
+        with self._log_file.open("ab") if self._log_file else nullcontext() as output:
+            supervised.process = subprocess.Popen(
+                [sys.executable, "-m", "node", *supervised.arguments],
                 env=self._environment,
-                stdout=log_to,
-                stderr=log_to,
-                start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the parts in order
-                preexec_fn=_die_with_parent,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the others in order
+                preexec_fn=_end_with_parent,
             )
-        part.started_at = now
+        supervised.started_at = now
 
-    def _end(self) -> None:
-        running = [part.process for part in self._parts if part.process and part.process.poll() is None]
+    def _end_all(self) -> None:
+        running = [
+            process for supervised in self._supervised if (process := supervised.process) and process.poll() is None
+        ]
         for process in running:
             process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + STOP_SECONDS
@@ -98,18 +105,18 @@ class Supervisor:
                 process.wait()
 
 
-def _die_with_parent() -> None:
-    """A supervisor that is killed leaves no part behind to hold its ports (Linux; elsewhere a no-op)."""
+def _end_with_parent() -> None:
+    """End this process if the supervisor is killed, or it would hold its ports (Linux; elsewhere a no-op)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def stop_on_signals() -> threading.Event:
     """
-    An event that SIGINT and SIGTERM set, however many of them come.
+    An event that SIGINT and SIGTERM set, however many of them arrive.
 
-    By a thread: a handler runs in the midst of the main thread, which may hold the event's lock itself, in `wait` or in
-    the handler of the signal before, and would wait for itself for ever.
+    A thread sets it: a signal handler interrupts the main thread, which may hold the event's lock itself, in `wait` or
+    in the handler of an earlier signal, and would deadlock.
     """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,1 +1,1 @@
-"""The ledger's tables, revision by revision (Alembic)."""
+"""The revisions of the ledger's tables (Alembic)."""

@@ -1,4 +1,4 @@
-"""Alembic runs this: the revisions are applied on the ledger's connection, inside the ledger's transaction."""
+"""Run by Alembic: applies the revisions on the ledger's connection, inside the ledger's transaction."""
 
 from alembic import context
 
@@ -7,6 +7,6 @@ from node.ledger.tables import metadata
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
-    transactional_ddl=False,  # the ledger's own transaction is around everything
+    transactional_ddl=False,  # the ledger's own transaction includes everything
 )
 context.run_migrations()

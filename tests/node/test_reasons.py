@@ -16,15 +16,15 @@ NEVER_REPORTED = {"ATTEMPTS_EXHAUSTED", "IDENTITY_MISSING"}
 """Of failures nothing is reported, so their codes may be longer than a code value."""
 
 
-@pytest.mark.parametrize("each", [*REASONS.values(), *FLAGS.values()], ids=lambda each: each.code)
-def test_a_code_fits_into_a_report(each: Reason | Flag) -> None:
+@pytest.mark.parametrize("entry", [*REASONS.values(), *FLAGS.values()], ids=lambda entry: entry.code)
+def test_a_code_fits_into_a_report(entry: Reason | Flag) -> None:
     """At most 16 characters (PS3.5, SH), a meaning of at most 64 (LO), all of it ASCII, and something to do."""
-    assert re.fullmatch(r"[A-Z][A-Z_]*", each.code)
-    assert len(each.code) <= 16 or each.code in NEVER_REPORTED
-    assert 0 < len(each.meaning) <= 64 or each.code in NEVER_REPORTED
-    assert not each.meaning.endswith(".")
-    assert each.advice.endswith(".")
-    assert (each.meaning + each.advice).isascii()
+    assert re.fullmatch(r"[A-Z][A-Z_]*", entry.code)
+    assert len(entry.code) <= 16 or entry.code in NEVER_REPORTED
+    assert 0 < len(entry.meaning) <= 64 or entry.code in NEVER_REPORTED
+    assert not entry.meaning.endswith(".")
+    assert entry.advice.endswith(".")
+    assert (entry.meaning + entry.advice).isascii()
 
 
 def test_no_code_means_two_things() -> None:
@@ -34,20 +34,22 @@ def test_no_code_means_two_things() -> None:
     assert REASONS.keys() - codes.REASON_CODES.keys() <= NEVER_REPORTED
 
 
-@pytest.mark.parametrize("each", [each for each in REASONS.values() if each.equivalent], ids=lambda each: each.code)
-def test_an_equivalent_is_a_code_of_the_standard(each: Reason) -> None:
+@pytest.mark.parametrize(
+    "entry", [entry for entry in REASONS.values() if entry.equivalent], ids=lambda entry: entry.code
+)
+def test_an_equivalent_is_a_code_of_the_standard(entry: Reason) -> None:
     """Value and meaning are those that PS3.16 lists."""
-    assert each.equivalent is not None
-    value, scheme, meaning = each.equivalent
+    assert entry.equivalent is not None
+    value, scheme, meaning = entry.equivalent
     listed = [known for known in concepts[scheme].values() if value in known]
     assert any(known[value][0] == meaning for known in listed)
 
 
-def row(each: Reason | Flag) -> str:
-    if isinstance(each, Flag):
-        return f"| {each.code} | {'red' if each.red else 'remark'} | {each.meaning} | {each.advice} |"
-    same = "({}, {}, {})".format(*each.equivalent) if each.equivalent else ""
-    return f"| {each.code} | {each.meaning} | {each.advice} | {same} |"
+def row(entry: Reason | Flag) -> str:
+    if isinstance(entry, Flag):
+        return f"| {entry.code} | {'red' if entry.red else 'remark'} | {entry.meaning} | {entry.advice} |"
+    same = "({}, {}, {})".format(*entry.equivalent) if entry.equivalent else ""
+    return f"| {entry.code} | {entry.meaning} | {entry.advice} | {same} |"
 
 
 def test_the_page_of_codes_shows_the_tables() -> None:
@@ -55,7 +57,7 @@ def test_the_page_of_codes_shows_the_tables() -> None:
     shown = [
         line for line in PAGE.read_text().split("## What tells")[0].splitlines() if re.match(r"\| [A-Z_]+ \|", line)
     ]
-    assert shown == [row(each) for each in (*REASONS.values(), *FLAGS.values())]
+    assert shown == [row(entry) for entry in (*REASONS.values(), *FLAGS.values())]
 
 
 def test_flags_and_evidence_survive_json() -> None:
@@ -72,15 +74,15 @@ def test_flags_and_evidence_survive_json() -> None:
         field_of_view_mm=101.5,
         scale_source="calibrated",
     )
-    told = finding.as_json()
-    assert Finding.from_json(told) == finding
-    assert told["laterality_agreement"] == "conflict"
-    assert [(each["witness"], each["says"]) for each in told["laterality_evidence"]] == [
+    fields = finding.as_json()
+    assert Finding.from_json(fields) == finding
+    assert fields["laterality_agreement"] == "conflict"
+    assert [(item["witness"], item["says"]) for item in fields["laterality_evidence"]] == [
         ("ImageLaterality", "R"),
         ("image", "L"),
     ]
-    assert [(each["code"], each["red"]) for each in told["flags"]] == [("SIDE_CONFLICT", True), ("NEWER", True)]
+    assert [(item["code"], item["red"]) for item in fields["flags"]] == [("SIDE_CONFLICT", True), ("NEWER", True)]
     for key in ("flags", "laterality_evidence", "laterality_agreement", "field_of_view_mm", "scale_source"):
-        del told[key]
-    older = Finding.from_json(told)
+        del fields[key]
+    older = Finding.from_json(fields)
     assert (older.flags, older.evidence, older.agreement) == ((), (), Agreement.NONE)

@@ -1,4 +1,4 @@
-"""The settings: one file, variables that win over it, and mistakes that are told with their line."""
+"""The settings: one file, variables that override it, and mistakes that are reported with their line."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def written(text: str) -> Path:
     return path
 
 
-def complaint(text: str) -> str:
+def error_of(text: str) -> str:
     with pytest.raises(SettingsError) as caught:
         load(written(text))
     return str(caught.value)
@@ -96,7 +96,7 @@ def test_destinations_can_come_from_a_variable(monkeypatch: pytest.MonkeyPatch) 
     """A whole table is given as JSON, and then takes the place of the file's."""
     given_ = [{"name": "vna", "ae_title": "VNA", "host": "vna", "port": 104, "objects": ["SR"]}]
     monkeypatch.setenv("GENU__DESTINATION", json.dumps(given_))
-    assert [each.name for each in load(written(LEAST)).destination] == ["vna"]
+    assert [destination.name for destination in load(written(LEAST)).destination] == ["vna"]
 
 
 @pytest.mark.parametrize(
@@ -122,15 +122,15 @@ def test_destinations_can_come_from_a_variable(monkeypatch: pytest.MonkeyPatch) 
             "line 2",
             "objects.1: Input should be 'SC', 'SC1', 'SR'",
         ),
-        (LEAST * 1 + LEAST[LEAST.index("[[") : LEAST.index("[admin]")], "line 7", "2 of them are called 'pacs'"),
+        (LEAST * 1 + LEAST[LEAST.index("[[") : LEAST.index("[admin]")], "line 7", "2 tables have the name 'pacs'"),
     ],
 )
-def test_a_mistake_in_the_file_is_told_with_its_line(text: str, where: str, what: str) -> None:
+def test_an_error_message_has_the_line(text: str, where: str, what: str) -> None:
     """Unknown keys, wrong values and missing ones: the file, the line, the key and what is wrong with it."""
-    told = complaint(text)
-    assert f"site.toml, {where}: " in told
-    assert what in told
-    assert "genu check --help" in told
+    message = error_of(text)
+    assert f"site.toml, {where}: " in message
+    assert what in message
+    assert "genu check --help" in message
 
 
 RIS = '[[destination]]\nname = "ris"\n'
@@ -161,15 +161,19 @@ def test_a_ris_needs_no_more_than_its_protocol_does(
         ('url = "https://h/r4"\n', 1, 'ae_title: Field required with protocol = "dicom"'),
         ('protocol = "hl7"\nhost = "h"\n', 3, "protocol: Input should be 'dicom', 'mllp' or 'fhir'"),
         ('protocol = "mllp"\nhost = "h"\nport = 0\n', 5, "port: Input should be greater than or equal to 1"),
-        ('protocol = "mllp"\nhost = "h"\nport = 1\nobjects = ["SR"]\n', 6, 'only "HL7" goes over mllp, not "SR"'),
-        ('protocol = "fhir"\nurl = "http://h"\nobjects = ["HL7"]\n', 5, 'only "FHIR" goes over fhir, not "HL7"'),
+        ('protocol = "mllp"\nhost = "h"\nport = 1\nobjects = ["SR"]\n', 6, 'mllp carries only "HL7", not "SR"'),
+        ('protocol = "fhir"\nurl = "http://h"\nobjects = ["HL7"]\n', 5, 'fhir carries only "FHIR", not "HL7"'),
         ('ae_title = "A"\nhost = "h"\nport = 1\nobjects = ["SR", "HL7"]\n', 6, '"HL7" is a message for a RIS'),
-        ('protocol = "mllp"\nhost = "h"\nport = 1\nmsh = "A|B"\n', 6, "msh: there are to be four names"),
-        ('protocol = "mllp"\nhost = "h"\nport = 1\nmsh = "A|B|C|\\rD"\n', 6, "msh: there are to be four names"),
+        ('protocol = "mllp"\nhost = "h"\nport = 1\nmsh = "A|B"\n', 6, "msh: four names separated by | are needed"),
+        (
+            'protocol = "mllp"\nhost = "h"\nport = 1\nmsh = "A|B|C|\\rD"\n',
+            6,
+            "msh: four names separated by | are needed",
+        ),
         ('protocol = "fhir"\nurl = "fhir.example"\n', 4, "url: an address is https://host/path"),
         ('protocol = "fhir"\nurl = "https://me:hunter2@h/r4"\n', 4, "url: an address is https://host/path"),
         ('protocol = "fhir"\nurl = "https://h/r4?x=1"\n', 4, "url: an address is https://host/path"),
-        ('protocol = "fhir"\nurl = "http://h/r4"\ntoken_file = "t"\n', 5, "token_file: over http://"),
+        ('protocol = "fhir"\nurl = "http://h/r4"\ntoken_file = "t"\n', 5, "token_file: http:// would send"),
         (
             'protocol = "fhir"\nurl = "http://h/r4"\n[destination.tls]\ncertificate = "c"\nkey = "k"\n',
             5,
@@ -177,12 +181,12 @@ def test_a_ris_needs_no_more_than_its_protocol_does(
         ),
     ],
 )
-def test_what_does_not_go_together_is_told_with_its_line(text: str, line: int, what: str) -> None:
+def test_contradicting_keys_are_reported_with_their_line(text: str, line: int, what: str) -> None:
     """A destination that could never be sent to does not start the node."""
-    told = complaint(RIS + text)
-    assert f"site.toml, line {line}: " in told
-    assert what in told
-    assert "hunter2" not in told
+    message = error_of(RIS + text)
+    assert f"site.toml, line {line}: " in message
+    assert what in message
+    assert "hunter2" not in message
 
 
 def test_a_token_may_go_over_http_to_this_machine() -> None:
@@ -191,10 +195,10 @@ def test_a_token_may_go_over_http_to_this_machine() -> None:
     assert load(written(RIS + text)).destination[0].token_file == Path("t")
 
 
-def test_every_mistake_is_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     """Who has made three mistakes does not start the node three times to find them."""
-    told = complaint("[receive]\nport = 0\nmax_associations = 0\n[work]\nmodell = 'x'\n")
-    assert [re.findall(r"line \d", line) for line in told.splitlines()] == [["line 2"], ["line 3"], ["line 5"]]
+    message = error_of("[receive]\nport = 0\nmax_associations = 0\n[work]\nmodell = 'x'\n")
+    assert [re.findall(r"line \d", line) for line in message.splitlines()] == [["line 2"], ["line 3"], ["line 5"]]
 
 
 @pytest.mark.parametrize(
@@ -202,10 +206,10 @@ def test_every_mistake_is_told_at_once() -> None:
     [
         ("GENU__RECEIVE__PORT", "dicom", "receive.port: Input should be a valid integer"),
         ("GENU__RECEIVE__PROT", "104", "receive.prot: unknown setting"),
-        ("GENU__RECIEVE__PORT", "104", "no such section"),
+        ("GENU__RECIEVE__PORT", "104", "unknown section"),
         ("Genu__Work__Attempts", "none", "work.attempts"),
         ("GENU__DESTINATION", '[{"name": "pacs", "ae_title": "A", "host": "h"}]', "destination.0.port: Field required"),
-        ("GENU__DESTINATION", "pacs", "is to be JSON"),
+        ("GENU__DESTINATION", "pacs", "must be given as JSON"),
         ("GENU__RECEIVE", '{"port": 0}', "receive.port"),
     ],
 )
@@ -214,21 +218,21 @@ def test_a_mistake_in_a_variable_names_the_variable(
 ) -> None:
     """The file is not blamed for what came from the environment, even if it sets the same key."""
     monkeypatch.setenv(name, value)
-    told = complaint(LEAST)
-    assert f"variable {name}: " in told
-    assert what in told
-    assert "line" not in told
+    message = error_of(LEAST)
+    assert f"variable {name}: " in message
+    assert what in message
+    assert "line" not in message
 
 
 def test_the_file_is_blamed_for_its_own_mistake_beside_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable that sets another key of the same table is innocent."""
     monkeypatch.setenv("GENU__RECEIVE", '{"host": "0.0.0.0"}')
-    assert "site.toml, line 2: receive.port" in complaint("[receive]\nport = 0\n")
+    assert "site.toml, line 2: receive.port" in error_of("[receive]\nport = 0\n")
 
 
-def test_a_mistake_does_not_tell_the_value() -> None:
+def test_an_error_message_does_not_have_the_value() -> None:
     """Messages go to logs, and a value may be a password."""
-    assert "hunter2" not in complaint('[admin]\nport = "hunter2"\npasword = "hunter2"\n')
+    assert "hunter2" not in error_of('[admin]\nport = "hunter2"\npasword = "hunter2"\n')
 
 
 def test_a_file_that_cannot_be_used_is_one_clear_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,7 +255,9 @@ def test_a_file_that_cannot_be_used_is_one_clear_sentence(monkeypatch: pytest.Mo
 def test_two_nodes_side_by_side_share_nothing() -> None:
     """Different folders and ports in two files are all that two nodes on one machine need."""
     text = '[storage]\nfolder = "{0}"\n[receive]\nport = {1}\n[admin]\nport = {2}\n'
-    first, second = (load(written(text.format(*each))) for each in (("/srv/a", 11112, 8080), ("/srv/b", 11113, 8081)))
+    first, second = (
+        load(written(text.format(*values))) for values in (("/srv/a", 11112, 8080), ("/srv/b", 11113, 8081))
+    )
     assert first.database_url == "sqlite:////srv/a/ledger.sqlite"
     assert second.database_url == "sqlite:////srv/b/ledger.sqlite"
     assert first.receive.port != second.receive.port
@@ -339,14 +345,14 @@ TOMLISH = strategies.text(strategies.sampled_from("ab[]{}=.,\"'#\\ \n\r\t1-\0\u2
 
 @given(text=TOMLISH, keys=KEYS)
 @settings(max_examples=150, deadline=None)
-def test_looking_for_a_line_never_fails(text: str, keys: tuple[str | int, ...]) -> None:
-    """Whatever stands in the file, a mistake in it is told; the line is one that there is."""
+def test_the_search_for_a_line_never_fails(text: str, keys: tuple[str | int, ...]) -> None:
+    """With any text the search returns; the line is one that exists."""
     found = line_of(text, keys)
     assert found is None or 1 <= found <= text.count("\n") + 1
 
 
 @pytest.mark.parametrize("text", ["[" * 5000, "[" + "a." * 5000 + "a]", "x = " + "[" * 5000, "a." * 3000 + "a = 1"])
-def test_looking_for_a_line_does_not_drown(text: str) -> None:
+def test_the_search_for_a_line_survives_deep_nesting(text: str) -> None:
     """Nesting that no settings have ends the search, not the program."""
     line_of(text, ("a", "a"))
 
@@ -367,11 +373,11 @@ def test_the_table_of_settings_has_every_one_with_its_meaning() -> None:
     """What `genu check --help` prints leaves no setting out, and every one has a sentence."""
     listed = {f"{table.strip('[]')}.{key}" for table, keys in setting_tables() for key, _, _ in keys}
     assert listed == set(keys_of(Settings))
-    told = settings_help()
+    message = settings_help()
     for table, keys in setting_tables():
-        assert table in told.splitlines()
+        assert table in message.splitlines()
         for key, default, meaning in keys:
-            assert re.search(rf"^  {key} +{re.escape(default)} +{re.escape(meaning)}$", told, re.MULTILINE)
+            assert re.search(rf"^  {key} +{re.escape(default)} +{re.escape(meaning)}$", message, re.MULTILINE)
 
 
 def flat(table: dict[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
@@ -393,9 +399,9 @@ def test_the_example_file_lists_every_setting_with_its_default_and_meaning() -> 
     lines = [re.sub(r"^#(?=[a-z\[])", "", line) for line in EXAMPLE.read_text(encoding="utf-8").splitlines()]
     shown = dict(flat(tomllib.loads("\n".join(lines))))
     assert set(shown) == set(keys_of(Settings))
-    wanted = [(key, default, meaning) for _, keys in setting_tables() for key, default, meaning in keys]
+    expected = [(key, default, meaning) for _, keys in setting_tables() for key, default, meaning in keys]
     settings_ = [line for line in lines if re.match(r"[a-z_]+ = ", line)]
-    for line, (key, default, meaning) in zip(settings_, wanted, strict=True):
+    for line, (key, default, meaning) in zip(settings_, expected, strict=True):
         value = line.removeprefix(f"{key} = ").removesuffix(f"  # {meaning}")
         assert line == f"{key} = {value}  # {meaning}"
         assert default in ("required", "absent", value)

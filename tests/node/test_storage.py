@@ -1,4 +1,4 @@
-"""What the vault has taken is whole, on the disk and under its own name, whatever happens meanwhile."""
+"""A stored file is complete, on the disk and under its own name, whatever happens meanwhile."""
 
 import errno
 import hashlib
@@ -49,12 +49,12 @@ def vault(tmp_path: Path) -> Vault:
     return Vault(tmp_path / "data")
 
 
-def test_a_kept_radiograph_is_found_under_its_hash(vault: Vault) -> None:
-    """The bytes are those that came, and the spool is empty."""
+def test_a_stored_radiograph_is_found_under_its_hash(vault: Vault) -> None:
+    """The bytes are those received, and the spool is empty."""
     path, sha256 = spooled(vault, b"film" * 1000)
-    kept = vault.store(path, sha256)
-    assert kept == vault.radiograph_path(sha256)
-    assert kept.read_bytes() == b"film" * 1000
+    stored = vault.store(path, sha256)
+    assert stored == vault.radiograph_path(sha256)
+    assert stored.read_bytes() == b"film" * 1000
     assert list(vault.spool.iterdir()) == []
 
 
@@ -64,23 +64,23 @@ def test_the_file_is_synced_before_it_has_its_name_and_the_folder_after(
     """A power cut at any moment leaves the whole file or none: no peer can cut the power, so the calls are watched."""
     path, sha256 = spooled(vault, b"film")
     final = vault.folder / "radiographs" / sha256[:2] / f"{sha256}.dcm"
-    seen: list[tuple[Path, bool]] = []
+    synced: list[tuple[Path, bool]] = []
     sync = os.fsync
 
     def watched(handle: int) -> None:
-        seen.append((Path(f"/proc/self/fd/{handle}").readlink(), final.exists()))
+        synced.append((Path(f"/proc/self/fd/{handle}").readlink(), final.exists()))
         sync(handle)
 
     monkeypatch.setattr(os, "fsync", watched)
     vault.store(path, sha256)
-    assert seen == [(path, False), (final.parent, True)]
-    seen.clear()
+    assert synced == [(path, False), (final.parent, True)]
+    synced.clear()
     final = vault.write_result(UID, "sr.dcm", b"report")
-    assert [where for where, _ in seen][1:] == [final.parent, final.parent.parent]
-    assert seen[0][0].parent == vault.spool
+    assert [path for path, _ in synced][1:] == [final.parent, final.parent.parent]
+    assert synced[0][0].parent == vault.spool
 
 
-def test_what_is_kept_already_stays_as_it_is(vault: Vault) -> None:
+def test_a_stored_radiograph_is_never_replaced(vault: Vault) -> None:
     """The same content again leaves one file, and other bytes under its hash never replace it."""
     first, sha256 = spooled(vault, b"film")
     vault.store(first, sha256)
@@ -90,7 +90,7 @@ def test_what_is_kept_already_stays_as_it_is(vault: Vault) -> None:
 
 
 def test_two_writers_of_the_same_thing_are_harmless(vault: Vault) -> None:
-    """Eight threads keep the same film and write the same result; each of them succeeds, and both are whole."""
+    """Eight threads store the same film and write the same result; all succeed, and both are whole."""
     content = os.urandom(200_000)
     sha256 = hashlib.sha256(content).hexdigest()
     wrong: list[BaseException] = []
@@ -145,16 +145,16 @@ def test_a_uid_never_becomes_a_path(vault: Vault, uid: str) -> None:
 
 
 def test_an_absent_radiograph_is_a_lost_file(vault: Vault) -> None:
-    """Whoever asks for it hears the coded reason; a result that was never written is just not found."""
-    with pytest.raises(Permanent) as told:
+    """A Permanent error with the coded reason; a result that was never written is just not found."""
+    with pytest.raises(Permanent) as error:
         vault.radiograph_path("0" * 64)
-    assert told.value.reason.code == "FILE_LOST"
+    assert error.value.reason.code == "FILE_LOST"
     with pytest.raises(FileNotFoundError):
         vault.read_result(UID, "sr.dcm")
     vault.discard_radiograph("0" * 64)
 
 
-def test_a_newer_result_takes_the_place_of_the_older_whole(vault: Vault) -> None:
+def test_a_newer_result_replaces_the_older_atomically(vault: Vault) -> None:
     """A reader that has the older one open reads it to its end."""
     path = vault.write_result(UID, "reading.json", b"old" * 1000)
     with path.open("rb") as reader:
@@ -163,7 +163,7 @@ def test_a_newer_result_takes_the_place_of_the_older_whole(vault: Vault) -> None
     assert vault.read_result(UID, "reading.json") == b"new"
 
 
-WRITE_FOR_EVER = """
+WRITE_WITHOUT_END = """
 import hashlib, os, sys
 from pathlib import Path
 from node.storage import Vault
@@ -183,7 +183,7 @@ def test_kill_9_leaves_no_truncated_file_under_a_final_name(vault: Vault) -> Non
     """A writer is killed ten times at random moments; every file that has its name is whole."""
     chance = random.Random(2)
     for _ in range(10):
-        writer = run_in_python(WRITE_FOR_EVER, vault.folder)
+        writer = run_in_python(WRITE_WITHOUT_END, vault.folder)
         assert writer.stdout is not None
         for turn in range(chance.randrange(1, 4)):
             assert writer.stdout.readline() == f"{turn}\n"
@@ -246,13 +246,13 @@ except OSError as error:
 """
 
 
-def test_a_write_that_breaks_off_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     """The same by a limit on the size of files, which every user can have."""
     out, err = run_in_python(LIMITED, tmp_path).communicate(timeout=60)
     assert out == f"{errno.errorcode[errno.EFBIG]} 0 False\n", err
 
 
-def test_a_radiograph_that_cannot_be_kept_stays_its_receivers(vault: Vault) -> None:
+def test_a_radiograph_that_cannot_be_stored_is_left_to_the_receiver(vault: Vault) -> None:
     """Where the rename fails, the spooled file is still there for the receiver to discard."""
     path, sha256 = spooled(vault, b"film")
     shard = vault.folder / "radiographs" / sha256[:2]
@@ -263,8 +263,8 @@ def test_a_radiograph_that_cannot_be_kept_stays_its_receivers(vault: Vault) -> N
     assert path.read_bytes() == b"film"
 
 
-def test_the_sweep_takes_what_is_old_and_leaves_what_is_being_written(vault: Vault) -> None:
-    """A file of an hour ago was broken off; one of now belongs to a receiver."""
+def test_clean_spool_deletes_old_files_only(vault: Vault) -> None:
+    """A file of an hour ago is incomplete; a new one belongs to a receiver."""
     old, _ = spooled(vault, b"old", "old")
     spooled(vault, b"young", "young")
     age(old, 2 * HOUR)
@@ -272,8 +272,8 @@ def test_the_sweep_takes_what_is_old_and_leaves_what_is_being_written(vault: Vau
     assert [path.name for path in vault.spool.iterdir()] == ["young"]
 
 
-def test_a_stray_is_discarded_unless_it_was_kept_again(vault: Vault) -> None:
-    """An old file goes; the same content received again just now is young and stays."""
+def test_an_orphan_is_discarded_unless_it_was_stored_again(vault: Vault) -> None:
+    """An old file goes; the same content received again just now has a new modification time and stays."""
     path, sha256 = spooled(vault, b"film")
     age(vault.store(path, sha256), 2 * HOUR)
     assert list(vault.radiograph_hashes(HOUR)) == [sha256]
@@ -290,18 +290,18 @@ def test_a_stray_is_discarded_unless_it_was_kept_again(vault: Vault) -> None:
         vault.radiograph_path(sha256)
 
 
-def test_a_sweep_that_died_over_a_stray_loses_nothing(vault: Vault) -> None:
-    """What it had taken out is put back by the next one, however old it is."""
+def test_a_sweep_killed_while_discarding_loses_nothing(vault: Vault) -> None:
+    """The file that it had moved away is restored by the next one, however old it is."""
     path, sha256 = spooled(vault, b"film")
-    kept = vault.store(path, sha256)
-    age(kept, 2 * HOUR)
-    kept.rename(vault.spool / f"stray-{sha256}")
+    stored = vault.store(path, sha256)
+    age(stored, 2 * HOUR)
+    stored.rename(vault.spool / f"stray-{sha256}")
     assert vault.clean_spool(HOUR) == 0
     assert vault.radiograph_path(sha256).read_bytes() == b"film"
 
 
 def test_a_second_vault_on_the_folder_finds_everything(vault: Vault) -> None:
-    """What one process kept, another reads; and nobody else's user may look in."""
+    """What one process stored, another reads; other users have no access."""
     path, sha256 = spooled(vault, b"film")
     vault.store(path, sha256)
     vault.write_result(OTHER_UID, "film.png", b"picture")

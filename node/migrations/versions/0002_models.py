@@ -1,4 +1,4 @@
-"""Which model answers since when, and what a model in shadow said; the first cannot be rewritten."""
+"""Changes of the active model, which cannot be rewritten, and readings of shadow models."""
 
 from collections.abc import Sequence
 
