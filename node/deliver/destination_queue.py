@@ -93,7 +93,7 @@ class DestinationQueue:
         for delivery in due:
             try:
                 batch.append((delivery, self._checked(delivery)))
-            except GenuError as error:
+            except (Permanent, UnsendableFile) as error:
                 self._give_up(delivery, error)
         return batch
 
@@ -135,11 +135,13 @@ class DestinationQueue:
             status = self._store(client, instance)
         except RequestRejected as error:
             self._record_answer()
-            optional = isinstance(error, ContextRejected) and delivery.object.kind in OPTIONAL_KINDS
-            if optional or isinstance(error, PermanentRejection):
+            if isinstance(error, ContextRejected) and delivery.object.kind in OPTIONAL_KINDS:
                 self._give_up(delivery, error)
             else:
                 self._postpone(delivery, error)
+        except PermanentRejection as error:
+            self._record_answer()
+            self._give_up(delivery, error)
         except UnsendableFile as error:
             self._give_up(delivery, error)
         except NoResponse as error:
@@ -184,7 +186,7 @@ class DestinationQueue:
             client.echo()
         except RequestRejected:
             self._record_available()  # it does not support or rejects Verification; it answered
-        except DestinationUnavailable as error:
+        except (DestinationUnavailable, NoResponse) as error:
             if not self.stop.is_set():
                 self._record_unavailable(error)
         else:
@@ -204,7 +206,7 @@ class DestinationQueue:
             count = self.ledger.make_due(self.destination.name)
             log.info("destination_recovered", destination=self.destination.name, rescheduled=count)
 
-    def _record_unavailable(self, error: DestinationUnavailable) -> datetime:
+    def _record_unavailable(self, error: DestinationUnavailable | NoResponse) -> datetime:
         """Count a failure of the destination; return the time before which nothing is tried."""
         retry_at = self.breaker.record_failure(str(error))
         log.warning("destination_unavailable", destination=self.destination.name, **self.breaker.status_fields())

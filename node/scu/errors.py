@@ -1,4 +1,18 @@
-"""Why a destination did not take an object, as exceptions: each message has what happened, where, and what to do."""
+"""
+Why a destination did not take an object, as exceptions: each message has what happened, where, and what to do.
+
+GenuError
+├── Transient
+│   ├── DestinationUnavailable  no connection or association: everything for this destination waits
+│   ├── NoResponse              the outcome is unknown: the object is sent again
+│   └── RequestRejected         the destination does not accept the object now: it is sent again
+│       └── ContextRejected     nor this SOP class or transfer syntax: given up if its kind is optional
+├── PermanentRejection          the destination will never accept the object: given up
+└── UnsendableFile              the file itself cannot be sent: given up
+
+Each is caught by its own name: none is a special case of another with another consequence. They are named for what
+happened, as in node.errors (so N818 is waived).
+"""
 
 import socket
 import ssl
@@ -56,7 +70,7 @@ class DestinationUnavailable(Transient):
     """No association or connection was established, or a gateway reports that the service behind it is down."""
 
 
-class NoResponse(DestinationUnavailable):
+class NoResponse(Transient):
     """The connection ended, timed out or returned no valid response after a request: the outcome is unknown."""
 
 
@@ -72,7 +86,7 @@ class ContextRejected(RequestRejected):
     """The destination does not accept this SOP class in these transfer syntaxes, until it is configured to."""
 
 
-class PermanentRejection(RequestRejected):
+class PermanentRejection(GenuError):  # noqa: N818
     """The destination answered that it will never accept this object."""
 
 

@@ -452,4 +452,3 @@ def test_every_socket_error_becomes_a_message() -> None:
         message = str(connection_failed(pacs(104), error, 10))
         assert message.startswith("destination pacs (ORTHANC at 127.0.0.1:104) ")
         assert message.endswith(")")
-    assert issubclass(NoResponse, DestinationUnavailable)
