@@ -12,7 +12,7 @@ from tests.peers.genu_command import GenuCommand
 @pytest.fixture
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
     """A node that delivers, and whose deliverer beats often."""
-    monkeypatch.setattr("node.deliver.BEAT_SECONDS", 0.1)
+    monkeypatch.setattr("node.deliver.deliverer.HEARTBEAT_SECONDS", 0.1)
     it = Node(tmp_path / "node")
     yield it
     it.ledger.close()

@@ -2,7 +2,6 @@
 
 from node.scu.association import ScuAssociation, open_association
 from node.scu.errors import (
-    STORED_STATUSES,
     ContextRejected,
     DestinationUnavailable,
     NoResponse,
@@ -14,7 +13,6 @@ from node.scu.instance import VERIFICATION, ProposedContext, SendableInstance, s
 from node.scu.send import SendResult, adhoc_destination, echo, probe, send
 
 __all__ = [
-    "STORED_STATUSES",
     "VERIFICATION",
     "ContextRejected",
     "DestinationUnavailable",

@@ -24,9 +24,9 @@ def probe(
         return association.accepted_contexts()
 
 
-def adhoc_destination(host: str, port: int, ae_title: str, *, calling_ae_title: str = "GENU") -> Destination:
+def adhoc_destination(host: str, port: int, ae_title: str) -> Destination:
     """A destination that is not in the settings file."""
-    return Destination(name="-", host=host, port=port, ae_title=ae_title, calling_ae_title=calling_ae_title)
+    return Destination(name="-", host=host, port=port, ae_title=ae_title)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.destination import Destination
-from node.ris import FhirClient, MllpClient, probe_ris, sendable_message
-from node.ris.mllp import MAX_ACKNOWLEDGEMENT_BYTES
+from node.ris import probe_ris, sendable_message
+from node.ris.fhir import FhirClient
+from node.ris.mllp import MAX_ACKNOWLEDGEMENT_BYTES, MllpClient
 from node.ris.redaction import MAX_CHARACTERS, redact, words_to_redact
 from node.scu import (
     DestinationUnavailable,
