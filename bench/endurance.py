@@ -9,11 +9,10 @@ from bench.memory import held_mb
 from bench.progress import bar
 from bench.tables import Row, Table
 from node.finding import Laterality
-from workers.detection.detect import open_eyes, see
+from workers.analysis import grade_knees, prepare_film
+from workers.detection.detection_models import load_detection_models
+from workers.eligibility import Rules
 from workers.evaluation.labelled_films import film_of
-from workers.explanation.attribution import attended
-from workers.explanation.grad_cam import explain
-from workers.grading.grader import grade
 from workers.models.registry import DEFAULT, load
 from workers.phantom import random_film
 
@@ -23,19 +22,17 @@ FILMS = 24
 
 def measure(*, knees: int) -> Table:
     """The memory that the process holds after each tenth of `knees`, in MB."""
-    eyes, grader, random = open_eyes(), load(DEFAULT), np.random.default_rng(1)
+    models, grader, random = load_detection_models(), load(DEFAULT), np.random.default_rng(1)
     pixels = [random_film(random).pixels.astype(np.float32) / np.float32(4095) for _ in range(FILMS)]
-    seen = [see(film_of(each, Laterality.UNKNOWN), eyes) for each in pixels]
+    rules = Rules()
+    films = [prepare_film(film_of(one, Laterality.UNKNOWN), models, rules) for one in pixels]
     rows: list[Row] = []
     done, marks = 0, [round(knees * part / 10) for part in range(1, 11)]
     with bar() as progress:
         task = progress.add_task("endurance", total=knees)
-        for film, joints in cycle(seen):
-            graded = grade(film.pixels, joints, grader)
-            attended(film.pixels, graded, grader)
-            for each in graded:
-                explain(each, grader.card.heat_scale)
-            done += len(graded)
+        for prepared in cycle(films):
+            found = [candidate.knee for candidate in prepared.candidates]
+            done += len(grade_knees(prepared.film.pixels, found, grader, rules))
             progress.update(task, completed=min(done, knees))
             while marks and done >= marks[0]:
                 rows.append({"knees": marks.pop(0), "MB held": held_mb(os.getpid()) or 0.0})

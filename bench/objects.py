@@ -10,7 +10,7 @@ import numpy as np
 from bench.films import Films
 from bench.progress import taking_turns
 from bench.tables import Row, Spread, Table
-from node.evidence import Certainty, KLGrade
+from node.evidence import Certainty, KLGrade, LateralitySource
 from node.finding import Finding, Laterality, ModelIdentity, Outcome, Reading
 from node.settings import DEFAULT_OBJECTS, ObjectKind, Work
 from workers.explanation.grad_cam import HeatMap
@@ -57,7 +57,7 @@ def _make(film: Film, uid: str, kinds: tuple[ObjectKind, ...]) -> int:
     strength = (0.9 * np.exp(-((x - 2.4) ** 2 + (y - 4) ** 2) / 3)).astype(np.float32)
     sure = Certainty(KLGrade.KL1, KLGrade.KL3, 0.9)
     knees = tuple(
-        Finding(side, "position", box, KLGrade.KL2, SHARES, certainty=sure)
+        Finding(side, LateralitySource.POSITION, box, KLGrade.KL2, SHARES, certainty=sure)
         for side, box in zip((Laterality.RIGHT, Laterality.LEFT), BOXES, strict=True)
     )
     reading = Reading(uid, Outcome.GRADED, MODEL, knees=knees)

@@ -1,4 +1,4 @@
-"""What an answer rests on: how sure the grade is, who told the side, where on the film the decision came from."""
+"""What a result rests on: certainty of the grade, sources of the laterality, where the decision came from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,13 +24,13 @@ class KLGrade(IntEnum):
 @dataclass(frozen=True)
 class Certainty:
     """
-    How sure a model is of a grade.
+    The certainty of a grade.
 
     `lowest` to `highest` are the grades that could not be ruled out: of a hundred knees of any one grade
     like those that the model was calibrated on, the set holds the true grade of 100 * `level`.
-    `undecided` are two neighbours of which one is hardly likelier than the other. `spread` is the
-    standard deviation, in grades, of the expected grade over the views that the model took of the knee
-    (by each of its networks, as seen and mirrored); None for a model that takes one view.
+    `undecided` are two neighbouring grades of nearly equal probability. `spread` is the standard deviation, in
+    grades, of the expected grade over the views of the knee that the model graded (as displayed and mirrored);
+    None for a model that grades one view.
     """
 
     lowest: KLGrade
@@ -41,7 +41,7 @@ class Certainty:
 
     @property
     def words(self) -> str:
-        """The set as a person says it: "KL 2" or "KL 1 to 2"."""
+        """The set in words: "KL 2" or "KL 1 to 2"."""
         return f"KL {self.lowest}" if self.lowest == self.highest else f"KL {self.lowest} to {self.highest}"
 
     @property
@@ -56,7 +56,7 @@ class Certainty:
 
     @property
     def doubt(self) -> str:
-        """Which two grades look alike, in a sentence; nothing where none do."""
+        """Which two grades could not be told apart, in a sentence; empty where there are none."""
         return "KL {} and KL {} could not be told apart".format(*self.undecided) if self.undecided else ""
 
     def as_json(self) -> dict[str, Any]:
@@ -68,37 +68,95 @@ class Certainty:
         }
 
     @classmethod
-    def from_json(cls, told: dict[str, Any]) -> "Certainty":
-        lowest, highest = (KLGrade(grade) for grade in told["set"])
-        undecided = told["undecided"]
+    def from_json(cls, fields: dict[str, Any]) -> "Certainty":
+        lowest, highest = (KLGrade(grade) for grade in fields["set"])
+        undecided = fields["undecided"]
         return cls(
             lowest,
             highest,
-            level=told["level"],
+            level=fields["level"],
             undecided=(KLGrade(undecided[0]), KLGrade(undecided[1])) if undecided else None,
-            spread=told["spread"],
+            spread=fields["spread"],
         )
+
+
+class LateralitySource(StrEnum):
+    """What the laterality of a knee was taken from: a DICOM keyword, or a sign on the film."""
+
+    IMAGE_LATERALITY = "ImageLaterality"
+    LATERALITY = "Laterality"
+    FRAME_LATERALITY = "FrameLaterality"
+    ANATOMIC_REGION = "AnatomicRegionSequence"
+    MARKER = "marker"
+    POSITION = "position"
+    IMAGE = "image"
+    SERIES_DESCRIPTION = "SeriesDescription"
+    PROTOCOL_NAME = "ProtocolName"
+    PROCEDURE_STEP = "PerformedProcedureStepDescription"
+    REQUESTED_PROCEDURE = "RequestedProcedureDescription"
+    STUDY_DESCRIPTION = "StudyDescription"
+    NONE = "none"
+
+    @classmethod
+    def parse(cls, value: str) -> "LateralitySource":
+        """The source of that value; NONE for one that this release does not know."""
+        return cls(value) if value in set(cls) else cls.NONE
+
+    @property
+    def text(self) -> str:
+        """The source in words, as pages and reports name it."""
+        return LATERALITY_SOURCES[self]
+
+
+LATERALITY_SOURCES = {
+    LateralitySource.IMAGE_LATERALITY: "the header (Image Laterality)",
+    LateralitySource.LATERALITY: "the header (Laterality)",
+    LateralitySource.FRAME_LATERALITY: "the header (Frame Laterality)",
+    LateralitySource.ANATOMIC_REGION: "the header (Anatomic Region)",
+    LateralitySource.MARKER: "the marker on the film",
+    LateralitySource.POSITION: "the position on the film",
+    LateralitySource.IMAGE: "the image",
+    LateralitySource.SERIES_DESCRIPTION: "the header (Series Description)",
+    LateralitySource.PROTOCOL_NAME: "the header (Protocol Name)",
+    LateralitySource.PROCEDURE_STEP: "the header (Performed Procedure Step Description)",
+    LateralitySource.REQUESTED_PROCEDURE: "the header (Requested Procedure Description)",
+    LateralitySource.STUDY_DESCRIPTION: "the header (Study Description)",
+    LateralitySource.NONE: "neither header nor film",
+}
+"""The words for each source, used on every page and in every report."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one source says of the side of a knee, "R", "L" or "B", and its weight (workers/laterality/vote.py)."""
+    """
+    What one source states about the laterality of a knee, and its weight in the vote (workers/laterality/vote.py).
 
-    witness: str
-    says: str
+    `value` is "R", "L" or "B" for both; `weight` is about the logarithm of the odds that the source is right.
+    """
+
+    source: LateralitySource
+    value: str
     weight: float
 
     def as_json(self) -> dict[str, Any]:
-        return {"witness": self.witness, "says": self.says, "weight": round(self.weight, 1)}
+        return {"witness": self.source.value, "says": self.value, "weight": round(self.weight, 1)}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Evidence":
+        return cls(LateralitySource.parse(fields["witness"]), fields["says"], fields["weight"])
 
 
 class Agreement(StrEnum):
-    """How the witnesses of a side stand to each other."""
+    """How the sources of a laterality agree."""
 
     AGREED = "agreed"
+    """Two independent sources or more state the same side, and none another."""
     SINGLE = "single"
+    """One source alone states a side."""
     CONFLICT = "conflict"
+    """Sources contradict each other."""
     NONE = "none"
+    """No source states a side."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +164,10 @@ class Attention:
     """
     Where the decision for a grade came from (workers/explanation/attribution.py).
 
-    `second` is the next probable grade, `margin` the difference of the two logits. `regions` say how much of it each
-    region of the film adds, and "constant" what none does: together they are the margin. `inside` is the part of the
-    evidence for the grade and against the next that lies in the joint, None where there is none anywhere. `without`
-    is the grade that stays when what is no joint is taken away, `shift` by how many grades the expected grade moves.
+    `second` is the next probable grade, `margin` the difference of the two logits. `regions` holds how much each region
+    of the film adds to the margin, and "constant" what none of them adds: their sum is the margin. `inside` is the part
+    of the evidence for the grade and against the next that lies in the joint, None where there is none. `without` is
+    the grade when everything but the joint is removed, `shift` by how many grades the expected grade then moves.
     `reasons` are the codes of the red flags that this raises.
     """
 
@@ -134,13 +192,13 @@ class Attention:
         }
 
     @classmethod
-    def from_json(cls, told: Mapping[str, Any]) -> "Attention":
+    def from_json(cls, fields: Mapping[str, Any]) -> "Attention":
         return cls(
-            KLGrade(told["second"]),
-            told["margin"],
-            dict(told["regions"]),
-            told["inside"],
-            KLGrade(told["without"]),
-            told["shift"],
-            tuple(told["reasons"]),
+            KLGrade(fields["second"]),
+            fields["margin"],
+            dict(fields["regions"]),
+            fields["inside"],
+            KLGrade(fields["without"]),
+            fields["shift"],
+            tuple(fields["reasons"]),
         )

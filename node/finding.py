@@ -1,11 +1,11 @@
-"""What Genu says: a Finding for each knee, a Reading for each radiograph. Plain data; JSON in and out."""
+"""The result of an analysis: a Finding for each knee, a Reading for each radiograph. Plain data; JSON in and out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from node.evidence import Agreement, Attention, Certainty, Evidence, KLGrade
+from node.evidence import Agreement, Attention, Certainty, Evidence, KLGrade, LateralitySource
 from node.reasons import FLAGS, Flag, Reason, reason
 
 
@@ -25,9 +25,20 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
+class ScaleSource(StrEnum):
+    """What a length in millimetres on a film is measured by."""
+
+    CALIBRATED = "calibrated"
+    """In the patient: corrected for magnification, or measured against an object of known size."""
+    DETECTOR_PLANE = "detector plane"
+    """In the plane of the detector: up to a third more than in the patient."""
+    NONE = "none"
+    """The header vouches for no millimetres."""
+
+
 @dataclass(frozen=True)
 class ModelIdentity:
-    """Which model spoke. The hash is that of its weights."""
+    """Which model graded: name, version and the SHA-256 of its weights."""
 
     name: str
     version: str
@@ -37,38 +48,35 @@ class ModelIdentity:
 @dataclass(frozen=True)
 class Finding:
     """
-    One knee: its side, where it lies, and its grade or the reason why it has none.
+    One knee: its laterality, where it lies, and its grade or the reason why it has none.
 
     `box` is (x0, y0, x1, y1) in pixels of the stored image; x1 and y1 lie just outside. `probabilities`
-    are those of KL 0 to KL 4 and sum to 1. `laterality_source` names the attribute or sign that told the
-    side ("ImageLaterality", "Laterality", "AnatomicRegionSequence", "marker", "position", "image",
-    "SeriesDescription", "none"). `field_of_view_mm` is the box's width; `scale_source` what a millimetre
-    is worth ("calibrated", "detector plane", "none").
+    are those of KL 0 to KL 4 and sum to 1. `field_of_view_mm` is the width of the box.
     """
 
     laterality: Laterality
-    laterality_source: str
+    laterality_source: LateralitySource
     box: tuple[float, float, float, float]
     grade: KLGrade | None = None
     probabilities: tuple[float, ...] | None = None
     reason: Reason | None = None
     empty_map: bool = False
-    """True if no cell of the grade's map speaks for it: there is nothing to show."""
+    """True if no cell of the grade's map is positive: there is nothing to show."""
     certainty: Certainty | None = None
-    """None where there is no grade, and in answers of before there was such a thing."""
+    """None where there is no grade, and in results of releases that did not have it."""
     flags: tuple[Flag, ...] = ()
     """What a reader should know of this knee, graded or not."""
     evidence: tuple[Evidence, ...] = ()
-    """All that speaks of the side, whatever became of it."""
+    """All that the vote on the laterality took into account."""
     agreement: Agreement = Agreement.NONE
     field_of_view_mm: float | None = None
-    scale_source: str = "none"
+    scale_source: ScaleSource = ScaleSource.NONE
     tilt: float | None = None
-    """How far the plateau is turned on the film, in degrees, clockwise."""
+    """Rotation of the tibial plateau on the film, in degrees, clockwise."""
     landmarks: tuple[tuple[float, float], ...] | None = None
     """Nine points along the tibial plateau and seven along the condyles, x and y, each from the image's left."""
     attention: Attention | None = None
-    """None where there is no grade, and in answers of before there was such a thing."""
+    """None where there is no grade, and in results of releases that did not have it."""
 
     @property
     def confidence(self) -> float | None:
@@ -76,8 +84,8 @@ class Finding:
         return None if self.grade is None or self.probabilities is None else self.probabilities[self.grade]
 
     @property
-    def sureness(self) -> str:
-        """The confidence as a person says it: "62 %", and never all or nothing."""
+    def confidence_text(self) -> str:
+        """The confidence in words: "62 %"; never 0 % and never 100 %."""
         if self.confidence is None:
             return ""
         percent = round(100 * self.confidence)
@@ -86,49 +94,49 @@ class Finding:
     def as_json(self) -> dict[str, Any]:
         return {
             "laterality": self.laterality.value,
-            "laterality_source": self.laterality_source,
+            "laterality_source": self.laterality_source.value,
             "laterality_agreement": self.agreement.value,
-            "laterality_evidence": [each.as_json() for each in self.evidence],
+            "laterality_evidence": [evidence.as_json() for evidence in self.evidence],
             "box": [round(edge, 1) for edge in self.box],
             "grade": None if self.grade is None else int(self.grade),
             "probabilities": None if self.probabilities is None else [round(p, 5) for p in self.probabilities],
             "confidence": None if self.confidence is None else round(self.confidence, 5),
             "certainty": self.certainty.as_json() if self.certainty else None,
             "reason": reason_as_json(self.reason),
-            "flags": [flag_as_json(each) for each in self.flags],
+            "flags": [flag_as_json(flag) for flag in self.flags],
             "empty_map": self.empty_map,
             "attention": self.attention.as_json() if self.attention else None,
             "field_of_view_mm": None if self.field_of_view_mm is None else round(self.field_of_view_mm, 1),
-            "scale_source": self.scale_source,
+            "scale_source": self.scale_source.value,
             "tilt": None if self.tilt is None else round(self.tilt, 1),
             "landmarks": [[round(x, 1), round(y, 1)] for x, y in self.landmarks] if self.landmarks else None,
         }
 
     @classmethod
-    def from_json(cls, told: dict[str, Any]) -> "Finding":
+    def from_json(cls, fields: dict[str, Any]) -> "Finding":
         return cls(
-            laterality=Laterality(told["laterality"]),
-            laterality_source=told["laterality_source"],
-            box=(told["box"][0], told["box"][1], told["box"][2], told["box"][3]),
-            grade=None if told["grade"] is None else KLGrade(told["grade"]),
-            probabilities=None if told["probabilities"] is None else tuple(told["probabilities"]),
-            reason=reason(told["reason"]["code"]) if told.get("reason") else None,
-            empty_map=told.get("empty_map", False),
-            certainty=Certainty.from_json(told["certainty"]) if told.get("certainty") else None,
-            flags=tuple(flag_from_json(each) for each in told.get("flags", ())),
-            evidence=tuple(Evidence(**each) for each in told.get("laterality_evidence", ())),
-            agreement=Agreement(told.get("laterality_agreement", "none")),
-            field_of_view_mm=told.get("field_of_view_mm"),
-            scale_source=told.get("scale_source", "none"),
-            tilt=told.get("tilt"),
-            landmarks=tuple((x, y) for x, y in told["landmarks"]) if told.get("landmarks") else None,
-            attention=Attention.from_json(told["attention"]) if told.get("attention") else None,
+            laterality=Laterality(fields["laterality"]),
+            laterality_source=LateralitySource.parse(fields["laterality_source"]),
+            box=(fields["box"][0], fields["box"][1], fields["box"][2], fields["box"][3]),
+            grade=None if fields["grade"] is None else KLGrade(fields["grade"]),
+            probabilities=None if fields["probabilities"] is None else tuple(fields["probabilities"]),
+            reason=reason(fields["reason"]["code"]) if fields.get("reason") else None,
+            empty_map=fields.get("empty_map", False),
+            certainty=Certainty.from_json(fields["certainty"]) if fields.get("certainty") else None,
+            flags=tuple(flag_from_json(flag) for flag in fields.get("flags", ())),
+            evidence=tuple(Evidence.from_json(item) for item in fields.get("laterality_evidence", ())),
+            agreement=Agreement(fields.get("laterality_agreement", "none")),
+            field_of_view_mm=fields.get("field_of_view_mm"),
+            scale_source=ScaleSource(fields.get("scale_source", "none")),
+            tilt=fields.get("tilt"),
+            landmarks=tuple((x, y) for x, y in fields["landmarks"]) if fields.get("landmarks") else None,
+            attention=Attention.from_json(fields["attention"]) if fields.get("attention") else None,
         )
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Everything Genu says of one radiograph."""
+    """The result of the analysis of one radiograph."""
 
     sop_instance_uid: str
     outcome: Outcome
@@ -137,16 +145,16 @@ class Reading:
     reason: Reason | None = None
     detail: str = ""
     notes: tuple[str, ...] = ()
-    """What a reader should know of how the film was read, e.g. that its polarity was put right."""
+    """What a reader should know of how the film was read, e.g. that its polarity was corrected."""
 
     @property
     def undecided(self) -> bool:
-        """Whether two neighbouring grades of any knee could not be told apart."""
+        """Whether two neighbouring grades of any knee could not be fields apart."""
         return any(knee.certainty is not None and knee.certainty.undecided is not None for knee in self.knees)
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """The codes of what any knee is flagged with, each once."""
+        """The codes of the flags of all knees, without repeats."""
         return tuple(sorted({flag.code for knee in self.knees for flag in knee.flags}))
 
     def as_json(self) -> dict[str, Any]:
@@ -161,31 +169,31 @@ class Reading:
         }
 
     @classmethod
-    def from_json(cls, told: dict[str, Any]) -> "Reading":
+    def from_json(cls, fields: dict[str, Any]) -> "Reading":
         return cls(
-            sop_instance_uid=told["sop_instance_uid"],
-            outcome=Outcome(told["outcome"]),
-            model=ModelIdentity(**told["model"]) if told["model"] else None,
-            knees=tuple(Finding.from_json(knee) for knee in told["knees"]),
-            reason=reason(told["reason"]["code"]) if told["reason"] else None,
-            detail=told["reason"].get("detail", "") if told["reason"] else "",
-            notes=tuple(told.get("notes", ())),
+            sop_instance_uid=fields["sop_instance_uid"],
+            outcome=Outcome(fields["outcome"]),
+            model=ModelIdentity(**fields["model"]) if fields["model"] else None,
+            knees=tuple(Finding.from_json(knee) for knee in fields["knees"]),
+            reason=reason(fields["reason"]["code"]) if fields["reason"] else None,
+            detail=fields["reason"].get("detail", "") if fields["reason"] else "",
+            notes=tuple(fields.get("notes", ())),
         )
 
 
-def reason_as_json(given: Reason | None, detail: str = "") -> dict[str, str] | None:
+def reason_as_json(reason: Reason | None, detail: str = "") -> dict[str, str] | None:
     """A reason as {"code", "text", "advice"}, and "detail" where something more is known."""
-    if given is None:
+    if reason is None:
         return None
-    told = {"code": given.code, "text": given.meaning, "advice": given.advice}
-    return {**told, "detail": detail} if detail else told
+    fields = {"code": reason.code, "text": reason.meaning, "advice": reason.advice}
+    return {**fields, "detail": detail} if detail else fields
 
 
-def flag_as_json(given: Flag) -> dict[str, Any]:
+def flag_as_json(flag: Flag) -> dict[str, Any]:
     """A flag as {"code", "text", "advice", "red"}."""
-    return {"code": given.code, "text": given.meaning, "advice": given.advice, "red": given.red}
+    return {"code": flag.code, "text": flag.meaning, "advice": flag.advice, "red": flag.red}
 
 
-def flag_from_json(told: Mapping[str, Any]) -> Flag:
-    """The flag that was written; one that this version's table lacks says what it said when it was written."""
-    return FLAGS.get(told["code"]) or Flag(told["code"], told["text"], told["advice"], red=told["red"])
+def flag_from_json(fields: Mapping[str, Any]) -> Flag:
+    """The flag that was written; one that the table of this release lacks, with the texts that were written."""
+    return FLAGS.get(fields["code"]) or Flag(fields["code"], fields["text"], fields["advice"], red=fields["red"])

@@ -1,134 +1,196 @@
-"""One film to everything that Genu says of it. No ledger, no network: `genu grade` and the task both call this."""
+"""
+The path of one film, step by step: from pixels to a reading with a grade and a heat map for each knee.
 
-from collections.abc import Sequence
+No ledger, no network: `genu grade` and the Celery task both call `analyse`.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from pydicom import Dataset
+
 from node.errors import Ungradable
-from node.evidence import Attention
+from node.evidence import Agreement, Attention
 from node.finding import Finding, Outcome, Reading
-from node.reasons import flag, reason
-from workers.detection.detect import Eyes, see
-from workers.detection.joints import Knee
-from workers.detection.orientation import TURNED
-from workers.eligibility import Rules, flags_of, hints, judge, other_part
-from workers.explanation.attribution import attended
+from node.reasons import Flag, Reason, flag
+from workers.detection.artefacts import segment_artefacts
+from workers.detection.detection_models import DetectionModels
+from workers.detection.joints import localise_joints
+from workers.detection.polarity import INVERTED, correct_polarity
+from workers.eligibility import Rules, age_of, film_refusal, grade_refusal, knee_refusal, other_body_part
+from workers.explanation.attribution import attribute
 from workers.explanation.grad_cam import HeatMap, explain
-from workers.grading.grader import Graded, grade
+from workers.grading.grader import Graded, crop_knees, grade_crops
+from workers.knee import Knee
+from workers.laterality.determine import determine_laterality
+from workers.models.labels import HARDWARE
 from workers.models.registry import Model
+from workers.preprocessing import Grey
 from workers.read import Film
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A knee on a film, and why it must not be graded; None if it may."""
+
+    knee: Knee
+    refusal: Reason | None
+
+
+@dataclass(frozen=True)
+class PreparedFilm:
+    """
+    A film ready to be graded: a positive, with its knees from the image's left to its right.
+
+    `refusal` is the reason why there is no knee on it, None where there is one; the film is then as it was received.
+    """
+
+    film: Film
+    candidates: tuple[Candidate, ...] = ()
+    refusal: Reason | None = None
+
+
+@dataclass(frozen=True)
 class Analysis:
-    """A reading and, for each of its knees, the joint as it was found and the heat map of its grade if it has one."""
+    """A reading and, for each of its knees, the heat map of its grade if it has one; and what was graded."""
 
     reading: Reading
-    heat_maps: tuple[HeatMap | None, ...]
-    film: Film | None = None
-    """The film as it was graded: a negative has been turned. None of what could not be read as one."""
-    found: tuple[Knee, ...] = ()
+    heat_maps: tuple[HeatMap | None, ...] = ()
+    prepared: PreparedFilm | None = None
+    """None of what could not be read as a film."""
+
+    @property
+    def film(self) -> Film | None:
+        """The film as it was graded; as it was received where no knee was found."""
+        return self.prepared.film if self.prepared else None
 
 
-def analyse(sop_instance_uid: str, film: Film, *, eyes: Eyes, grader: Model, rules: Rules | None = None) -> Analysis:
+def analyse(
+    sop_instance_uid: str, film: Film, *, models: DetectionModels, grader: Model, rules: Rules | None = None
+) -> Analysis:
     """
     Find, grade and explain the knees on a film, those that may be graded by `rules`.
 
-    A film without a knee to grade is no error: its reading says NOT_ANALYSED and the coded reason.
+    A film without a knee to grade is no error: its reading is NOT_ANALYSED, with the coded reason.
     """
-    try:
-        film, knees = see(film, eyes)
-    except Ungradable as refusal:
-        return replace(refused(sop_instance_uid, other_part(refusal, film.header), film.notes), film=film)
-    film = replace(film, notes=(*film.notes, *hints(film.header)))
-    flags = flags_of(film, turned=TURNED in film.notes)
-    knees = [replace(knee, flags=(*knee.flags, *flags)) for knee in knees]
     rules = rules or Rules()
-    return say(sop_instance_uid, film, judged(film, knees, rules), grader, withhold=rules.red_flag == "withhold")
+    return grade_film(sop_instance_uid, prepare_film(film, models, rules), grader, rules)
 
 
-def judged(film: Film, knees: Sequence[Knee], rules: Rules) -> list[Knee]:
-    """The knees, each with the reason why it must not be graded if there is one."""
-    return [replace(knee, reason=judge(film, knee, rules)) for knee in knees]
+def prepare_film(film: Film, models: DetectionModels, rules: Rules) -> PreparedFilm:
+    """The steps before the grade: polarity, joints, laterality, artefacts, and what must not be graded."""
+    positive, detections = correct_polarity(film, models)
+    found = localise_joints(positive, detections, models)
+    refusal = film_refusal(found, positive.header)
+    if refusal:
+        return PreparedFilm(film, refusal=refusal)
+    positive = replace(positive, notes=(*positive.notes, *header_notes(positive.header)))
+    sides = determine_laterality(positive, found.joints, models)
+    artefacts = [segment_artefacts(positive.pixels, joint, models.artefacts) for joint in found.joints]
+    knees = [Knee(*parts) for parts in zip(found.joints, sides, artefacts, strict=True)]
+    return PreparedFilm(positive, tuple(Candidate(knee, knee_refusal(positive, knee, rules)) for knee in knees))
 
 
-def say(sop_instance_uid: str, film: Film, knees: Sequence[Knee], grader: Model, *, withhold: bool = False) -> Analysis:
+def grade_film(sop_instance_uid: str, prepared: PreparedFilm, grader: Model, rules: Rules) -> Analysis:
+    """The steps from the grade on: `grader` grades and explains the knees that have no refusal."""
+    if prepared.refusal:
+        return Analysis(_not_analysed(sop_instance_uid, prepared.refusal, notes=prepared.film.notes), (), prepared)
+    film, candidates = prepared.film, prepared.candidates
+    eligible = [candidate.knee for candidate in candidates if candidate.refusal is None]
+    graded = iter(grade_knees(film.pixels, eligible, grader, rules))
+    results = [KneeResult(candidate.refusal) if candidate.refusal else next(graded) for candidate in candidates]
+    findings = [_finding(film, candidate.knee, result) for candidate, result in zip(candidates, results, strict=True)]
+    reading = _reading(sop_instance_uid, findings, film.notes, grader)
+    return Analysis(reading, tuple(result.heat_map for result in results), prepared)
+
+
+@dataclass(frozen=True)
+class KneeResult:
+    """What is reported of a knee: a grade with its map and its attribution, or the reason why there is none."""
+
+    refusal: Reason | None = None
+    graded: Graded | None = None
+    heat_map: HeatMap | None = None
+    attention: Attention | None = None
+
+
+def grade_knees(pixels: Grey, knees: Sequence[Knee], grader: Model, rules: Rules) -> list[KneeResult]:
+    """Grades, attribution and maps of knees on a film; a grade that must not be reported is left out."""
+    crops = crop_knees(pixels, knees, grader)
+    graded = grade_crops(crops, knees, grader)
+    known = [number for number, one in enumerate(graded) if not one.out_of_distribution]
+    attentions = attribute([crops[number] for number in known], [graded[number] for number in known], grader)
+    attention_of = dict(zip(known, attentions, strict=True))
+    return [_result(one, attention_of.get(number), grader, rules) for number, one in enumerate(graded)]
+
+
+def _result(graded: Graded, attention: Attention | None, grader: Model, rules: Rules) -> KneeResult:
+    refusal = grade_refusal(out_of_distribution=graded.out_of_distribution, attention=attention, rules=rules)
+    if refusal:
+        return KneeResult(refusal, attention=attention)
+    return KneeResult(None, graded, explain(graded, grader.card.heat_scale), attention)
+
+
+def refused(sop_instance_uid: str, refusal: Ungradable) -> Analysis:
+    """The analysis of what could not be read as a film: the coded reason, and no grade."""
+    return Analysis(_not_analysed(sop_instance_uid, refusal.reason, refusal.detail))
+
+
+def header_notes(header: Dataset) -> Sequence[str]:
+    """Notes on what the header states otherwise: it is wrong in one of seven films, so it refuses nothing."""
+    part = other_body_part(header)
+    return (f"The header calls the body part {part}; what the image shows was believed.",) if part else ()
+
+
+def _reading(uid: str, findings: Sequence[Finding], notes: Sequence[str], grader: Model) -> Reading:
     """
-    What `grader` says of the knees that were found on a film; those with a reason are not graded.
+    GRADED if one knee has a grade.
 
-    A joint that is unlike all that `grader` knows is not graded either. A grade that may hang on something beside the
-    joint is flagged, and with `withhold` not told. The outcome is GRADED if one knee is. If none is, it is
-    NOT_ANALYSED, for the reason of the first knee; each knee has its own.
+    Otherwise NOT_ANALYSED for the reason of the first knee; each knee has its own.
     """
-    found = tuple(knees)
-    graded, knees = _known(grade(film.pixels, [knee for knee in knees if knee.reason is None], grader), knees)
-    explained = iter(list(zip(graded, attended(film.pixels, graded, grader), strict=True)))
-    findings, heat_maps = [], []
-    for knee in knees:
-        answer, attention = next(explained) if knee.reason is None else (None, None)
-        heat_map = explain(answer, grader.card.heat_scale) if answer else None
-        finding = _finding(knee, answer, heat_map, attention)
-        if withhold and attention is not None and attention.reasons:
-            finding, heat_map = withheld(finding), None
-        findings.append(finding)
-        heat_maps.append(heat_map)
-    reasons = {each.reason.code: each.reason for each in findings if each.reason}
-    refused_all = all(each.grade is None for each in findings)
-    reading = Reading(
-        sop_instance_uid,
-        Outcome.NOT_ANALYSED if refused_all else Outcome.GRADED,
-        None if refused_all else grader.card.identity,
-        knees=tuple(findings),
-        reason=next(iter(reasons.values())) if refused_all else None,
-        detail=", ".join(reasons) if refused_all and len(reasons) > 1 else "",
-        notes=tuple(film.notes),
-    )
-    return Analysis(reading, tuple(heat_maps), film, found)
+    if any(finding.grade is not None for finding in findings):
+        return Reading(uid, Outcome.GRADED, grader.card.identity, knees=tuple(findings), notes=tuple(notes))
+    reasons = {finding.reason.code: finding.reason for finding in findings if finding.reason}
+    detail = ", ".join(reasons) if len(reasons) > 1 else ""
+    return _not_analysed(uid, next(iter(reasons.values())), detail, notes, findings)
 
 
-def _known(graded: Sequence[Graded], knees: Sequence[Knee]) -> tuple[list[Graded], list[Knee]]:
-    """The answers that mean something; and all knees, with a reason those that the grader knows nothing like."""
-    strange = [each.knee for each in graded if each.strange]
-    unlike = reason("NOT_LIKE_TRAINED")
-    judged_again = [replace(knee, reason=unlike) if any(knee is each for each in strange) else knee for knee in knees]
-    return [each for each in graded if not each.strange], judged_again
+def _not_analysed(
+    uid: str, reason: Reason, detail: str = "", notes: Sequence[str] = (), findings: Sequence[Finding] = ()
+) -> Reading:
+    return Reading(uid, Outcome.NOT_ANALYSED, None, tuple(findings), reason, detail, tuple(notes))
 
 
-def withheld(finding: Finding) -> Finding:
-    """The finding without its grade; flags and attention say why."""
-    return replace(finding, grade=None, probabilities=None, certainty=None, empty_map=False, reason=reason("WITHHELD"))
-
-
-def refused(sop_instance_uid: str, refusal: Ungradable, notes: Sequence[str] = ()) -> Analysis:
-    """The analysis of something that must not be graded: the coded reason, and no grade."""
-    return Analysis(
-        Reading(
-            sop_instance_uid,
-            Outcome.NOT_ANALYSED,
-            None,
-            reason=refusal.reason,
-            detail=refusal.detail,
-            notes=tuple(notes),
-        ),
-        (),
-    )
-
-
-def _finding(knee: Knee, graded: Graded | None, heat_map: HeatMap | None, attention: Attention | None) -> Finding:
+def _finding(film: Film, knee: Knee, result: KneeResult) -> Finding:
+    joint, side, graded = knee.joint, knee.side, result.graded
     return Finding(
-        laterality=knee.laterality,
-        laterality_source=knee.laterality_source,
-        box=(knee.box.x0, knee.box.y0, knee.box.x1, knee.box.y1),
+        laterality=side.laterality,
+        laterality_source=side.source,
+        box=(joint.box.x0, joint.box.y0, joint.box.x1, joint.box.y1),
         grade=graded.grade if graded else None,
         probabilities=tuple(float(probability) for probability in graded.probabilities) if graded else None,
-        reason=knee.reason,
-        empty_map=heat_map.empty if heat_map else False,
+        reason=result.refusal,
+        empty_map=result.heat_map.empty if result.heat_map else False,
         certainty=graded.certainty if graded else None,
-        flags=(*knee.flags, *(flag(code) for code in attention.reasons)) if attention else knee.flags,
-        attention=attention,
-        evidence=knee.evidence,
-        agreement=knee.agreement,
-        field_of_view_mm=knee.field_of_view_mm,
-        tilt=None if knee.points is None else knee.tilt,
-        landmarks=None if knee.points is None else tuple((float(x), float(y)) for x, y in knee.points),
-        scale_source=knee.scale_source,
+        flags=tuple(_flags(film, knee, result.attention)),
+        attention=result.attention,
+        evidence=side.evidence,
+        agreement=side.agreement,
+        field_of_view_mm=joint.width_mm,
+        tilt=None if joint.landmarks is None else joint.tilt,
+        landmarks=None if joint.landmarks is None else tuple((float(x), float(y)) for x, y in joint.landmarks),
+        scale_source=joint.scale_source,
     )
+
+
+def _flags(film: Film, knee: Knee, attention: Attention | None) -> Iterator[Flag]:
+    """What a reader should know of a knee."""
+    if knee.side.agreement is Agreement.CONFLICT:
+        yield flag("SIDE_CONFLICT")
+    if (knee.labels == HARDWARE).any():
+        yield flag("HARDWARE_NEAR")
+    if age_of(film.header) is None:
+        yield flag("AGE_UNKNOWN")
+    if INVERTED in film.notes:
+        yield flag("POLARITY")
+    yield from (flag(code) for code in (attention.reasons if attention else ()))

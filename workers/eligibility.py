@@ -1,31 +1,29 @@
 """
-Whether a knee that was found may be graded: a function for each question, which answers with a reason or None.
+Whether a film and a knee on it may be graded: one table of refusals, each a function that returns a reason or None.
 
-What the header and the light decide is asked here. Everything is asked of each knee for itself, so that one that
-must not be graded does not silence the other.
+Whether a file may be read at all is decided by its header in workers/read/admission.py. A knee is judged for itself,
+so that one that must not be graded does not keep the other from being graded.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
 
-from node.errors import Ungradable
-from node.evidence import Agreement
-from node.reasons import Flag, Reason, flag, reason
+from node.evidence import Agreement, Attention
+from node.reasons import Reason, reason
 from node.settings import Work
-from workers.detection.joints import Knee, knee_sized
-from workers.preprocessing import Box, Grey, cut
+from workers.detection.joints import Localisation, is_knee_sized
+from workers.knee import Knee
+from workers.preprocessing import Grey, cut
+from workers.read import Film
 from workers.read.header import text
-
-if TYPE_CHECKING:
-    from workers.read import Film
 
 LEAST_PIXELS = 64
 """Least width of a joint's box; a joint space of 4 mm is 2.5 pixels then."""
@@ -47,12 +45,12 @@ four have more."""
 LOST_GRID = 128
 """Pixels of the side of the square in which that is counted."""
 BEYOND = 2
-"""In the film's field, of 0 and 1, what is no part of the film."""
+"""In the film's field, of 0 and 1, what lies beyond the film."""
 PLAIN = 0.3
 """Of the grain of the joint: what has less is a shutter or a border, also if something is written on it."""
 
 OLDEST = 120
-"""Years; who is said to be older has no age."""
+"""Years; a greater age in a header is a mistake."""
 
 KNEE_PARTS = frozenset(
     ("", "KNEE", "KNEES", "LEG", "LOWLEG", "LOWER LEG", "UPRLEG", "THIGH", "EXTREMITY", "LOWER LIMB")
@@ -63,9 +61,16 @@ KNEE_PARTS |= frozenset(
 """Values of Body Part Examined (PS3.16 annex L, and what is written instead) that a knee may have."""
 
 
+KINDS_REFUSED = {
+    "total replacement": "TOTAL_REPLACED", "part replacement": "PART_REPLACED", "metal": "METAL", "cast": "CAST",
+    "lateral": "NOT_AP", "skyline": "SKYLINE", "other": "NOT_A_KNEE",
+}  # fmt: skip
+"""Of each kind of the refiner's JOINT_KINDS that is no knee to grade, the reason."""
+
+
 @dataclass(frozen=True)
 class Rules:
-    """What the settings say of who is graded."""
+    """The settings that decide which knees are graded and shown."""
 
     youngest: int = 18
     side_conflict: Literal["flag", "refuse"] = "flag"
@@ -76,30 +81,51 @@ class Rules:
         return cls(work.youngest, work.side_conflict, work.red_flag)
 
 
-def judge(film: "Film", knee: Knee, rules: Rules) -> Reason | None:
-    """Why the knee must not be graded, the first reason that is found; None if it may."""
-    return (
-        knee.reason
-        or child(film.header, rules.youngest)
-        or conflicting_side(knee, rules)
-        or wrong_size(knee)
-        or too_small(knee.box)
-        or cut_off(film, knee)
-        or exposure(film.pixels, knee.box)
-    )
+def film_refusal(found: Localisation, header: Dataset) -> Reason | None:
+    """Why no knee on a film may be graded; None if there are joints on it."""
+    if found.joints:
+        return None
+    if found.all_cut_off:
+        return reason("JOINT_CUT_OFF")
+    code = KINDS_REFUSED.get(found.film_kind, "NOT_A_KNEE")
+    # The header alone is wrong in one of seven films; where the image agrees, both are right.
+    return reason("OTHER_PART" if code == "NOT_A_KNEE" and other_body_part(header) else code)
 
 
-def child(header: Dataset, youngest: int) -> Reason | None:
-    """CHILD if the header tells an age below `youngest`; an unknown age refuses nothing."""
-    age = age_of(header)
-    return reason("CHILD") if age is not None and age < youngest else None
+def knee_refusal(film: Film, knee: Knee, rules: Rules) -> Reason | None:
+    """Why a knee must not be graded, the first reason of KNEE_REFUSALS; None if it may."""
+    return next((found for refusal in KNEE_REFUSALS if (found := refusal(film, knee, rules))), None)
+
+
+def grade_refusal(*, out_of_distribution: bool, attention: Attention | None, rules: Rules) -> Reason | None:
+    """Why a grade that was computed must not be reported; None if it may."""
+    if out_of_distribution:
+        return reason("NOT_LIKE_TRAINED")
+    return reason("WITHHELD") if rules.red_flag == "withhold" and attention and attention.reasons else None
+
+
+def beyond_the_film(_film: Film, knee: Knee, _rules: Rules) -> Reason | None:
+    """JOINT_CUT_OFF if a part of the joint's box lies beyond the film's edge."""
+    return reason("JOINT_CUT_OFF") if knee.joint.cut_off else None
+
+
+def no_knee(_film: Film, knee: Knee, _rules: Rules) -> Reason | None:
+    """The reason for the joint's kind, if that is no knee from in front."""
+    code = KINDS_REFUSED.get(knee.joint.kind)
+    return reason(code) if code else None
+
+
+def child(film: Film, _knee: Knee, rules: Rules) -> Reason | None:
+    """CHILD if the header states an age below `rules.youngest`; an unknown age refuses nothing."""
+    age = age_of(film.header)
+    return reason("CHILD") if age is not None and age < rules.youngest else None
 
 
 def age_of(header: Dataset) -> float | None:
     """
-    The patient's age in years: Patient's Age, else what lies between birth and acquisition or study.
+    The patient's age in years: Patient's Age, else the time between birth and acquisition or study.
 
-    None where neither tells one that a person can have.
+    None where neither gives an age that a person can have.
     """
     stated = re.fullmatch(r"(\d{1,3})([DWMY])", text(header, "PatientAge").upper())
     if stated:
@@ -114,40 +140,40 @@ def age_of(header: Dataset) -> float | None:
     return when.year - born.year - ((when.month, when.day) < (born.month, born.day))
 
 
-def conflicting_side(knee: Knee, rules: Rules) -> Reason | None:
-    """CONFLICTING_SIDE if what tells the side contradicts itself and the settings refuse such a knee."""
-    conflict = knee.agreement is Agreement.CONFLICT and rules.side_conflict == "refuse"
+def conflicting_side(_film: Film, knee: Knee, rules: Rules) -> Reason | None:
+    """CONFLICTING_SIDE if the sources of the laterality contradict each other and the settings refuse such a knee."""
+    conflict = knee.side.agreement is Agreement.CONFLICT and rules.side_conflict == "refuse"
     return reason("CONFLICTING_SIDE") if conflict else None
 
 
-def wrong_size(knee: Knee) -> Reason | None:
+def wrong_size(_film: Film, knee: Knee, _rules: Rules) -> Reason | None:
     """WRONG_SIZE if the header vouches for millimetres by which no adult's knee fills the box."""
-    return None if knee_sized(knee.field_of_view_mm) else reason("WRONG_SIZE")
+    return None if is_knee_sized(knee.joint.width_mm) else reason("WRONG_SIZE")
 
 
-def too_small(box: Box) -> Reason | None:
+def too_small(_film: Film, knee: Knee, _rules: Rules) -> Reason | None:
     """JOINT_TOO_SMALL if the box has too few pixels to see a joint space in."""
-    return reason("JOINT_TOO_SMALL") if min(box.width, box.height) < LEAST_PIXELS else None
+    return reason("JOINT_TOO_SMALL") if min(knee.joint.box.width, knee.joint.box.height) < LEAST_PIXELS else None
 
 
-def cut_off(film: "Film", knee: Knee) -> Reason | None:
+def cut_off(film: Film, knee: Knee, _rules: Rules) -> Reason | None:
     """
     JOINT_CUT_OFF if a rim of the joint lies beyond the film's edge or behind a shutter.
 
-    An osteophyte may grow there that nobody can see, and a grader would take what it cannot see for healthy.
+    An osteophyte may lie there unseen, and a grader would take what it cannot see for healthy.
     """
     left, top, right, bottom = (round(edge * LOST_GRID) for edge in RIMS)
     field, size = film.field.view(np.uint8), (LOST_GRID, LOST_GRID)
-    laid = cv2.warpAffine(field, knee.pose.onto(LOST_GRID), size, flags=cv2.INTER_NEAREST, borderValue=BEYOND)
-    lost, hidden = laid == BEYOND, (laid != BEYOND) & ~_filled(laid == 1)
+    upright = cv2.warpAffine(field, knee.pose.onto(LOST_GRID), size, flags=cv2.INTER_NEAREST, borderValue=BEYOND)
+    lost, hidden = upright == BEYOND, (upright != BEYOND) & ~_filled(upright == 1)
     # Edges of a collimator in the header are wrong where somebody cropped the image: what is seen is not hidden.
-    if hidden.any() and not _shows(cut(film.pixels, knee.pose, LOST_GRID), hidden):
+    if hidden.any() and not _is_visible(cut(film.pixels, knee.pose, LOST_GRID), hidden):
         lost |= hidden
     return reason("JOINT_CUT_OFF") if lost[top:bottom, left:right].mean() > MOST_LOST else None
 
 
-def _shows(picture: Grey, hidden: npt.NDArray[np.bool_]) -> bool:
-    """Whether there is a picture, and nothing plain, where it should be hidden; at its edge both are mixed."""
+def _is_visible(picture: Grey, hidden: npt.NDArray[np.bool_]) -> bool:
+    """Whether the picture has structure where the header hides it; at the edge of that both are mixed."""
     within = cv2.erode(hidden.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     if hidden.all() or not within.any():
         return False
@@ -157,23 +183,24 @@ def _shows(picture: Grey, hidden: npt.NDArray[np.bool_]) -> bool:
 
 def _filled(field: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """The least convex mask around an exposed field: air that was stored as padding is no shutter."""
-    places = cv2.findNonZero(field.astype(np.uint8))
-    if places is None:
+    exposed = cv2.findNonZero(field.astype(np.uint8))
+    if exposed is None:
         return field
-    return cv2.fillConvexPoly(np.zeros(field.shape, np.uint8), cv2.convexHull(places), 1) > 0
+    return cv2.fillConvexPoly(np.zeros(field.shape, np.uint8), cv2.convexHull(exposed), 1) > 0
 
 
-def exposure(pixels: Grey, box: Box) -> Reason | None:
+def exposure(film: Film, knee: Knee, _rules: Rules) -> Reason | None:
     """
     TOO_DARK, TOO_BRIGHT or TOO_FLAT if nobody could read the joint as the film shows it.
 
-    `pixels` (rows, columns) are the film with its window, 0 to 1: what the grader sees is what counts. A joint that
-    a window has clipped is as lost to it as one that the detector has.
+    The film's pixels have its window applied: a joint that a window has clipped is as lost to the grader as one that
+    the detector has.
     """
+    box = knee.joint.box
     left, top, right, bottom = JOINT
     rows = slice(*(max(0, round(box.y0 + edge * box.height)) for edge in (top, bottom)))
     columns = slice(*(max(0, round(box.x0 + edge * box.width)) for edge in (left, right)))
-    joint = pixels[rows, columns]
+    joint = film.pixels[rows, columns]
     if not joint.size:
         return None
     if (joint > 1 - END).mean() > MOST_CLIPPED:
@@ -186,25 +213,20 @@ def exposure(pixels: Grey, box: Box) -> Reason | None:
     return reason("TOO_FLAT") if high - low < LEAST_SPREAD else None
 
 
-def flags_of(film: "Film", *, turned: bool) -> tuple[Flag, ...]:
-    """What a reader should know of every knee on a film."""
-    unknown = (flag("AGE_UNKNOWN"),) if age_of(film.header) is None else ()
-    return (*unknown, flag("POLARITY")) if turned else unknown
+KNEE_REFUSALS: tuple[Callable[[Film, Knee, Rules], Reason | None], ...] = (
+    beyond_the_film,
+    no_knee,
+    child,
+    conflicting_side,
+    wrong_size,
+    too_small,
+    cut_off,
+    exposure,
+)
+"""What refuses a knee, in this order: the first reason is the one that is reported."""
 
 
-def hints(header: Dataset) -> Sequence[str]:
-    """Notes on what the header says otherwise: it is wrong in one of seven films, so it refuses nothing."""
-    part = _part_beside_knees(header)
-    return (f"The header calls the body part {part}; what the image shows was believed.",) if part else ()
-
-
-def other_part(refusal: Ungradable, header: Dataset) -> Ungradable:
-    """OTHER_PART in place of NOT_A_KNEE where header and image agree; any other refusal as it is."""
-    agreed = refusal.reason.code == "NOT_A_KNEE" and _part_beside_knees(header)
-    return Ungradable(reason("OTHER_PART"), refusal.detail) if agreed else refusal
-
-
-def _part_beside_knees(header: Dataset) -> str:
+def other_body_part(header: Dataset) -> str:
     """What the header calls the body part if it is none that a knee may have; "" if it is, or is no word."""
     part = text(header, "BodyPartExamined").upper()
     return "" if part in KNEE_PARTS or not re.fullmatch(r"[A-Z ]{1,16}", part) else part

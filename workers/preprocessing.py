@@ -5,6 +5,7 @@ Training and service call the same functions here, so nothing differs between th
 the recipe: it is written into each model's card, and a model prepared otherwise is refused at load.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -48,6 +49,12 @@ class Box:
         width = min(self.x1, other.x1) - max(self.x0, other.x0)
         height = min(self.y1, other.y1) - max(self.y0, other.y0)
         return max(0.0, width) * max(0.0, height)
+
+    def enlarged(self, by: float) -> "Box":
+        """The box with the same middle, `by` times as wide and as high."""
+        x, y = self.middle
+        half_x, half_y = self.width * by / 2, self.height * by / 2
+        return Box(x - half_x, y - half_y, x + half_x, y + half_y)
 
     @classmethod
     def about(cls, middle: tuple[float, float], side: float) -> "Box":
@@ -155,9 +162,35 @@ def _span(first: float, last: float, length: int, cell: int) -> tuple[int, int]:
     return low * cell, min(length, high * cell)
 
 
-def prepare(knee: Grey, size: int) -> npt.NDArray[np.float32]:
+def film_input(pixels: Grey, size: int) -> tuple[npt.NDArray[np.float32], float]:
     """
-    Turn a crop of a right knee (mirror a left one first) into a network's input, (3, size, size).
+    The whole film as the joint detector gets it, (1, size, size), and input pixels per film pixel.
+
+    The film lies at the top left of the square, stretched in contrast; the rest is black.
+    """
+    scale = size / max(pixels.shape)
+    small = resized(pixels, scale)
+    view = np.zeros((size, size), np.float32)
+    view[: small.shape[0], : small.shape[1]] = stretch(small)
+    return normalised(view)[None], scale
+
+
+def crop_input(crop_of_joint: Grey, size: int) -> npt.NDArray[np.float32]:
+    """A crop as the small networks get it, (1, size, size): resized if need be, stretched in contrast, normalised."""
+    if crop_of_joint.shape != (size, size):
+        smaller = cv2.resize(crop_of_joint, (size, size), interpolation=cv2.INTER_AREA)
+        crop_of_joint = np.asarray(smaller, np.float32)
+    return normalised(stretch(crop_of_joint))[None]
+
+
+def box_inputs(pixels: Grey, boxes: Sequence[Box], size: int) -> npt.NDArray[np.float32]:
+    """What lies in boxes on a film as the small networks get it, (n, 1, size, size)."""
+    return np.stack([crop_input(crop(pixels, box, size), size) for box in boxes])
+
+
+def grader_input(knee: Grey, size: int) -> npt.NDArray[np.float32]:
+    """
+    A crop of a right knee (mirror a left one first) as a grader gets it, (3, size, size).
 
     The channels are the same knee three times: stretched between its 1st and 99th percentile, with its
     contrast evened out (CLAHE, Zuiderveld 1994), and with its local mean and spread taken out, so that
@@ -171,7 +204,12 @@ def prepare(knee: Grey, size: int) -> npt.NDArray[np.float32]:
     spread = cv2.GaussianBlur((stretched - mean) ** 2, (0, 0), size / 24) ** 0.5
     local = np.clip((stretched - mean) / (4 * spread + 0.05), -1, 1) / 2 + 0.5
     channels = np.stack([stretched, even.astype(np.float32) / 255, local])
-    return ((channels - 0.5) / 0.25).astype(np.float32)
+    return normalised(channels)
+
+
+def normalised(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Grey levels of 0 to 1 as -2 to 2: all networks of Genu were trained on these."""
+    return ((image - np.float32(0.5)) / np.float32(0.25)).astype(np.float32)
 
 
 def stretch(image: Grey) -> Grey:

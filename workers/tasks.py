@@ -1,4 +1,8 @@
-"""The journey of one radiograph: claim it, read it, find and grade its knees, report, hand over to delivery."""
+"""
+The path of one radiograph through a worker: claim it, read it, analyse it, write its results, hand them to delivery.
+
+`grade` is called by the Celery task "workers.grade" with one SOP Instance UID (workers/worker.py).
+"""
 
 import os
 import socket
@@ -17,88 +21,87 @@ from node.finding import Outcome
 from node.ledger import Entry, Ledger
 from node.settings import DEFAULT_OBJECTS, Settings
 from node.storage import Vault
-from workers.analysis import Analysis, analyse, refused, say
-from workers.detection.detect import Eyes
+from workers.analysis import Analysis, PreparedFilm, analyse, grade_film, refused
+from workers.detection.detection_models import DetectionModels
 from workers.eligibility import Rules
 from workers.models.active_model import ActiveModel
 from workers.models.registry import Model
 from workers.models.shadow import Shadow
 from workers.outbox import Source, fill_outbox
-from workers.read import Film, Reader
+from workers.read import Reader
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What a worker works with: its name, the node's memory, a reader, the models, and one in shadow if there is."""
+class WorkerContext:
+    """What a worker process works with: its name, the node's ledger and storage, a reader, and the models."""
 
     name: str
     settings: Settings
     vault: Vault
     ledger: Ledger
     reader: Reader
-    eyes: Eyes
+    models: DetectionModels
     active_model: ActiveModel
     shadow: Shadow
 
 
-def grade(uid: str, bench: Bench) -> None:
-    """Bring one kept radiograph to its end: REPORTED, NOT_ANALYSED or FAILED. Safe to run twice, at the same time."""
-    work = bench.settings.work
-    entry = bench.ledger.claim(uid, bench.name, lease_seconds=work.lease_seconds, attempts=work.attempts)
-    if entry is None:  # the broker rang twice, or another worker has it
+def grade(uid: str, context: WorkerContext) -> None:
+    """Bring one radiograph to its end: REPORTED, NOT_ANALYSED or FAILED. Safe to run twice, at the same time."""
+    work = context.settings.work
+    entry = context.ledger.claim(uid, context.name, lease_seconds=work.lease_seconds, attempts=work.attempts)
+    if entry is None:  # the message came twice, or another worker has it
         return
-    answered: Answered | None = None
-    with leased(bench, uid), faults_recorded(bench, uid):
-        grader = bench.active_model.current()
-        source, analysis = read_and_analyse(entry, bench, grader)
-        stands = hand_over(entry, source, analysis, bench, grader)
-        if stands and source.film is not None and analysis.reading.outcome is Outcome.GRADED:
-            answered = Answered(source.film, analysis, grader)
-    if answered is not None:  # only now, so that the answer waits for no shadow and falls with none
-        film, analysis, grader = answered
-        bench.shadow.grade(uid, grader.card.stem, lambda model: say(uid, film, analysis.found, model).reading)
+    graded: GradedFilm | None = None
+    with lease_renewed(context, uid), faults_recorded(context, uid):
+        grader = context.active_model.current()
+        source, analysis = read_and_analyse(entry, context, grader)
+        recorded = record_results(entry, source, analysis, context, grader)
+        if recorded and analysis.prepared is not None and analysis.reading.outcome is Outcome.GRADED:
+            graded = GradedFilm(analysis.prepared, grader.card.stem)
+    if graded is not None:  # only now: the results neither wait for the shadow model nor fail with it
+        prepared = graded.prepared
+        context.shadow.grade(uid, graded.card, lambda model: grade_film(uid, prepared, model, Rules()).reading)
 
 
-class Answered(NamedTuple):
-    """A film that was graded: what was said of it, and by which model."""
+class GradedFilm(NamedTuple):
+    """A film that was graded, and the card of the model that graded it."""
 
-    film: Film
-    analysis: Analysis
-    grader: Model
+    prepared: PreparedFilm
+    card: str
 
 
-def read_and_analyse(entry: Entry, bench: Bench, grader: Model) -> tuple[Source, Analysis]:
-    """What was received, as far as it can be read, and what is said of it."""
-    uid, path = entry.sop_instance_uid, bench.vault.radiograph_path(entry.sha256)
+def read_and_analyse(entry: Entry, context: WorkerContext, grader: Model) -> tuple[Source, Analysis]:
+    """What was received, as far as it can be read, and its analysis."""
+    uid, path = entry.sop_instance_uid, context.vault.radiograph_path(entry.sha256)
     try:
-        film = bench.reader.film(path)
+        film = context.reader.film(path)
     except Ungradable as refusal:
-        return Source(header=header_of(path, bench.reader)), refused(uid, refusal)
-    rules = Rules.of(bench.settings.work)
-    analysis = analyse(uid, film, eyes=bench.eyes, grader=grader, rules=rules)
+        return Source(header=header_of(path, context.reader)), refused(uid, refusal)
+    rules = Rules.of(context.settings.work)
+    analysis = analyse(uid, film, models=context.models, grader=grader, rules=rules)
     return Source(film.header, analysis.film), analysis
 
 
-def hand_over(entry: Entry, source: Source, analysis: Analysis, bench: Bench, grader: Model) -> bool:
-    """The answer is in the ledger, its objects wait for their destinations. False: the claim was lost meanwhile."""
-    uid, reading, work = entry.sop_instance_uid, analysis.reading, bench.settings.work
-    # Pictures and reading have one name whoever writes them. A worker that slept until another took over must not
-    # put its own beside the other's answer. What remains: one that sleeps a whole lease between here and the last
-    # file; the ledger still refuses its answer, but its pictures lie there until the radiograph is graded again.
-    if not bench.ledger.renew(uid, bench.name, work.lease_seconds):
+def record_results(entry: Entry, source: Source, analysis: Analysis, context: WorkerContext, grader: Model) -> bool:
+    """Write the result objects and record the reading in the ledger. False: the claim was lost meanwhile."""
+    uid, reading, work = entry.sop_instance_uid, analysis.reading, context.settings.work
+    # Pictures and reading have one name whichever worker writes them. A worker that slept until another took over must
+    # not overwrite the other's. What remains: one that sleeps a whole lease between here and the last file; the ledger
+    # still refuses its reading, but its pictures lie there until the radiograph is graded again.
+    if not context.ledger.renew(uid, context.name, work.lease_seconds):
         log.warning("claim_lost", sop_instance_uid=uid)
         return False
-    destinations = {each.name: each.objects for each in bench.settings.destination}
-    wanted = {kind for kinds in destinations.values() for kind in kinds} or set(DEFAULT_OBJECTS)
-    standing = bench.ledger.result_objects(uid)
-    objects = fill_outbox(entry, source, analysis, bench.vault, grader.card.identity, work, wanted, standing)
-    stands = False
+    destinations = {destination.name: destination.objects for destination in context.settings.destination}
+    kinds = {kind for objects in destinations.values() for kind in objects} or set(DEFAULT_OBJECTS)
+    current = context.ledger.result_objects(uid)
+    objects = fill_outbox(entry, source, analysis, context.vault, grader.card.identity, work, kinds, current)
+    recorded = False
     if reading.outcome is Outcome.GRADED:
-        stands = bench.ledger.report(
+        recorded = context.ledger.report(
             uid,
-            bench.name,
+            context.name,
             reading.as_json(),
             objects,
             destinations,
@@ -106,9 +109,9 @@ def hand_over(entry: Entry, source: Source, analysis: Analysis, bench: Bench, gr
             flags=reading.flags,
         )
     elif reading.reason is not None:
-        stands = bench.ledger.record_not_analysed(
+        recorded = context.ledger.record_not_analysed(
             uid,
-            bench.name,
+            context.name,
             reading.reason.code,
             reading.detail,
             reading.as_json(),
@@ -117,11 +120,11 @@ def hand_over(entry: Entry, source: Source, analysis: Analysis, bench: Bench, gr
             flags=reading.flags,
         )
     log.info("analysed", sop_instance_uid=uid, outcome=reading.outcome.value, attempts=entry.attempts)
-    return stands
+    return recorded
 
 
 def header_of(path: Path, reader: Reader) -> Dataset | None:
-    """The header of a file that is no film, for its refusal; None where not even that can be read."""
+    """The header of a file that is no film, for the report of its refusal; None where that cannot be read either."""
     try:
         return reader.header(path)
     except (Ungradable, Permanent):
@@ -129,41 +132,41 @@ def header_of(path: Path, reader: Reader) -> Dataset | None:
 
 
 @contextmanager
-def leased(bench: Bench, uid: str) -> Iterator[None]:
-    """Keep the claim while the work goes on; a worker that dies stops renewing, and another may take over."""
+def lease_renewed(context: WorkerContext, uid: str) -> Iterator[None]:
+    """Renew the claim while the work goes on; a worker that dies stops renewing, and another may take over."""
     done = threading.Event()
-    lease = bench.settings.work.lease_seconds
+    lease = context.settings.work.lease_seconds
 
     def renew() -> None:
         while not done.wait(lease / 3):
             try:
-                bench.ledger.renew(uid, bench.name, lease)
+                context.ledger.renew(uid, context.name, lease)
             except Transient as fault:  # the next round may reach it; if none does, another worker takes over
                 log.warning("lease_not_renewed", sop_instance_uid=uid, fault=str(fault))
 
-    keeper = threading.Thread(target=renew, daemon=True)
-    keeper.start()
+    renewer = threading.Thread(target=renew, daemon=True)
+    renewer.start()
     try:
         yield
     finally:
         done.set()
-        keeper.join()
+        renewer.join()
 
 
 @contextmanager
-def faults_recorded(bench: Bench, uid: str) -> Iterator[None]:
-    """The one place where an exception of the journey becomes a state that someone can see."""
+def faults_recorded(context: WorkerContext, uid: str) -> Iterator[None]:
+    """The one place where an exception becomes a state of the radiograph that someone can see."""
     try:
         yield
     except Permanent as fault:
-        bench.ledger.fail(uid, bench.name, fault.reason.code, fault.detail)
+        context.ledger.fail(uid, context.name, fault.reason.code, fault.detail)
         log.error("failed", sop_instance_uid=uid, reason=fault.reason.code)
     except (Transient, OSError) as fault:
-        # A full disk or a database that is away: the sweep asks again, as often as `attempts` allows.
-        bench.ledger.release(uid, bench.name, f"{type(fault).__name__}: {fault}")
+        # A full disk or a database that is away: the sweep queues it again, as often as `attempts` allows.
+        context.ledger.release(uid, context.name, f"{type(fault).__name__}: {fault}")
         log.warning("released", sop_instance_uid=uid, fault=type(fault).__name__)
     except Exception as fault:
-        bench.ledger.fail(uid, bench.name, "INTERNAL", type(fault).__name__)
+        context.ledger.fail(uid, context.name, "INTERNAL", type(fault).__name__)
         log.exception("failed", sop_instance_uid=uid, reason="INTERNAL")
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 from pydicom.sr._concepts_dict import concepts
 
-from node.evidence import Agreement, Evidence, KLGrade
+from node.evidence import Agreement, Evidence, KLGrade, LateralitySource
 from node.finding import Finding, Laterality
 from node.reasons import FLAGS, REASONS, Flag, Reason, flag
 from tests.paths import ROOT
@@ -69,7 +69,10 @@ def test_flags_and_evidence_survive_json() -> None:
         KLGrade.KL1,
         (0.1, 0.6, 0.1, 0.1, 0.1),
         flags=(flag("SIDE_CONFLICT"), Flag("NEWER", "Something new", "Update.", red=True)),
-        evidence=(Evidence("ImageLaterality", "R", 4.6), Evidence("image", "L", 5.5)),
+        evidence=(
+            Evidence(LateralitySource("ImageLaterality"), "R", 4.6),
+            Evidence(LateralitySource("image"), "L", 5.5),
+        ),
         agreement=Agreement.CONFLICT,
         field_of_view_mm=101.5,
         scale_source="calibrated",

@@ -14,7 +14,7 @@ from node.settings import ObjectKind, Settings
 from tests.peers.archives import HOST, Orthanc
 from tests.samples.source_films import MADE_AT
 from workers.analysis import analyse
-from workers.detection.detect import Eyes, open_eyes
+from workers.detection.detection_models import DetectionModels, load_detection_models
 from workers.detection.landmarks import TYPICAL
 from workers.models.registry import DEFAULT, Model, load
 from workers.phantom import Header, KneeShape, as_cr, as_dx, render, step_wedge
@@ -73,13 +73,13 @@ FILMS: Mapping[str, Callable[[], Dataset]] = {
 
 
 @lru_cache(maxsize=1)
-def _grader() -> tuple[Eyes, Model]:
-    return open_eyes(), load(DEFAULT)
+def _grader() -> tuple[DetectionModels, Model]:
+    return load_detection_models(), load(DEFAULT)
 
 
 def answered(name: str, folder: Path, kinds: Collection[ObjectKind] = DEFAULT_KINDS) -> Answered:
     """The film of that name with the objects of its answer; `folder` takes the film's file."""
-    source, (eyes, grader) = FILMS[name](), _grader()
+    source, (models, grader) = FILMS[name](), _grader()
     path = folder / f"{name.replace(' ', '-')}.dcm"
     source.save_as(path, enforce_file_format=True)
     reader = Reader.within(Settings().work)
@@ -87,7 +87,7 @@ def answered(name: str, folder: Path, kinds: Collection[ObjectKind] = DEFAULT_KI
         film = reader.film(path)
     finally:
         reader.close()
-    said = analyse(str(source.SOPInstanceUID), film, eyes=eyes, grader=grader)
+    said = analyse(str(source.SOPInstanceUID), film, models=models, grader=grader)
     made = report(
         said.film or film,
         said.reading,

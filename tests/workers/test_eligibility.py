@@ -1,4 +1,4 @@
-"""Each knee is judged for itself: too young, too small, too dark or of the wrong size, it is refused and says so."""
+"""Each knee is judged for itself: too young, too small, too dark or of the wrong size, it is refused for it."""
 
 from dataclasses import replace
 from typing import Any
@@ -10,16 +10,17 @@ from hypothesis import strategies as st
 from pydicom import Dataset
 
 from node.evidence import Agreement
-from node.finding import Laterality, Outcome
+from node.finding import Laterality, Outcome, ScaleSource
 from node.reasons import reason
 from node.settings import Work
+from tests.samples.knees import knee
 from tests.samples.real_knees import needs_knees, pixels, some_knees
 from tests.workers.detection.test_joints import as_film, rendered
 from workers import eligibility
-from workers.analysis import Analysis, analyse, judged, say
-from workers.detection.detect import Eyes, open_eyes
-from workers.detection.joints import Knee
-from workers.eligibility import Rules, age_of, exposure, hints, judge
+from workers.analysis import Analysis, Candidate, PreparedFilm, analyse, grade_film, header_notes
+from workers.detection.detection_models import DetectionModels, load_detection_models
+from workers.eligibility import Rules, age_of, exposure, knee_refusal
+from workers.models.labels import JOINT_KINDS
 from workers.models.registry import Model, load
 from workers.phantom import KneeShape, render
 from workers.preprocessing import Box
@@ -27,13 +28,14 @@ from workers.read import Spacing, SpacingKind
 
 R, L = Laterality.RIGHT, Laterality.LEFT
 BOX = Box(100, 100, 500, 500)
-KNEE = Knee(BOX, R, "ImageLaterality", 0.9, field_of_view_mm=100.0, scale_source="calibrated")
+MEASURED = {"width_mm": 100.0, "scale_source": ScaleSource.CALIBRATED}
+KNEE = knee(BOX, R, **MEASURED)
 PICTURE = np.random.default_rng(1).random((600, 600)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
-def eyes() -> Eyes:
-    return open_eyes()
+def models() -> DetectionModels:
+    return load_detection_models()
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +75,9 @@ AGES: list[tuple[dict[str, str], float | None]] = [
 @pytest.mark.parametrize(("attributes", "age"), AGES, ids=str)
 def test_the_age_is_what_the_header_says(attributes: dict[str, str], age: float | None) -> None:
     """The stated age, else from birth to acquisition or study; what nobody can be is unknown and refuses nothing."""
-    told = age_of(header(**attributes))
-    assert told == (None if age is None else pytest.approx(age))
-    refused = eligibility.child(header(**attributes), 18)
-    assert (refused is not None) == (age is not None and age < 18)
+    assert age_of(header(**attributes)) == (None if age is None else pytest.approx(age))
+    refusal = eligibility.child(as_film(PICTURE, **attributes), KNEE, Rules())
+    assert (refusal is not None) == (age is not None and age < 18)
 
 
 @given(st.text(max_size=8), st.text(max_size=10), st.text(max_size=10))
@@ -85,8 +86,8 @@ def test_any_header_has_an_age_or_none(age: str, born: str, when: str) -> None:
     made = Dataset()
     for keyword, value in (("PatientAge", age), ("PatientBirthDate", born), ("StudyDate", when)):
         made.add_new(keyword, "LO", value)
-    told = age_of(made)
-    assert told is None or 0 <= told <= 120
+    found = age_of(made)
+    assert found is None or 0 <= found <= 120
 
 
 JUDGED: list[tuple[str, dict[str, Any], dict[str, Any], Rules, str]] = [
@@ -95,22 +96,33 @@ JUDGED: list[tuple[str, dict[str, Any], dict[str, Any], Rules, str]] = [
     ("a child where children are graded", {"PatientAge": "012Y"}, {}, Rules(youngest=10), ""),
     ("a conflict", {}, {"agreement": Agreement.CONFLICT}, Rules(), ""),
     ("a conflict, refused", {}, {"agreement": Agreement.CONFLICT}, Rules(side_conflict="refuse"), "CONFLICTING_SIDE"),
-    ("30 mm", {}, {"field_of_view_mm": 30.0}, Rules(), "WRONG_SIZE"),
-    ("300 mm", {}, {"field_of_view_mm": 300.0}, Rules(), "WRONG_SIZE"),
-    ("72 mm", {}, {"field_of_view_mm": 72.0}, Rules(), ""),
-    ("no millimetres", {}, {"field_of_view_mm": None, "scale_source": "none"}, Rules(), ""),
+    ("30 mm", {}, {"width_mm": 30.0}, Rules(), "WRONG_SIZE"),
+    ("300 mm", {}, {"width_mm": 300.0}, Rules(), "WRONG_SIZE"),
+    ("72 mm", {}, {"width_mm": 72.0}, Rules(), ""),
+    ("no millimetres", {}, {"width_mm": None, "scale_source": ScaleSource.NONE}, Rules(), ""),
     ("few pixels", {}, {"box": Box(100, 100, 160, 160)}, Rules(), "JOINT_TOO_SMALL"),
-    ("a reason already", {}, {"reason": reason("METAL")}, Rules(), "METAL"),
+    ("metal", {}, {"kind": "metal"}, Rules(), "METAL"),
+    ("a child's lateral view", {"PatientAge": "012Y"}, {"kind": "lateral"}, Rules(), "NOT_AP"),
+    ("beyond the edge", {}, {"kind": "metal", "cut_off": True}, Rules(), "JOINT_CUT_OFF"),
 ]
 
 
-@pytest.mark.parametrize(("attributes", "knee", "rules", "code"), [c[1:] for c in JUDGED], ids=[c[0] for c in JUDGED])
-def test_a_knee_is_refused_for_its_reason(
-    attributes: dict[str, Any], knee: dict[str, Any], rules: Rules, code: str
+@pytest.mark.parametrize(("attributes", "fields", "rules", "code"), [c[1:] for c in JUDGED], ids=[c[0] for c in JUDGED])
+def test_a_knee_is_refused_for_its_first_reason(
+    attributes: dict[str, Any], fields: dict[str, Any], rules: Rules, code: str
 ) -> None:
     """And graded where there is none."""
-    told = judge(as_film(PICTURE, **attributes), replace(KNEE, **knee), rules)
-    assert (told.code if told else "") == code
+    assert refused_as(as_film(PICTURE, **attributes), knee(**{"box": BOX, **MEASURED, **fields}), rules) == code
+
+
+def refused_as(film: Any, judged: Any, rules: Rules = Rules()) -> str:  # noqa: B008 - frozen
+    refusal = knee_refusal(film, judged, rules)
+    return refusal.code if refusal else ""
+
+
+def test_every_kind_of_joint_but_a_knee_has_its_refusal() -> None:
+    """The table names each class of the refiner."""
+    assert {"knee", *eligibility.KINDS_REFUSED} == set(JOINT_KINDS)
 
 
 @pytest.mark.parametrize(
@@ -131,8 +143,7 @@ def test_a_joint_without_a_rim_is_refused(edge: int, hidden: Any, code: str) -> 
     """Whether the film ends there or a shutter covers it; shafts and soft parts may lie outside."""
     film = as_film(PICTURE[:, :edge].copy())
     film.field[hidden], film.pixels[hidden] = False, 0.0
-    told = judge(film, KNEE, Rules())
-    assert (told.code if told else "") == code
+    assert refused_as(film, KNEE) == code
 
 
 @pytest.mark.parametrize(
@@ -142,26 +153,26 @@ def test_a_joint_without_a_rim_is_refused(edge: int, hidden: Any, code: str) -> 
         (np.s_[300:340, 100:145], 0.0),  # air that was stored as the padding value, with bone about it
     ],
 )
-def test_a_joint_whose_rims_are_seen_is_not_cut_off(hidden: Any, shade: float | None) -> None:
+def test_a_joint_whose_rims_are_visible_is_not_cut_off(hidden: Any, shade: float | None) -> None:
     """Whatever the header says of its field."""
     film = as_film(PICTURE.copy())
     film.field[hidden] = False
     if shade is not None:
         film.pixels[hidden] = shade
-    assert judge(film, KNEE, Rules()) is None
+    assert refused_as(film, KNEE) == ""
 
 
 @needs_knees
-def test_a_real_knee_is_refused_once_its_rim_is_cut_off(eyes: Eyes, grader: Model) -> None:
+def test_a_real_knee_is_refused_once_its_rim_is_cut_off(models: DetectionModels, grader: Model) -> None:
     """As it is, it is graded; without an eighth of its width at either side it is not, whatever else is seen of it."""
-    told: list[list[str]] = [[], [], []]
+    refusals: list[list[str]] = [[], [], []]
     for row in some_knees("val", 16):
-        knee = pixels(row) / 255
-        for at, part in enumerate((knee, knee[:, 37:], knee[:, :-37])):
-            reading = analyse("1.2", as_film(part, ImageLaterality=row["side"]), eyes=eyes, grader=grader).reading
-            told[at].append(reading.reason.code if reading.reason else "")
-    assert told[0].count("") >= 15
-    for cut in told[1:]:
+        image = pixels(row) / 255
+        for at, part in enumerate((image, image[:, 37:], image[:, :-37])):
+            reading = analyse("1.2", as_film(part, ImageLaterality=row["side"]), models=models, grader=grader).reading
+            refusals[at].append(reading.reason.code if reading.reason else "")
+    assert refusals[0].count("") >= 15
+    for cut in refusals[1:]:
         assert cut.count("") <= 1
         assert cut.count("JOINT_CUT_OFF") >= 12
 
@@ -186,95 +197,99 @@ def test_the_rules_are_those_of_the_settings() -> None:
 def test_only_a_joint_that_nobody_could_read_is_refused_for_its_light(make: Any, code: str) -> None:
     """A joint is dark lines on bright bone; all of it black, all white or all grey is none."""
     shape = np.tile(np.linspace(0, 1, 600, dtype=np.float32), (600, 1))
-    told = exposure(make(shape).astype(np.float32), BOX)
-    assert (told.code if told else "") == code
+    refusal = exposure(as_film(make(shape)), KNEE, Rules())
+    assert (refusal.code if refusal else "") == code
 
 
 @needs_knees
 def test_real_knees_are_not_refused_for_their_light() -> None:
     """Some are nearly white and some nearly flat; they were read all the same."""
-    whole = Box(0, 0, 299, 299)
-    assert not [row["path"] for row in some_knees("val", 400) if exposure(pixels(row).astype(np.float32) / 255, whole)]
+    whole = knee(Box(0, 0, 299, 299))
+    assert not [row["path"] for row in some_knees("val", 400) if exposure(as_film(pixels(row) / 255), whole, Rules())]
 
 
 def bilateral(**attributes: Any) -> Any:
     return rendered(render([KneeShape(R), KneeShape(L)], rows=1500, columns=1800, seed=5), **attributes)
 
 
-def test_one_refused_knee_does_not_silence_the_other(eyes: Eyes, grader: Model) -> None:
+def test_one_refused_knee_leaves_the_other_its_grade(models: DetectionModels, grader: Model) -> None:
     """The left one has its reason and no grade, the right one its grade; the film is graded."""
-    film = bilateral(PatientAge="060Y")
-    analysis = analyse("1.2.3", film, eyes=eyes, grader=grader)
-    right, left = analysis.found
-    told = say("1.2.3", film, [right, replace(left, reason=reason("TOTAL_REPLACED"))], grader)
-    assert told.reading.outcome is Outcome.GRADED
-    assert [knee.reason.code if knee.reason else "" for knee in told.reading.knees] == ["", "TOTAL_REPLACED"]
-    assert told.reading.knees[0] == analysis.reading.knees[0]
-    assert told.reading.knees[1].grade is None
-    assert [each is None for each in told.heat_maps] == [False, True]
+    before = analyse("1.2.3", bilateral(PatientAge="060Y"), models=models, grader=grader)
+    assert before.prepared is not None
+    right, left = before.prepared.candidates
+    prepared = replace(before.prepared, candidates=(right, replace(left, refusal=reason("TOTAL_REPLACED"))))
+    analysis = grade_film("1.2.3", prepared, grader, Rules())
+    assert analysis.reading.outcome is Outcome.GRADED
+    assert codes_of(analysis) == ["", "TOTAL_REPLACED"]
+    assert analysis.reading.knees[0] == before.reading.knees[0]
+    assert analysis.reading.knees[1].grade is None
+    assert [heat_map is None for heat_map in analysis.heat_maps] == [False, True]
 
 
-def test_a_film_whose_knees_are_all_refused_says_why_of_each(eyes: Eyes, grader: Model) -> None:
+def test_a_film_whose_knees_are_all_refused_has_the_reason_of_each(models: DetectionModels, grader: Model) -> None:
     """The film's reason is theirs; where they differ, the first one's, and the detail names all."""
-    same = analyse("1.2.3", bilateral(PatientAge="009Y"), eyes=eyes, grader=grader)
+    same = analyse("1.2.3", bilateral(PatientAge="009Y"), models=models, grader=grader)
     assert (same.reading.outcome, same.reading.model) == (Outcome.NOT_ANALYSED, None)
     assert codes_of(same) == ["CHILD", "CHILD"]
     assert same.reading.reason == reason("CHILD")
     assert same.reading.detail == ""
-    right, left = (replace(knee, reason=None) for knee in same.found)
-    film = bilateral()
-    mixed = judged(film, [replace(right, field_of_view_mm=30.0), replace(left, reason=reason("METAL"))], Rules())
-    told = say("1.2.3", film, mixed, grader)
-    assert codes_of(told) == ["WRONG_SIZE", "METAL"]
-    assert (told.reading.reason, told.reading.detail) == (reason("WRONG_SIZE"), "WRONG_SIZE, METAL")
+    assert same.prepared is not None
+    codes = ("WRONG_SIZE", "METAL")
+    refused = (
+        Candidate(candidate.knee, reason(code)) for candidate, code in zip(same.prepared.candidates, codes, strict=True)
+    )
+    mixed = grade_film("1.2.3", PreparedFilm(bilateral(), tuple(refused)), grader, Rules())
+    assert codes_of(mixed) == [*codes]
+    assert (mixed.reading.reason, mixed.reading.detail) == (reason("WRONG_SIZE"), "WRONG_SIZE, METAL")
 
 
 def codes_of(analysis: Analysis) -> list[str]:
     return [knee.reason.code if knee.reason else "" for knee in analysis.reading.knees]
 
 
-def test_flags_and_millimetres_reach_the_reading(eyes: Eyes, grader: Model) -> None:
+def test_flags_and_millimetres_reach_the_reading(models: DetectionModels, grader: Model) -> None:
     """A negative without an age, with a detector's spacing: two remarks on each knee, and its width."""
     film = bilateral(BodyPartExamined="HIP")
     film = replace(film, pixels=1 - film.pixels, spacing=Spacing(0.15, 0.15, SpacingKind.DETECTOR))
-    reading = analyse("1.2.3", film, eyes=eyes, grader=grader).reading
+    reading = analyse("1.2.3", film, models=models, grader=grader).reading
     assert reading.outcome is Outcome.GRADED
-    for knee in reading.knees:
+    for finding in reading.knees:
         # Red ones are about the map, and a rendered knee's is what it is.
-        assert {flag.code for flag in knee.flags if not flag.red} == {"AGE_UNKNOWN", "POLARITY"}
-        assert knee.scale_source == "detector plane"
-        assert knee.field_of_view_mm == pytest.approx(0.15 * (knee.box[2] - knee.box[0]), abs=0.01)
+        assert {flag.code for flag in finding.flags if not flag.red} == {"AGE_UNKNOWN", "POLARITY"}
+        assert finding.scale_source == "detector plane"
+        assert finding.field_of_view_mm == pytest.approx(0.15 * (finding.box[2] - finding.box[0]), abs=0.01)
     assert {"AGE_UNKNOWN", "POLARITY"} <= set(reading.flags)
     assert any("HIP" in note for note in reading.notes)
 
 
 @pytest.mark.parametrize(("part", "noted"), [("KNEE", 0), ("", 0), ("HIP", 1), ("leg", 0), ("^^x<y>", 0)])
-def test_a_header_s_body_part_is_a_hint(part: str, noted: int) -> None:
-    """It is noted where it says another part, and never refuses."""
-    assert len(hints(header(BodyPartExamined=part))) == noted
+def test_a_header_s_body_part_is_only_noted(part: str, noted: int) -> None:
+    """It is noted where it names another part, and never refuses."""
+    assert len(header_notes(header(BodyPartExamined=part))) == noted
 
 
 @pytest.mark.parametrize(
     ("part", "code"), [("CHEST", "OTHER_PART"), ("KNEE", "NOT_A_KNEE"), ("", "NOT_A_KNEE"), ("T-12", "NOT_A_KNEE")]
 )
 def test_a_film_without_a_joint_whose_header_agrees_is_of_another_part(
-    part: str, code: str, eyes: Eyes, grader: Model
+    part: str, code: str, models: DetectionModels, grader: Model
 ) -> None:
-    """Two witnesses say more than one: somebody has routed another part."""
+    """Header and image agree: somebody has routed another part."""
     film = replace(as_film(PICTURE), header=header(BodyPartExamined=part))
-    told = analyse("1.2.3", film, eyes=eyes, grader=grader).reading
-    assert told.reason == reason(code)
+    assert analyse("1.2.3", film, models=models, grader=grader).reading.reason == reason(code)
 
 
-def test_a_joint_unlike_all_that_the_grader_knows_is_not_graded(grader: Model) -> None:
+def test_a_joint_out_of_distribution_is_not_graded(grader: Model) -> None:
     """Noise in a box beside a knee in another: the knee keeps its grade, and the noise has no map."""
-    rendered_knee = render([KneeShape(R)], rows=800, columns=800)
-    knee = rendered_knee.pixels.astype(np.float32) / np.float32(4095)
-    film = as_film(np.hstack([knee, np.random.default_rng(2).random((800, 800)).astype(np.float32)]))
-    found = [replace(KNEE, box=rendered_knee.boxes[0]), replace(KNEE, box=Box(900, 200, 1300, 600), laterality=L)]
-    told = say("1.2.3", film, found, grader)
-    right, left = told.reading.knees
-    assert (told.reading.outcome, right.reason, left.reason) == (Outcome.GRADED, None, reason("NOT_LIKE_TRAINED"))
-    assert (left.grade, left.attention, told.heat_maps[1]) == (None, None, None)
-    assert told.heat_maps[0] is not None
-    assert [knee.reason for knee in told.found] == [None, None]  # another model may know it
+    right_knee = render([KneeShape(R)], rows=800, columns=800)
+    pixels = right_knee.pixels.astype(np.float32) / np.float32(4095)
+    film = as_film(np.hstack([pixels, np.random.default_rng(2).random((800, 800)).astype(np.float32)]))
+    knees = knee(right_knee.boxes[0], R, **MEASURED), knee(Box(900, 200, 1300, 600), L, **MEASURED)
+    prepared = PreparedFilm(film, tuple(Candidate(each, None) for each in knees))
+    analysis = grade_film("1.2.3", prepared, grader, Rules())
+    right, left = analysis.reading.knees
+    assert analysis.reading.outcome is Outcome.GRADED
+    assert (right.reason, left.reason) == (None, reason("NOT_LIKE_TRAINED"))
+    assert (left.grade, left.attention, analysis.heat_maps[1]) == (None, None, None)
+    assert analysis.heat_maps[0] is not None
+    assert analysis.prepared is prepared  # another model may know it

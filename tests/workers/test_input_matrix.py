@@ -32,7 +32,7 @@ from node.errors import Ungradable
 from node.finding import Laterality, Outcome, Reading
 from node.settings import Work
 from workers.analysis import analyse
-from workers.detection.detect import Eyes, open_eyes
+from workers.detection.detection_models import DetectionModels, load_detection_models
 from workers.models.registry import Model, load
 from workers.phantom import Header, KneeShape, as_cr, as_dx, render
 from workers.read import Reader
@@ -263,17 +263,17 @@ CASES: list[Case] = [
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[tuple[Reader, Eyes, Model]]:
+def bench() -> Iterator[tuple[Reader, DetectionModels, Model]]:
     reader = Reader.within(Work())
     try:
-        yield reader, open_eyes(), load("kl-lite2")
+        yield reader, load_detection_models(), load("kl-lite2")
     finally:
         reader.close()
 
 
-def read(made: Dataset, path: Path, bench: tuple[Reader, Eyes, Model]) -> Reading | str:
+def read(made: Dataset, path: Path, bench: tuple[Reader, DetectionModels, Model]) -> Reading | str:
     """What is said of a file, or the code of what the reader refuses it for."""
-    reader, eyes, model = bench
+    reader, models, model = bench
     stream = io.BytesIO()
     little = made.file_meta.TransferSyntaxUID != ExplicitVRBigEndian
     with config.disable_value_validation():
@@ -281,13 +281,13 @@ def read(made: Dataset, path: Path, bench: tuple[Reader, Eyes, Model]) -> Readin
         made.save_as(stream, enforce_file_format=True, little_endian=little, implicit_vr=implicit)
     path.write_bytes(stream.getvalue())
     try:
-        return analyse("1.2.3", reader.film(path), eyes=eyes, grader=model).reading
+        return analyse("1.2.3", reader.film(path), models=models, grader=model).reading
     except Ungradable as refusal:
         return refusal.reason.code
 
 
 @pytest.fixture(scope="module")
-def expected(bench: tuple[Reader, Eyes, Model], tmp_path_factory: pytest.TempPathFactory) -> Reading:
+def expected(bench: tuple[Reader, DetectionModels, Model], tmp_path_factory: pytest.TempPathFactory) -> Reading:
     told = read(film(), tmp_path_factory.mktemp("matrix") / "film.dcm", bench)
     assert isinstance(told, Reading)
     assert told.outcome is Outcome.GRADED
@@ -306,7 +306,7 @@ def test_it_ends_in_the_right_grade_or_the_right_refusal(
     change: Change,
     ends: str,
     maker: str,
-    bench: tuple[Reader, Eyes, Model],
+    bench: tuple[Reader, DetectionModels, Model],
     expected: Reading,
     tmp_path: Path,
 ) -> None:

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from workers.preprocessing import Box, Pose, crop, cut, prepare, resized, stretch
+from workers.preprocessing import Box, Pose, crop, cut, grader_input, resized, stretch
 
 
 def ramp(rows: int = 64, columns: int = 64) -> np.ndarray:
@@ -112,7 +112,7 @@ def test_exposure_does_not_change_what_is_seen(gain: float, offset: float) -> No
     """A film that is flatter or brighter throughout is prepared to the same input."""
     random = np.random.default_rng(3)
     film = np.clip(ramp() + random.normal(0, 0.05, (64, 64)), 0, 1).astype(np.float32)
-    difference = np.abs(prepare(film, 64) - prepare((film * gain + offset).astype(np.float32), 64))
+    difference = np.abs(grader_input(film, 64) - grader_input((film * gain + offset).astype(np.float32), 64))
     assert np.median(difference) < 0.02
 
 
@@ -120,7 +120,7 @@ def test_exposure_does_not_change_what_is_seen(gain: float, offset: float) -> No
 @given(arrays.arrays(np.float32, (40, 33), elements=st.floats(0, 1, width=32)))
 def test_any_image_gives_a_finite_input(image: np.ndarray) -> None:
     """Whatever the pixels are, one grey included, the input has its shape and no NaN or infinity."""
-    prepared = prepare(image, 32)
+    prepared = grader_input(image, 32)
     assert prepared.shape == (3, 32, 32)
     assert prepared.dtype == np.float32
     assert np.isfinite(prepared).all()

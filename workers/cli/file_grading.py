@@ -14,7 +14,7 @@ from node.errors import Permanent, Ungradable
 from node.finding import Finding, Laterality, Outcome, reason_as_json
 from node.settings import Settings
 from workers.analysis import Analysis, analyse, refused
-from workers.detection.detect import open_eyes
+from workers.detection.detection_models import load_detection_models
 from workers.eligibility import Rules
 from workers.models.active_model import RequestedModel, load_checked, requested_model_of_node
 from workers.models.registry import folders
@@ -34,7 +34,7 @@ class Desk:
         self._out = out
         self._side = side
         engine, threads, within = self._work.engine, self._work.threads, folders(settings)
-        self._eyes = open_eyes(engine=engine, threads=threads, within=within)
+        self._models = load_detection_models(engine=engine, threads=threads, within=within)
         asked = RequestedModel(model, "--model") if model else requested_model_of_node(settings)
         self._grader = load_checked(asked, settings)
         self._reader = Reader.within(self._work)
@@ -81,7 +81,7 @@ class Desk:
         else:
             film = self._reader.film(file)
             uid = str(film.header.get("SOPInstanceUID", ""))
-        analysis = analyse(uid, film, eyes=self._eyes, grader=self._grader, rules=Rules.of(self._work))
+        analysis = analyse(uid, film, models=self._models, grader=self._grader, rules=Rules.of(self._work))
         return analysis.film or film, analysis
 
     def _write(self, file: Path, film: Film, analysis: Analysis) -> list[Path]:
@@ -127,7 +127,7 @@ def _say_knee(knee: Finding) -> str:
     if knee.grade is None:
         return f"{side} not graded ({knee.reason.code if knee.reason else 'no reason'}{_flagged(knee)})"
     sure = knee.certainty
-    told = [knee.sureness]
+    told = [knee.confidence_text]
     if sure is not None:
         told.append(f"only {sure.words}" if sure.lowest == sure.highest else sure.words)
         told += [sure.doubt] if sure.doubt else []

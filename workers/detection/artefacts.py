@@ -1,59 +1,58 @@
 """
 What lies beside the bones around a joint: lead markers, burned-in text, metal, the film's border.
 
-A small network names every pixel of the joint's box. What it names is no evidence of arthrosis, so a heat map whose
-peak lies there, or a grade that changes when it is taken away, is flagged (workers/explanation/attribution.py).
+A small network classifies every pixel of the joint's box. What it segments is no evidence of arthrosis, so a heat map
+whose peak lies there, or a grade that changes when it is removed, is flagged (workers/explanation/attribution.py).
 """
-
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from workers.detection.joints import Joint
 from workers.models.labels import NOTHING
-from workers.preprocessing import Grey, stretch
-
-if TYPE_CHECKING:
-    from workers.models.registry import Model
+from workers.models.registry import Model
+from workers.preprocessing import Grey, crop_input, cut
 
 Labels = npt.NDArray[np.uint8]
 """(rows, columns) of MARKER, TEXT, HARDWARE, BORDER or NOTHING."""
 
 
-def find_marks(joint: Grey, marker: "Model") -> Labels:
-    """
-    What lies on a joint that is cut out of its film, (side, side) and 0 to 1, on a grid of half the network's input.
-
-    Raises nothing; a joint without marks is NOTHING throughout.
-    """
-    (logits,) = marker.run(view_of(joint, marker.card.input_size)[None])
-    return labels(logits[0], marker.card.thresholds["mark"], marker.card.thresholds["sure"])
-
-
-def labels(logits: npt.NDArray[np.float32], limit: float, sure: float) -> Labels:
-    """
-    The likeliest mark of each pixel, of logits (5, rows, columns), where there is one with a chance of `limit`.
-
-    What hangs together is left out if it is a speck, or nowhere as certain as `sure`: a narrow joint space and its
-    dense rims look a little like lead.
-    """
-    chances = np.exp(logits - logits.max(0))
-    chances /= chances.sum(0)
-    mark = chances[1:].sum(0)
-    named = np.where(mark >= limit, chances[1:].argmax(0) + 1, NOTHING).astype(np.uint8)
-    count, parts, told, _ = cv2.connectedComponentsWithStats((named > NOTHING).astype(np.uint8), connectivity=8)
-    least = LEAST * named.size
-    kept = [at for at in range(1, count) if told[at, cv2.CC_STAT_AREA] >= least and mark[parts == at].max() >= sure]
-    return np.where(np.isin(parts, kept), named, NOTHING).astype(np.uint8)
-
-
 LEAST = 3 / 64**2
-"""Part of the answer that a mark covers at least: a letter of 3 % of the box's height does."""
+"""Part of the output that an artefact covers at least: a letter of 3 % of the box's height does."""
 
 
-def view_of(joint: Grey, size: int) -> npt.NDArray[np.float32]:
-    """What the network sees of a joint, (1, size, size)."""
-    if joint.shape != (size, size):
-        joint = np.asarray(cv2.resize(joint, (size, size), interpolation=cv2.INTER_AREA), np.float32)
-    return ((stretch(joint) - np.float32(0.5)) / np.float32(0.25))[None]
+def segment_artefacts(pixels: Grey, joint: Joint, model: Model) -> Labels | None:
+    """
+    What lies on a joint of a film, on a grid of half the network's input over the joint's upright crop.
+
+    A joint without artefacts is NOTHING throughout; None for a joint that is none to be graded.
+    """
+    return labels_of(cut(pixels, joint.pose, model.card.input_size), model) if joint.is_whole_knee else None
+
+
+def labels_of(crop: Grey, model: Model) -> Labels:
+    """The same from the upright crop of the joint, (side, side) and 0 to 1."""
+    (logits,) = model.run(crop_input(crop, model.card.input_size)[None])
+    return labels(logits[0], model.card.thresholds["mark"], model.card.thresholds["sure"])
+
+
+def labels(logits: npt.NDArray[np.float32], limit: float, certain: float) -> Labels:
+    """
+    The most probable artefact of each pixel, of logits (5, rows, columns), where one has a probability of `limit`.
+
+    A connected part is left out if it is a speck, or if its probability reaches `certain` nowhere: a narrow joint
+    space and its dense rims look a little like lead.
+    """
+    probabilities = np.exp(logits - logits.max(0))
+    probabilities /= probabilities.sum(0)
+    artefact = probabilities[1:].sum(0)
+    named = np.where(artefact >= limit, probabilities[1:].argmax(0) + 1, NOTHING).astype(np.uint8)
+    count, parts, stats, _ = cv2.connectedComponentsWithStats((named > NOTHING).astype(np.uint8), connectivity=8)
+    least = LEAST * named.size
+    valid = [
+        part
+        for part in range(1, count)
+        if stats[part, cv2.CC_STAT_AREA] >= least and artefact[parts == part].max() >= certain
+    ]
+    return np.where(np.isin(parts, valid), named, NOTHING).astype(np.uint8)

@@ -1,214 +1,170 @@
 """
-Where the knee joints are on a film, which side each is, and how that is known; or why there is none to grade.
+The joints on a film: detections refined twice, those that are no joint left out, and the two to grade selected.
 
-The finder knows upright AP and PA knees, one or two on a film or a tight crop of one. The side is what header and
-place say here, and what the image adds in upright.py: a vote (sides.py).
+The first refinement starts at the detector's coarse box; from its own box the middle of the second lies a fifth nearer
+(p95). A third would change nothing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-import cv2
-import numpy as np
-import numpy.typing as npt
+from node.finding import ScaleSource
+from workers.detection.detection_models import DetectionModels
+from workers.detection.detector import Detection
+from workers.detection.landmarks import Landmarks, Refinement, pose_of, refine, whole_film
+from workers.models.labels import JOINT_KINDS, KNEE, LATERAL, OTHER, SKYLINE
+from workers.preprocessing import Box, Pose
+from workers.read import Film, SpacingKind
 
-from node.errors import Ungradable
-from node.evidence import Agreement, Evidence
-from node.finding import Laterality
-from node.reasons import Flag, Reason, flag, reason
-from workers.detection.landmarks import Points, pose_of
-from workers.laterality.vote import Side, tell_sides
-from workers.preprocessing import Box, Grey, Pose, resized, stretch
-
-if TYPE_CHECKING:
-    from workers.detection.artefacts import Labels
-    from workers.models.registry import Model
-    from workers.read import Film
-
-STRIDE = 8
-"""Pixels of the finder's input to a cell of its answer."""
+NO_JOINT = (LATERAL, SKYLINE, OTHER)
+"""Kinds that are no joint to report: nothing there could be called a refused knee."""
 
 TIGHT = 0.85
 """A box that covers so much of a nearly square image: it is itself the crop of a joint (those of val: .86 and more)."""
 
-
 HALF = 0.5
-"""Of a joint cut off by the film's edge at least so much is seen: less is a bit of the other leg."""
+"""Of a joint cut off by the film's edge at least so much lies on the film: less is a bit of the other leg."""
 
 LEAST_MM, MOST_MM = 60.0, 220.0
-"""Width of the box of an adult's knee, about 100 mm (72 to 123 on the films that the grader knows), and what may
-lie between: a small joint at one end, a large one magnified on the detector and boxed generously at the other."""
+"""Width of the box of an adult's knee, about 100 mm (72 to 123 on the films that the grader was trained on), and what
+may lie between: a small joint at one end, a large one magnified on the detector and boxed generously at the other."""
 
 LEAST_FILM_MM, MOST_FILM_MM = 60.0, 1500.0
-"""Longer side of a film. Where the detector's spacing says otherwise, somebody has resized the image under it."""
+"""Longer side of a film. Where the detector's spacing gives another, somebody has resized the image."""
 
 
 @dataclass(frozen=True)
-class Knee:
+class Joint:
     """
-    One joint: a square box in pixels of the stored image, its side, what told the side, how sure the finder is.
+    One joint on a film.
 
-    `reason` says why it must not be graded, None that it may; `flags` are what a reader should know of it.
-    `field_of_view_mm` is the width of the box, None where the header vouches for no millimetres.
+    `box` is square, in pixels of the stored image, `confidence` the detector's, 0 to 1, `kind` one of JOINT_KINDS.
     """
 
     box: Box
-    laterality: Laterality
-    laterality_source: str
     confidence: float
+    kind: str = JOINT_KINDS[KNEE]
+    landmarks: Landmarks | None = None
+    """None where nobody refined the box."""
     tilt: float = 0.0
-    """The plateau's turn on the film, in degrees, clockwise."""
-    points: Points | None = None
-    """Landmarks (workers.detection.landmarks); None before anybody looked."""
-    marks: "Labels | None" = None
-    """What lies beside the bones in the box (workers.detection.artefacts); None before anybody looked."""
-    evidence: tuple[Evidence, ...] = ()
-    agreement: Agreement = Agreement.NONE
-    flags: tuple[Flag, ...] = ()
-    reason: Reason | None = None
-    field_of_view_mm: float | None = None
-    scale_source: str = "none"
+    """Rotation of the tibial plateau on the film, in degrees, clockwise."""
+    cut_off: bool = False
+    """Whether a part of the box lies beyond the film's edge."""
+    width_mm: float | None = None
+    """Width of the box; None where the header vouches for no millimetres."""
+    scale_source: ScaleSource = ScaleSource.NONE
 
     @property
     def pose(self) -> Pose:
-        """How it is laid upright for the grader and all who look at what the grader sees."""
-        return pose_of(self.points, self.box)
+        """How the joint lies on the film: crops of it are turned upright by this."""
+        return pose_of(self.landmarks, self.box)
 
-    def sided(self, side: Side) -> "Knee":
-        """The knee with that side, and a flag if its witnesses contradict each other."""
-        others = tuple(each for each in self.flags if each.code != "SIDE_CONFLICT")
-        return replace(
-            self,
-            laterality=side.laterality,
-            laterality_source=side.source,
-            evidence=side.evidence,
-            agreement=side.agreement,
-            flags=(*others, flag("SIDE_CONFLICT")) if side.agreement is Agreement.CONFLICT else others,
-        )
+    @property
+    def is_whole_knee(self) -> bool:
+        """Whether it is a knee from in front and lies wholly on the film."""
+        return self.kind == JOINT_KINDS[KNEE] and not self.cut_off
 
 
-Found = Sequence[tuple[Box, float]]
-"""Joint boxes on an image with the finder's confidence, the surest first."""
-
-
-def find_knees(film: "Film", finder: "Model", found: Found | None = None) -> list[Knee]:
+@dataclass(frozen=True)
+class Localisation:
     """
-    The joints on a film, ordered from the image's left to its right; `found` saves asking the finder again.
+    The joints of a film that may be reported, at most two, from the image's left to its right.
 
-    Raises
-    ------
-    Ungradable
-        NOT_A_KNEE if no joint is found, JOINT_CUT_OFF if none that is found lies wholly enough on the film.
+    `film_kind` is one of JOINT_KINDS: what the whole film shows where no joint was confirmed. `all_cut_off`: joints
+    were confirmed, and every one lies partly beyond the film's edge.
     """
-    found = locate(film.pixels, finder) if found is None else found
-    if not found:
-        raise Ungradable(reason("NOT_A_KNEE"))
-    seen = {box: _visible(box, film.pixels.shape) for box, _ in found}
-    whole = [each for each in found if seen[each[0]] >= finder.card.thresholds["visible"]]
+
+    joints: tuple[Joint, ...] = ()
+    film_kind: str = JOINT_KINDS[KNEE]
+    all_cut_off: bool = False
+
+
+def localise_joints(film: Film, detections: Sequence[Detection], models: DetectionModels) -> Localisation:
+    """
+    The joints on a film, of which `detections` are the detector's.
+
+    Where no detection is confirmed, the refiner classifies the whole film: that says best what it shows instead.
+    """
+    refiner, limit = models.refiner, models.refiner.card.thresholds["knee"]
+    coarse = refine(film.pixels, [detection.box for detection in detections], refiner)
+    confirmed = [
+        (joint.box, detection.confidence)
+        for joint, detection in zip(coarse, detections, strict=True)
+        if not _is_no_joint(joint, limit)
+    ]
+    if not confirmed:
+        (whole,) = refine(film.pixels, [whole_film(film.pixels.shape)], refiner)
+        kind = int(whole.kinds[1:].argmax()) + 1
+        return Localisation(film_kind=JOINT_KINDS[kind if whole.kinds[kind] >= limit else OTHER])
+    refined = refine(film.pixels, [box for box, _ in confirmed], refiner)
+    candidates = [(joint, confidence) for joint, (_, confidence) in zip(refined, confirmed, strict=True)]
+    return select_joints(film, candidates, limit=limit, visible=models.detector.card.thresholds["visible"])
+
+
+def select_joints(
+    film: Film, candidates: Sequence[tuple[Refinement, float]], *, limit: float, visible: float
+) -> Localisation:
+    """
+    The joints to report of `candidates`, each with the detector's confidence, the most confident first.
+
+    `limit` is the least probability of a knee; `visible` the least part of its box that has to lie on the film.
+    """
+    shape = film.pixels.shape
+    parts = [visible_part(joint.box, shape) for joint, _ in candidates]
+    whole = [candidate for candidate, part in zip(candidates, parts, strict=True) if part >= visible]
     if not whole:
-        raise Ungradable(reason("JOINT_CUT_OFF"))
-    # Of several candidates, those that are as large as a knee come first; the surest of them are taken.
-    whole = [each for each in whole if knee_sized(width_mm(film, each[0])[0])] or whole
+        return Localisation(all_cut_off=True)
+    # Of several candidates, those that are as large as a knee come first; the most confident of them are taken.
+    whole = [candidate for candidate in whole if is_knee_sized(width_mm(film, candidate[0].box)[0])] or whole
     # One that is cut off is no candidate, but a knee that the film shows and nobody grades.
-    parts = [each for each in found if HALF <= seen[each[0]] < finder.card.thresholds["visible"]]
-    joints = sorted([*whole, *parts][:2], key=lambda each: each[0].x0)
-    boxes = [_tight(box, film.pixels.shape) if len(joints) == 1 else box for box, _ in joints]
-    knees = [_knee(film, box, each[1], cut=each in parts) for box, each in zip(boxes, joints, strict=True)]
-    sides = tell_sides(film.header, [knee.box for knee in knees], parts=in_part(knees))
-    return [knee.sided(side) for knee, side in zip(knees, sides, strict=True)]
+    partial = [candidate for candidate, part in zip(candidates, parts, strict=True) if HALF <= part < visible]
+    selected = sorted([*whole, *partial][:2], key=lambda candidate: candidate[0].box.x0)
+    joints = []
+    for joint, confidence in selected:
+        box = _tight(joint.box, shape) if len(selected) == 1 else joint.box
+        mm, source = width_mm(film, box)
+        cut_off = visible_part(joint.box, shape) < visible
+        joints.append(Joint(box, confidence, joint.kind(limit), joint.landmarks, joint.tilt, cut_off, mm, source))
+    return Localisation(tuple(joints))
 
 
-def _knee(film: "Film", box: Box, sure: float, *, cut: bool) -> Knee:
-    """A joint whose side nobody has told yet."""
-    mm, scale = width_mm(film, box)
-    why = reason("JOINT_CUT_OFF") if cut else None
-    return Knee(box, Laterality.UNKNOWN, "none", sure, field_of_view_mm=mm, scale_source=scale, reason=why)
-
-
-def in_part(knees: Sequence[Knee]) -> set[int]:
-    """The numbers of those that lie on the film in part."""
-    return {at for at, knee in enumerate(knees) if knee.reason is not None and knee.reason.code == "JOINT_CUT_OFF"}
-
-
-def width_mm(film: "Film", box: Box) -> tuple[float | None, str]:
-    """
-    The width of a box on a film, and what a millimetre is there: "calibrated", "detector plane" or "none".
-
-    The patient is nearer to the tube than the detector, so a width in its plane is up to a third too large.
-    """
-    spacing = film.spacing
-    if spacing.row_mm is None or spacing.column_mm is None:
-        return None, "none"
-    rows, columns = film.pixels.shape
-    longer = max(rows * spacing.row_mm, columns * spacing.column_mm)
-    if spacing.kind == "calibrated":
-        return box.width * spacing.column_mm, "calibrated"
-    if spacing.kind == "detector" and LEAST_FILM_MM <= longer <= MOST_FILM_MM:
-        return box.width * spacing.column_mm, "detector plane"
-    return None, "none"
-
-
-def knee_sized(mm: float | None) -> bool:
-    """Whether a box of that width may be an adult's knee; what has no millimetres may."""
-    return mm is None or LEAST_MM <= mm <= MOST_MM
-
-
-def locate(pixels: Grey, finder: "Model") -> Found:
-    """Where the finder sees joints."""
-    size = finder.card.input_size
-    view, scale = overview(pixels, size)
-    answer = finder.run(view[None, None])[0][0]
-    limit = finder.card.thresholds["centre"]
-    found = [(box.scaled(1 / scale), sure) for box, sure in peaks(answer, limit)]
-    return _without_repeats(found)
-
-
-def overview(pixels: Grey, size: int) -> tuple[Grey, float]:
-    """The whole film in a square of `size`, at the top left, stretched in contrast; and view pixels per film pixel."""
-    scale = size / max(pixels.shape)
-    small = resized(pixels, scale)
-    view = np.zeros((size, size), np.float32)
-    view[: small.shape[0], : small.shape[1]] = stretch(small)
-    return (view - 0.5) / 0.25, scale
-
-
-def peaks(answer: npt.NDArray[np.float32], limit: float) -> list[tuple[Box, float]]:
-    """Boxes in view pixels, of the cells that stand above their neighbours and above `limit`, surest first."""
-    sure = 1 / (1 + np.exp(-answer[0]))
-    top = (sure == cv2.dilate(sure, np.ones((3, 3), np.uint8))) & (sure >= limit)
-    boxes = []
-    for row, column in zip(*np.nonzero(top), strict=True):
-        side = float(np.exp(np.clip(answer[1, row, column], -2, 4))) * STRIDE
-        x = (column + 0.5 + float(answer[2, row, column])) * STRIDE
-        y = (row + 0.5 + float(answer[3, row, column])) * STRIDE
-        boxes.append((Box.about((x, y), side), float(sure[row, column])))
-    return sorted(boxes, key=lambda each: -each[1])
-
-
-def _without_repeats(found: Found) -> Found:
-    """Leave out boxes that mostly cover a surer one."""
-    kept: list[tuple[Box, float]] = []
-    for box, sure in found:
-        if all(_overlap(box, other) < 0.3 for other, _ in kept):
-            kept.append((box, sure))
-    return kept
-
-
-def _overlap(one: Box, other: Box) -> float:
-    return one.shared(other) / min(one.width * one.height, other.width * other.height)
-
-
-def _visible(box: Box, shape: tuple[int, ...]) -> float:
-    """The part of the box that lies on the film."""
-    width = min(box.x1, shape[1]) - max(box.x0, 0)
-    height = min(box.y1, shape[0]) - max(box.y0, 0)
-    return max(0.0, width) * max(0.0, height) / (box.width * box.height)
+def _is_no_joint(joint: Refinement, limit: float) -> bool:
+    return bool(joint.kinds[KNEE] < limit and int(joint.kinds.argmax()) in NO_JOINT)
 
 
 def _tight(box: Box, shape: tuple[int, ...]) -> Box:
     """The whole image where it is itself the crop of one joint, as the grader was trained on."""
     rows, columns = shape[0], shape[1]
     nearly_square = 0.8 <= columns / rows <= 1.25
-    covered = _visible(box, shape) * box.width * box.height / (rows * columns)
+    covered = visible_part(box, shape) * box.width * box.height / (rows * columns)
     return Box(0, 0, columns, rows) if nearly_square and covered >= TIGHT else box
+
+
+def width_mm(film: Film, box: Box) -> tuple[float | None, ScaleSource]:
+    """
+    The width of a box on a film in millimetres, None where the header vouches for none, and what it is measured by.
+
+    The patient is nearer to the tube than the detector, so a width in the detector's plane is up to a third too large.
+    """
+    spacing = film.spacing
+    if spacing.row_mm is None or spacing.column_mm is None:
+        return None, ScaleSource.NONE
+    rows, columns = film.pixels.shape
+    longer = max(rows * spacing.row_mm, columns * spacing.column_mm)
+    if spacing.kind is SpacingKind.CALIBRATED:
+        return box.width * spacing.column_mm, ScaleSource.CALIBRATED
+    if spacing.kind is SpacingKind.DETECTOR and LEAST_FILM_MM <= longer <= MOST_FILM_MM:
+        return box.width * spacing.column_mm, ScaleSource.DETECTOR_PLANE
+    return None, ScaleSource.NONE
+
+
+def is_knee_sized(mm: float | None) -> bool:
+    """Whether a box of that width may be an adult's knee; one without millimetres may."""
+    return mm is None or LEAST_MM <= mm <= MOST_MM
+
+
+def visible_part(box: Box, shape: tuple[int, ...]) -> float:
+    """The part of a box that lies on a film of that shape, 0 to 1."""
+    width = min(box.x1, shape[1]) - max(box.x0, 0)
+    height = min(box.y1, shape[0]) - max(box.y0, 0)
+    return max(0.0, width) * max(0.0, height) / (box.width * box.height)

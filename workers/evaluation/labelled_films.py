@@ -7,11 +7,13 @@ from pydicom import Dataset
 
 from node.finding import Laterality
 from node.settings import Settings
-from workers.detection.joints import Knee
-from workers.detection.landmarks import look, pose_of
+from workers.detection.joints import Joint
+from workers.detection.landmarks import pose_of, refine
 from workers.evaluation.labelled_knees import LabelledKnee
 from workers.grading.grader import Graded, grade_crops
-from workers.laterality.vote import tell_sides
+from workers.knee import Knee
+from workers.laterality.header_evidence import header_evidence
+from workers.laterality.vote import vote
 from workers.models.active_model import RequestedModel, load_checked
 from workers.models.registry import Model
 from workers.preprocessing import Box, Grey, Pose, cut
@@ -43,18 +45,23 @@ def film_of(pixels: Grey, side: Laterality) -> Film:
     return Film(pixels, field, UNKNOWN, header, ())
 
 
-def whole(film: Film, looker: Model) -> Knee:
-    """The joint on a film that is the crop of one, laid upright by its landmarks."""
+def joint_of(film: Film, refiner: Model) -> Joint:
+    """The joint on a film that is the crop of one, with the landmarks by which it is laid upright."""
     box = Box.whole(film.pixels)
-    (side,) = tell_sides(film.header, [box])
-    (seen,) = look(film.pixels, [box], looker)
-    knee = Knee(box, side.laterality, side.source, 1.0, tilt=seen.tilt, points=seen.points)
-    return knee.sided(side)
+    (refined,) = refine(film.pixels, [box], refiner)
+    return Joint(box, 1.0, landmarks=refined.landmarks, tilt=refined.tilt)
 
 
-def pose_on(pixels: Grey, box: Box, looker: Model) -> Pose:
-    """How the joint in a box lies on a film, by its landmarks."""
-    return pose_of(look(pixels, [box], looker)[0].points, box)
+def whole(film: Film, refiner: Model) -> Knee:
+    """The knee on a film that is the crop of one; its laterality is what the header states."""
+    joint = joint_of(film, refiner)
+    (side,) = vote(film.header, header_evidence(film.header), [joint.box])
+    return Knee(joint, side)
+
+
+def pose_on(pixels: Grey, box: Box, refiner: Model) -> Pose:
+    """The pose on a film of the joint in a box, by its landmarks."""
+    return pose_of(refine(pixels, [box], refiner)[0].landmarks, box)
 
 
 def grade_films(films: Sequence[Film], grader: Model, looker: Model) -> list[Graded]:

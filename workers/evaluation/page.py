@@ -97,9 +97,9 @@ def typical(judged: Judgement) -> list[int]:
 def example(judged: Judgement, at: int, number: int) -> Example:
     """A knee as the page shows it: the film, and the film under the map of the grade that was given."""
     graded, film = judged.graded[at], as_film(judged.knees[at])
-    grey = cut(film, graded.knee.box, SIDE, SIDE)
+    grey = cut(film, graded.knee.joint.box, SIDE, SIDE)
     heat = explain(graded, judged.model.card.heat_scale)
-    strength = (spread(heat, graded.knee.box, SIDE, SIDE) * 255).round().astype(np.uint8)
+    strength = (spread(heat, graded.knee.joint.box, SIDE, SIDE) * 255).round().astype(np.uint8)
     return Example(
         number,
         int(judged.truth[at]),

@@ -11,8 +11,8 @@ from rich.progress import track
 from node.finding import Laterality
 from node.settings import Settings
 from workers.analysis import analyse
-from workers.detection.detect import Eyes, open_eyes
-from workers.detection.orientation import TURNED
+from workers.detection.detection_models import DetectionModels, load_detection_models
+from workers.detection.polarity import INVERTED
 from workers.evaluation.labelled_films import film_of
 from workers.evaluation.labelled_knees import LabelledKnee, read_labels
 from workers.models.registry import Model, folders
@@ -31,9 +31,9 @@ class Tally:
 def judge_gate(grader: Model, data: Path, split: str, settings: Settings) -> dict[str, Any]:
     """Of each knee of the split, given as a film whose header says nothing: is it graded, which side, turned?"""
     work, knees, tally = settings.work, read_labels(data, split or None), Tally()
-    eyes = open_eyes(engine=work.engine, threads=work.threads, within=folders(settings))
+    models = load_detection_models(engine=work.engine, threads=work.threads, within=folders(settings))
     for knee in track(knees, "Knees", transient=True, console=Console(stderr=True)):
-        _one(knee, eyes, grader, tally)
+        _one(knee, models, grader, tally)
     negatives, n = sum(knee.inverted for knee in knees), len(knees)
     refused = sum(tally.reasons.values())
     return {
@@ -48,10 +48,10 @@ def judge_gate(grader: Model, data: Path, split: str, settings: Settings) -> dic
     }
 
 
-def _one(knee: LabelledKnee, eyes: Eyes, grader: Model, tally: Tally) -> None:
+def _one(knee: LabelledKnee, models: DetectionModels, grader: Model, tally: Tally) -> None:
     film = film_of(1 - knee.as_hung() if knee.inverted else knee.as_hung(), Laterality.UNKNOWN)
-    reading = analyse(knee.path.stem, film, eyes=eyes, grader=grader).reading
-    tally.turned[knee.inverted] += TURNED in reading.notes
+    reading = analyse(knee.path.stem, film, models=models, grader=grader).reading
+    tally.turned[knee.inverted] += INVERTED in reading.notes
     if reading.reason is not None:
         tally.reasons[reading.reason.code] += 1
     told = reading.knees[0].laterality if reading.knees else Laterality.UNKNOWN

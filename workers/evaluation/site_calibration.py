@@ -24,16 +24,16 @@ from node.errors import Permanent, SettingsError, Ungradable
 from node.finding import Laterality
 from node.reasons import reason
 from node.settings import Settings
-from workers.analysis import judged
-from workers.detection.detect import Eyes, open_eyes, see
-from workers.detection.joints import Knee
+from workers.analysis import prepare_film
+from workers.detection.detection_models import DetectionModels, load_detection_models
 from workers.eligibility import Rules
 from workers.evaluation.calibration_fit import FOLDS, Logits, calibrated, cross_fitted, too_few
 from workers.evaluation.evaluate import graded_by, with_range
 from workers.evaluation.labelled_films import grader_of
 from workers.evaluation.labelled_knees import LabelledKnee, LabelsError, read_labels, splits_of, truth_of
 from workers.evaluation.metrics import Said, known, with_intervals
-from workers.grading.grader import grade
+from workers.grading.grader import crop_knees, grade_crops
+from workers.knee import Knee
 from workers.models.registry import Card, Model, card_names, folders, read_card
 from workers.read import Film, Reader
 
@@ -134,7 +134,7 @@ def ask(grader: Model, knees: Sequence[LabelledKnee], settings: Settings) -> Ask
     if absent:
         raise LabelsError(f"{absent[0]} does not exist, but labels.csv lists it")
     work = settings.work
-    eyes = open_eyes(engine=work.engine, threads=work.threads, within=folders(settings))
+    models = load_detection_models(engine=work.engine, threads=work.threads, within=folders(settings))
     films: dict[Path, list[LabelledKnee]] = {}
     crops: list[LabelledKnee] = []
     for knee in knees:
@@ -142,10 +142,10 @@ def ask(grader: Model, knees: Sequence[LabelledKnee], settings: Settings) -> Ask
             crops.append(knee)
         else:
             films.setdefault(knee.path, []).append(knee)
-    used, logits = list(crops), [each.logits for each in graded_by(grader, crops, eyes.looker)]
+    used, logits = list(crops), [each.logits for each in graded_by(grader, crops, models.refiner)]
     left_out: list[str] = []
     if films:
-        for knee, said in _on_films(films, grader, eyes, settings):
+        for knee, said in _on_films(films, grader, models, settings):
             if isinstance(said, str):
                 left_out.append(f"{knee.path.name}, {knee.side}: {said}")
             else:
@@ -155,7 +155,7 @@ def ask(grader: Model, knees: Sequence[LabelledKnee], settings: Settings) -> Ask
 
 
 def _on_films(
-    films: Mapping[Path, Sequence[LabelledKnee]], grader: Model, eyes: Eyes, settings: Settings
+    films: Mapping[Path, Sequence[LabelledKnee]], grader: Model, models: DetectionModels, settings: Settings
 ) -> Iterator[tuple[LabelledKnee, Logits | str]]:
     """For each knee on a film its logits (5,), or why it has none."""
     work = settings.work
@@ -163,21 +163,22 @@ def _on_films(
     try:
         for path, knees in track(films.items(), "Films", transient=True, console=Console(stderr=True)):
             try:
-                film, found = see(reader.film(path), eyes)
-                knees_found = judged(film, found, Rules.of(work))
+                prepared = prepare_film(reader.film(path), models, Rules.of(work))
+                if prepared.refusal:
+                    raise Ungradable(prepared.refusal)
             except (Ungradable, Permanent) as refusal:
                 yield from ((knee, str(refusal)) for knee in knees)
                 continue
             for knee in knees:
-                joint = the_one(knee, knees, [each for each in knees_found if each.reason is None])
-                yield knee, _said_of(film, joint, grader) if joint else "this knee is not on the film"
+                joint = the_one(knee, knees, [each.knee for each in prepared.candidates if each.refusal is None])
+                yield knee, _said_of(prepared.film, joint, grader) if joint else "this knee is not on the film"
     finally:
         reader.close()
 
 
 def _said_of(film: Film, joint: Knee, grader: Model) -> Logits | str:
-    (graded,) = grade(film.pixels, [joint], grader)
-    return str(Ungradable(reason("NOT_LIKE_TRAINED"))) if graded.strange else graded.logits
+    (graded,) = grade_crops(crop_knees(film.pixels, [joint], grader), [joint], grader)
+    return str(Ungradable(reason("NOT_LIKE_TRAINED"))) if graded.out_of_distribution else graded.logits
 
 
 def the_one(knee: LabelledKnee, labelled: Sequence[LabelledKnee], found: Sequence[Knee]) -> Knee | None:

@@ -23,14 +23,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from node.errors import Ungradable
 from node.finding import Laterality
 from node.settings import Settings, Work
-from workers.detection.joints import Knee
-from workers.detection.orientation import positive, with_sides
+from workers.detection.polarity import as_positive
 from workers.evaluation.evaluate import Judgement
-from workers.evaluation.labelled_films import BATCH, as_film, film_of, grade_joints, whole
+from workers.evaluation.labelled_films import BATCH, as_film, film_of, grade_joints, joint_of
 from workers.evaluation.labelled_knees import LabelledKnee, truth_of
 from workers.evaluation.metrics import Grades, draws, interval, quadratic_weighted_kappa
 from workers.grading.grader import Graded
-from workers.laterality.vote import stated_side
+from workers.knee import Knee
+from workers.laterality.determine import laterality_of
+from workers.laterality.header_evidence import stated_side
 from workers.models.calibration import GRADES
 from workers.models.registry import ORIENTATION, REFINER, Model, folders, load
 from workers.phantom import Header, RenderedFilm, as_dx
@@ -155,11 +156,13 @@ def _graded(
         except Ungradable:
             joints.append(None)
             continue
-        film = positive(film, [Box.whole(film.pixels)], teller)
-        joints.append((film, with_sides([whole(film, looker)], film, teller)[0]))
+        film = as_positive(film, [Box.whole(film.pixels)], teller)
+        joint = joint_of(film, looker)
+        (side,) = laterality_of(film, [joint], teller)
+        joints.append((film, Knee(joint, side)))
     graded = iter(grade_joints([joint for joint in joints if joint is not None], model))
     told = (None if joint is None else next(graded) for joint in joints)
-    return [None if each is None or each.strange else each for each in told]
+    return [None if each is None or each.out_of_distribution else each for each in told]
 
 
 def compared(

@@ -20,11 +20,11 @@ Array = npt.NDArray[np.float32]
 @dataclass(frozen=True)
 class HeatMap:
     """
-    Grad-CAM of one grade over a knee that was laid upright, and how it lies on the film.
+    Grad-CAM of one grade over the upright crop of a knee, and the pose of the crop on the film.
 
-    `values` (rows, columns) are Grad-CAM's own; `strength` is the same on the model's fixed scale, 0 to
-    1, so that two films' maps can be compared and a faint one looks faint. `empty`: no cell speaks for
-    the grade, the grade was what the others left over, and there is nothing to show.
+    `values` (rows, columns) are Grad-CAM's own; `strength` is the same on the model's fixed scale, 0 to 1, so that the
+    maps of two films can be compared and a faint one looks faint. `empty`: no cell is positive for the grade, which
+    was what the others left over, and there is nothing to show.
     """
 
     values: Array
@@ -32,7 +32,7 @@ class HeatMap:
     empty: bool
     pose: Pose
     contrast: Array | None = None
-    """What separates the grade from the next one, signed, on the same scale, -1 to 1; None where nobody asked."""
+    """What separates the grade from the next one, signed, on the same scale, -1 to 1; None where not computed."""
 
 
 def explain(graded: Graded, heat_scale: float) -> HeatMap:

@@ -1,8 +1,8 @@
 """
-Where on a knee a heat map speaks: the joint's compartments and margins, bone and soft parts about it, what is no knee.
+The regions of a knee: the joint's compartments and margins, bone and soft tissue around it, and what is no knee.
 
-The regions come from the landmarks (workers/detection/landmarks.py), the marks from workers/detection/artefacts.py.
-They cover the joint as it is cut out: every pixel is of one region, so what a map says in them adds up to what it says.
+The regions come from the landmarks (workers/detection/landmarks.py), the artefacts from workers/detection/artefacts.py.
+They cover the crop of the joint: every pixel is of one region, so the parts of a map in them add up to the map.
 """
 
 from collections.abc import Sequence
@@ -23,10 +23,10 @@ REGIONS = (
     "bone", "soft tissue", "outside the body", *ARTEFACT_KINDS[1:],
 )  # fmt: skip
 """In the order of their numbers in a region map. Of a knee of unknown side the compartments are the image's left and
-right one, told as "left compartment" and "right compartment"."""
+right one, named "left compartment" and "right compartment"."""
 
 JOINT = REGIONS[:4]
-"""What the joint is: from the condyles to 2 cm below the plateau, with the rims where osteophytes grow."""
+"""The joint: from the condyles to 2 cm below the plateau, with the rims where osteophytes grow."""
 
 ABOVE, BELOW, BESIDE, SPACE = 0.42, 0.30, 0.14, 0.06
 """How far the joint reaches above the condyles' line, below the plateau's and beyond their ends, and how far the space
@@ -38,41 +38,41 @@ RegionMap = npt.NDArray[np.uint8]
 Axis = npt.NDArray[np.float64]
 
 
-def region_map(joint: Grey, points: Axis | None, side: Laterality, marks: Labels, size: int) -> RegionMap:
+def region_map(crop: Grey, points: Axis | None, side: Laterality, artefacts: Labels, size: int) -> RegionMap:
     """
-    The region of every pixel of a joint that was cut out of its film, (size, size) of indices into REGIONS.
+    The region of every pixel of the crop of a joint, (size, size) of indices into REGIONS.
 
-    `points` (16, 2) are its landmarks, 0 to 1 of the cut (a typical knee's where there are none).
+    `points` (16, 2) are its landmarks, 0 to 1 of the crop (a typical knee's where there are none).
     """
     placed = TYPICAL.astype(np.float64) if points is None else points
     across, down = _grid(placed, size)
     curves = _curves(placed)
     width, left, right = curves.width, curves.plateau[0][0], curves.plateau[0][-1]
     femur, tibia = np.interp(across, *curves.condyles), np.interp(across, *curves.plateau)
-    told = np.full((size, size), REGIONS.index("soft tissue"), np.uint8)
+    regions = np.full((size, size), REGIONS.index("soft tissue"), np.uint8)
     within = (across >= left - 0.03 * width) & (across <= right + 0.03 * width)
-    told[within] = REGIONS.index("bone")
-    told[_air(joint, size)] = REGIONS.index("outside the body")
+    regions[within] = REGIONS.index("bone")
+    regions[_air(crop, size)] = REGIONS.index("outside the body")
     near = (across >= left - BESIDE * width) & (across <= right + BESIDE * width)
-    told[near & (down < femur) & (down >= femur - ABOVE * width)] = REGIONS.index("femoral margin")
-    told[near & (down > tibia) & (down <= tibia + BELOW * width)] = REGIONS.index("tibial margin")
+    regions[near & (down < femur) & (down >= femur - ABOVE * width)] = REGIONS.index("femoral margin")
+    regions[near & (down > tibia) & (down <= tibia + BELOW * width)] = REGIONS.index("tibial margin")
     space = near & (down >= femur - SPACE * width) & (down <= tibia + SPACE * width)
     first, second = _compartments(side)
-    told[space & (across < (left + right) / 2)] = first
-    told[space & (across >= (left + right) / 2)] = second
-    named = cv2.resize(marks, (size, size), interpolation=cv2.INTER_NEAREST)
-    return np.where(named > 0, len(REGIONS) - len(ARTEFACT_KINDS) + named, told).astype(np.uint8)
+    regions[space & (across < (left + right) / 2)] = first
+    regions[space & (across >= (left + right) / 2)] = second
+    named = cv2.resize(artefacts, (size, size), interpolation=cv2.INTER_NEAREST)
+    return np.where(named > 0, len(REGIONS) - len(ARTEFACT_KINDS) + named, regions).astype(np.uint8)
 
 
-def names_for(side: Laterality) -> Sequence[str]:
-    """What REGIONS are called on a knee of that side."""
+def region_names(side: Laterality) -> Sequence[str]:
+    """The names of REGIONS on a knee of that side."""
     return REGIONS if side is not Laterality.UNKNOWN else ("left compartment", "right compartment", *REGIONS[2:])
 
 
 def shares_of(regions: RegionMap, cells: int) -> Axis:
     """How much of each cell of a map lies in each region: (regions, cells, cells), 1 over all regions."""
-    here = [(regions == at).astype(np.float64) for at in range(len(REGIONS))]
-    return np.stack([cv2.resize(each, (cells, cells), interpolation=cv2.INTER_AREA) for each in here])
+    masks = [(regions == number).astype(np.float64) for number in range(len(REGIONS))]
+    return np.stack([cv2.resize(mask, (cells, cells), interpolation=cv2.INTER_AREA) for mask in masks])
 
 
 def _compartments(side: Laterality) -> tuple[int, int]:
@@ -115,9 +115,9 @@ def _turned(x: Axis, y: Axis, tilt: float) -> tuple[Axis, Axis]:
     return right * cos + low * sin, low * cos - right * sin
 
 
-def _air(joint: Grey, size: int) -> npt.NDArray[np.bool_]:
-    """Dark pixels that hang together with the edge."""
-    small = cv2.GaussianBlur(cv2.resize(joint, (size, size), interpolation=cv2.INTER_AREA), (3, 3), 0)
+def _air(crop: Grey, size: int) -> npt.NDArray[np.bool_]:
+    """Dark pixels that are connected with the edge."""
+    small = cv2.GaussianBlur(cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA), (3, 3), 0)
     low, high = np.percentile(small, (0.5, 99))
     dark = (small < low + AIR * max(float(high - low), 1e-3)).astype(np.uint8)
     _, parts = cv2.connectedComponents(dark, connectivity=4)

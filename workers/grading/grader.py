@@ -1,17 +1,17 @@
-"""From the joints on a film to their grades and maps: one forward pass for all of them."""
+"""From crops of knees to grades and maps: one forward pass for all of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from node.evidence import Certainty, KLGrade
 from node.finding import Laterality
-from workers.detection.joints import Knee
-from workers.models.calibration import GRADES, Calibration
-from workers.models.registry import Model
-from workers.preprocessing import Grey, cut, prepare
+from workers.knee import Knee
+from workers.models.calibration import GRADES
+from workers.models.registry import Card, Model
+from workers.preprocessing import Grey, cut, grader_input
 
 Array = npt.NDArray[np.float32]
 
@@ -19,10 +19,10 @@ Array = npt.NDArray[np.float32]
 @dataclass(frozen=True)
 class Graded:
     """
-    One knee's answer.
+    The grade of one knee.
 
-    `maps` (5, rows, columns) lie over knee.pose, not mirrored; they are signed, and the
-    mean of a grade's map plus its bias is its logit. Grad-CAM is their positive part over the cells.
+    `maps` (5, rows, columns) lie over knee.pose, not mirrored. They are signed, and the mean of a grade's map plus its
+    bias is its logit: Grad-CAM is their positive part over the number of cells.
     """
 
     knee: Knee
@@ -31,40 +31,42 @@ class Graded:
     grade: KLGrade
     certainty: Certainty
     maps: Array
-    strange: bool = False
-    """Whether the model knows nothing like it: its answer would mean nothing."""
+    out_of_distribution: bool = False
+    """Whether the knee is unlike all that the model was trained on: its grade means nothing."""
 
 
 VIEWS = {Laterality.RIGHT: (False,), Laterality.LEFT: (True,), Laterality.UNKNOWN: (False, True)}
-"""Which mirrorings of a knee one network is shown: it knows right knees best; of an unknown side it sees both."""
+"""Whether each view of a knee that a network grades is mirrored: it was trained on right knees; of an unknown side it
+grades both."""
 
 
-def grade(pixels: Grey, knees: Sequence[Knee], model: Model) -> list[Graded]:
-    """
-    Grade the knees found on `pixels` (rows, columns; 0 to 1, bone bright).
-
-    Some models look at each knee from both sides by themselves. Of the others the answer for a knee of unknown
-    side is the mean of both mirrorings', maps and logits alike, so that the maps still add up to the logits.
-    """
-    return grade_crops([cut(pixels, knee.pose, model.card.input_size) for knee in knees], knees, model)
+def crop_knees(pixels: Grey, knees: Sequence[Knee], model: Model) -> list[Grey]:
+    """The knees on a film (rows, columns), 0 to 1, cut out upright at the size that the model takes."""
+    return [cut(pixels, knee.pose, model.card.input_size) for knee in knees]
 
 
 def grade_crops(crops: Sequence[Grey], knees: Sequence[Knee], model: Model) -> list[Graded]:
-    """Grade knees that are cut out already, in one pass; they may be of several films."""
+    """
+    Grade knees from their crops, in one pass; they may be of several films.
+
+    Some models grade each knee and its mirror image by themselves. Of the others the result for a knee of unknown side
+    is the mean of both mirrorings, maps and logits alike, so that the maps still add up to the logits.
+    """
     if not knees:
         return []
-    size, sides = model.card.input_size, (False,) if model.card.sees_both_sides else None
-    shown = [(at, mirrored) for at, knee in enumerate(knees) for mirrored in sides or VIEWS[knee.laterality]]
-    logits, maps, *more = model.run(np.stack([prepare(_turned(crops[at], mirrored), size) for at, mirrored in shown]))
-    answers = []
-    for at, knee in enumerate(knees):
-        mine = [number for number, (owner, _) in enumerate(shown) if owner == at]
-        upright = np.stack([_turned(maps[number], shown[number][1]) for number in mine])
-        seen = more[0][mine].reshape(-1, 5) if more else logits[mine]
-        answer = _answer(knee, logits[mine].mean(0), upright.mean(0, np.float32), seen, model.card.calibration)
-        far = float(more[1][mine].mean()) if len(more) > 1 else 0.0
-        answers.append(replace(answer, strange=far > model.card.unlike))
-    return answers
+    size, both = model.card.input_size, (False,) if model.card.sees_both_sides else None
+    views = [(number, mirrored) for number, knee in enumerate(knees) for mirrored in both or VIEWS[knee.laterality]]
+    inputs = [grader_input(_mirrored(crops[number], mirrored), size) for number, mirrored in views]
+    logits, maps, *extra = model.run(np.stack(inputs))
+    graded = []
+    for number, knee in enumerate(knees):
+        own = [at for at, (owner, _) in enumerate(views) if owner == number]
+        unmirrored = np.stack([_mirrored(maps[at], views[at][1]) for at in own])
+        by_view = extra[0][own].reshape(-1, 5) if extra else logits[own]
+        distance = float(extra[1][own].mean()) if len(extra) > 1 else 0.0
+        mean_maps = unmirrored.mean(0, np.float32)
+        graded.append(_graded(knee, logits[own].mean(0), mean_maps, by_view, distance, model.card))
+    return graded
 
 
 def contrast_map(graded: Graded) -> Array:
@@ -73,19 +75,20 @@ def contrast_map(graded: Graded) -> Array:
 
 
 def expected_map(graded: Graded) -> Array:
-    """What raises the expected grade and what lowers it, (rows, columns): the gradient of its mean in the logits."""
-    pull = graded.probabilities * (GRADES - graded.probabilities @ GRADES)
-    return np.asarray(np.tensordot(pull, graded.maps, 1), np.float32)
+    """The gradient of the expected grade with respect to the logits, spread over the maps, signed, (rows, columns)."""
+    gradient = graded.probabilities * (GRADES - graded.probabilities @ GRADES)
+    return np.asarray(np.tensordot(gradient, graded.maps, 1), np.float32)
 
 
 def runner_up(graded: Graded) -> int:
-    """The most probable grade beside the one that was given."""
+    """The most probable grade besides the one that was given."""
     order = [int(at) for at in np.argsort(-graded.logits, kind="stable")]
     return next(at for at in order if at != int(graded.grade))
 
 
-def _answer(knee: Knee, logits: Array, maps: Array, views: Array, calibration: Calibration) -> Graded:
-    """What the logits (5,) and maps of a knee mean; `views` (n, 5) are the logits that they are the mean of."""
+def _graded(knee: Knee, logits: Array, maps: Array, by_view: Array, distance: float, card: Card) -> Graded:
+    """The grade from the logits (5,) and maps of a knee; the logits are the mean of `by_view` (n, 5)."""
+    calibration = card.calibration
     probabilities = calibration.probabilities(logits)
     lowest, highest = (int(ends[0]) for ends in calibration.sets(probabilities[None]))
     certainty = Certainty(
@@ -93,11 +96,12 @@ def _answer(knee: Knee, logits: Array, maps: Array, views: Array, calibration: C
         KLGrade(highest),
         calibration.level,
         undecided=calibration.undecided(probabilities),
-        spread=float((calibration.probabilities(views) @ GRADES).std()) if len(views) > 1 else None,
+        spread=float((calibration.probabilities(by_view) @ GRADES).std()) if len(by_view) > 1 else None,
     )
-    return Graded(knee, logits, probabilities, KLGrade(int(calibration.grades(probabilities))), certainty, maps)
+    grade = KLGrade(int(calibration.grades(probabilities)))
+    return Graded(knee, logits, probabilities, grade, certainty, maps, distance > card.unlike)
 
 
-def _turned(image: Array, mirrored: bool) -> Array:
+def _mirrored(image: Array, mirrored: bool) -> Array:
     """The image, or its mirror image: the last axis runs across the film."""
     return np.ascontiguousarray(image[..., ::-1]) if mirrored else image

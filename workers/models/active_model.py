@@ -25,7 +25,7 @@ from workers.models.registry import (
     folders,
     load,
 )
-from workers.preprocessing import prepare
+from workers.preprocessing import grader_input
 
 log = structlog.get_logger()
 
@@ -168,7 +168,7 @@ def _grade_blank_knee(model: Model) -> None:
     # As for a knee of unknown side: the knee and, unless the model mirrors it itself, its mirror image.
     n = 1 if card.sees_both_sides else 2
     try:
-        blank = prepare(np.zeros((card.input_size, card.input_size), np.float32), card.input_size)
+        blank = grader_input(np.zeros((card.input_size, card.input_size), np.float32), card.input_size)
         logits, maps, *others = model.run(np.stack([blank] * n))
         probabilities = card.calibration.probabilities(logits.mean(0))
     except Exception as error:

@@ -156,7 +156,7 @@ def _answer(page: Sheet, finding: Finding, grade: KLGrade, shares: Sequence[floa
     width = WIDTH - MARGIN - x
     page.text(x, y + 9, f"KL {grade}", 26, bold=True)
     name, features = codes.GRADE_NAMES[grade]
-    end = page.paragraph(x, y + 15, f"{name}, {finding.sureness} sure", 11, width)
+    end = page.paragraph(x, y + 15, f"{name}, {finding.confidence_text} sure", 11, width)
     end = page.paragraph(x, end, features, 8, width, grey=0.35)
     if finding.certainty is not None:
         told = f"{finding.certainty.remaining}. {finding.certainty.doubt}".strip().rstrip(".") + "."

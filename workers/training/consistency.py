@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from workers.evaluation.labelled_films import BATCH
 from workers.evaluation.labelled_knees import LabelledKnee, truth_of
 from workers.models.networks import Ensemble, Grader
-from workers.preprocessing import Grey, Pose, cut, prepare
+from workers.preprocessing import Grey, Pose, cut, grader_input
 from workers.training.augment import expose
 from workers.training.checkpoint import Kept, keep, resume
 from workers.training.film_joints import missed_pose
@@ -135,7 +135,7 @@ def _prepared(views: Sequence[Grey], random: np.random.Generator, size: int) -> 
     """Views as a grader is shown them, half of them mirrored."""
     mirrored = random.random(len(views)) < 0.5
     turned = [view[:, ::-1] if turn else view for view, turn in zip(views, mirrored, strict=True)]
-    return np.stack([prepare(np.ascontiguousarray(view), size) for view in turned])
+    return np.stack([grader_input(np.ascontiguousarray(view), size) for view in turned])
 
 
 def make_steady(
@@ -194,7 +194,7 @@ def targets(
         device, said = next(teacher.parameters()).device, []
         for first in track(range(0, len(train), BATCH), "Teacher", transient=True, console=Console(stderr=True)):
             knees = zip(train[first : first + BATCH], poses[first : first + BATCH], strict=True)
-            views = np.stack([prepare(cut(knee.read(), pose, size), size) for knee, pose in knees])
+            views = np.stack([grader_input(cut(knee.read(), pose, size), size) for knee, pose in knees])
             shown = torch.from_numpy(views).to(device, memory_format=torch.channels_last)
             said.append(both(shown)[0].softmax(1).cpu().numpy())
         told = {"whose": whose, "said": torch.from_numpy(np.concatenate(said))}

@@ -15,7 +15,7 @@ from workers.evaluation.labelled_knees import LabelledKnee
 from workers.models.networks import Ensemble
 from workers.models.registry import Model
 from workers.phantom import random_film
-from workers.preprocessing import Box, Grey, cut, prepare
+from workers.preprocessing import Box, Grey, cut, grader_input
 from workers.training.film_joints import joints_on_films, missed
 
 SEED = 60
@@ -90,7 +90,7 @@ def _features(network: Ensemble, knees: Sequence[Grey], size: int) -> Features:
     told: list[list[torch.Tensor]] = []
     steps = range(0, len(knees), BATCH)
     for at in track(steps, "What it knows", transient=True, console=Console(stderr=True)):
-        views = torch.from_numpy(np.stack([prepare(knee, size) for knee in knees[at : at + BATCH]]))
+        views = torch.from_numpy(np.stack([grader_input(knee, size) for knee in knees[at : at + BATCH]]))
         views = views.to(memory_format=torch.channels_last)
         told.append(network.depths_of(views))
     return [torch.cat(each).double().numpy() for each in zip(*told, strict=True)]

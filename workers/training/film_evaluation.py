@@ -9,11 +9,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from node.errors import Ungradable
 from node.finding import Laterality
 from node.settings import Settings
-from workers.analysis import judged
-from workers.detection.detect import Eyes, open_eyes, see
+from workers.analysis import prepare_film
+from workers.detection.detection_models import DetectionModels, load_detection_models
 from workers.eligibility import Rules
 from workers.evaluation.labelled_films import as_film, film_of, grade_joints, whole
 from workers.evaluation.labelled_knees import LabelledKnee, both_knees, read_labels
@@ -51,7 +50,7 @@ def judge_films(grader: Model, data: Path, split: str, settings: Settings, count
     `grade_equal` compares the grade on the film with that of the crop that the film was composed of.
     """
     work, tally, films_with_false = settings.work, Tally(), 0
-    eyes = open_eyes(engine=work.engine, threads=work.threads, within=folders(settings))
+    models = load_detection_models(engine=work.engine, threads=work.threads, within=folders(settings))
     pairs = both_knees(read_labels(data, split))
     for at in track(range(count), "Films", transient=True, console=Console(stderr=True)):
         random = np.random.default_rng((SEED, at))
@@ -60,7 +59,7 @@ def judge_films(grader: Model, data: Path, split: str, settings: Settings, count
         crops = [Crop(knee.as_hung()) for knee in chosen]
         film = compose(crops, random, joint=(220, 420), longest=2500, grain=GRAIN, seams=OUTSIDE)
         false = tally.false
-        _one(film, chosen, eyes, grader, tally)
+        _one(film, chosen, models, grader, tally)
         films_with_false += tally.false > false
     return {
         "films": count,
@@ -79,34 +78,33 @@ def judge_films(grader: Model, data: Path, split: str, settings: Settings, count
 def _one(
     labelled: LabelledFilm,
     chosen: Sequence[LabelledKnee],
-    eyes: Eyes,
+    models: DetectionModels,
     grader: Model,
     tally: Tally,
 ) -> None:
     film = film_of(labelled.pixels, Laterality.UNKNOWN)
     tally.joints += len(labelled.joints)
-    try:
-        film, knees = see(film, eyes)
-    except Ungradable:
+    prepared = prepare_film(film, models, Rules())
+    if prepared.refusal:
         return
-    knees = judged(film, knees, Rules())
+    knees = prepared.candidates
     taken: set[int] = set()
     for joint, knee in zip(labelled.joints, chosen, strict=True):
-        near = min(range(len(knees)), key=lambda at: _apart(knees[at].box, joint.box))
-        if _apart(knees[near].box, joint.box) > CLOSE or near in taken:
+        near = min(range(len(knees)), key=lambda at: _apart(knees[at].knee.joint.box, joint.box))
+        if _apart(knees[near].knee.joint.box, joint.box) > CLOSE or near in taken:
             continue
         taken.add(near)
         tally.found += 1
-        found = knees[near]
-        tally.centre.append(_apart(found.box, joint.box))
-        tally.size.append(abs(found.box.width / joint.box.width - 1))
+        found, refusal = knees[near].knee, knees[near].refusal
+        tally.centre.append(_apart(found.joint.box, joint.box))
+        tally.size.append(abs(found.joint.box.width / joint.box.width - 1))
         tally.sides.append(found.laterality.value == knee.side)
-        if found.reason is not None:
+        if refusal is not None:
             tally.refused += 1
             continue
         crop = as_film(knee)
-        on_film, on_crop = grade_joints([(film, found), (crop, whole(crop, eyes.looker))], grader)
-        if on_film.strange:
+        on_film, on_crop = grade_joints([(prepared.film, found), (crop, whole(crop, models.refiner))], grader)
+        if on_film.out_of_distribution:
             tally.refused += 1
             continue
         tally.apart.append(abs(int(on_film.grade) - int(on_crop.grade)))

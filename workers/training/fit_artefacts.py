@@ -11,11 +11,10 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from workers.detection.artefacts import view_of
 from workers.evaluation.labelled_knees import LabelledKnee
 from workers.models.labels import BORDER, HARDWARE, MARKER, NOTHING, TEXT
 from workers.models.networks import ArtefactSegmenter
-from workers.preprocessing import Grey
+from workers.preprocessing import Grey, crop_input
 from workers.training.augment import augment
 from workers.training.inserted_artefacts import plant
 from workers.training.steps import descend
@@ -78,4 +77,4 @@ def example(
             small = cv2.resize(cover, truth.shape[::-1], interpolation=cv2.INTER_AREA)
             truth[small > COVERED] = int(kind)
     low, high = random.uniform(0, 0.2), random.uniform(0.75, 1)
-    return view_of((knee * (high - low) + low).astype(np.float32), size), truth
+    return crop_input((knee * (high - low) + low).astype(np.float32), size), truth

@@ -15,7 +15,7 @@ import torch
 
 from workers.evaluation.labelled_knees import LabelledKnee
 from workers.models.networks import GRADERS, Grader
-from workers.preprocessing import Grey, prepare
+from workers.preprocessing import Grey, grader_input
 from workers.training.augment import augment
 from workers.training.checkpoint import Kept, keep, resume
 from workers.training.steps import at_size, average, blend, in_bf16, soft_labels, spare_slow_kernels, step_once
@@ -176,7 +176,7 @@ def _batches(
 
     def make(chosen: npt.NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
         prepared = [
-            prepare(augment(pictures[index], np.random.default_rng((recipe.seed, epoch, index))), size)
+            grader_input(augment(pictures[index], np.random.default_rng((recipe.seed, epoch, index))), size)
             for index in chosen
         ]
         images = torch.from_numpy(np.stack(prepared)).to(memory_format=torch.channels_last)
@@ -199,7 +199,7 @@ def _judge(
 
     logits = []
     for at in range(0, len(pictures), 32):
-        images = torch.from_numpy(np.stack([prepare(knee, size) for knee in pictures[at : at + 32]]))
+        images = torch.from_numpy(np.stack([grader_input(knee, size) for knee in pictures[at : at + 32]]))
         with in_bf16(device):
             logits.append(network(images.to(device, memory_format=torch.channels_last))[0].float().cpu())
     found, truth = torch.cat(logits).argmax(1).numpy(), np.array(grades)

@@ -11,7 +11,7 @@ from rich.progress import track
 from torch.nn import functional
 
 from workers.evaluation.labelled_knees import LabelledKnee
-from workers.laterality.lead_markers import said
+from workers.laterality.lead_markers import classify_letters
 from workers.models.labels import LETTER_L, LETTER_R, NOTHING
 from workers.models.networks import LeadMarkerClassifier
 from workers.training.lead_letter_films import film_without_letters, patches_of, with_letters
@@ -92,7 +92,7 @@ def judge(
         for count in (2, 0):
             film = with_letters(pixels, side, random, count, 4)
             patches, truth = patches_of(film, size)
-            told, _ = said(network(torch.from_numpy(patches))[0].numpy(), limit)
+            told, _ = classify_letters(network(torch.from_numpy(patches))[0].numpy(), limit)
             letters += len(film.letters)
             right += int(((told == truth) & (told != NOTHING)).sum())
             wrong += int(((told != truth) & (told != NOTHING) & (truth != NOTHING)).sum())

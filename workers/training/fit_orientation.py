@@ -9,10 +9,9 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from workers.detection.orientation import small
 from workers.evaluation.labelled_knees import LabelledKnee, upright
 from workers.models.networks import OrientationClassifier
-from workers.preprocessing import Grey, crop
+from workers.preprocessing import Grey, crop, crop_input
 from workers.training.augment import vary
 from workers.training.film_joints import joints_on_films
 from workers.training.steps import descend
@@ -58,7 +57,7 @@ def part_right(network: OrientationClassifier, knees: Sequence[LabelledKnee], si
     given, right = shrunk(knees), []
     for dark, left in product((False, True), repeat=2):
         shown = [1 - knee if dark else knee for knee in given]
-        views = np.stack([small(np.ascontiguousarray(each[:, ::-1] if left else each), size) for each in shown])
+        views = np.stack([crop_input(np.ascontiguousarray(each[:, ::-1] if left else each), size) for each in shown])
         right.append((network(torch.from_numpy(views))[0].numpy() > 0) == (dark, left))
     told = np.concatenate(right).mean(0)
     return float(told[0]), float(told[1])
@@ -66,7 +65,7 @@ def part_right(network: OrientationClassifier, knees: Sequence[LabelledKnee], si
 
 def shrunk(knees: Sequence[LabelledKnee]) -> list[Grey]:
     """Each knee as a right one with bright bones, (WIDE, WIDE)."""
-    return [small(knee.read(), WIDE)[0] * np.float32(0.25) + np.float32(0.5) for knee in knees]
+    return [crop_input(knee.read(), WIDE)[0] * np.float32(0.25) + np.float32(0.5) for knee in knees]
 
 
 def _on_films(knees: Sequence[LabelledKnee], recipe: UprightRecipe) -> list[Grey]:
@@ -85,5 +84,5 @@ def hung(
     for knee, (dark, left) in zip(knees, truth, strict=True):
         shown = vary(knee, random)
         shown = shown[:, ::-1] if left else shown
-        views.append(small(np.ascontiguousarray(1 - shown if dark else shown), size))
+        views.append(crop_input(np.ascontiguousarray(1 - shown if dark else shown), size))
     return np.stack(views), truth

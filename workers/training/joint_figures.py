@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from workers.detection.joints import overview, peaks
-from workers.detection.landmarks import WIDE, grown, view_of, whole_film
+from workers.detection.detector import peaks
+from workers.detection.landmarks import WIDE, whole_film
 from workers.models.labels import KNEE
-from workers.preprocessing import Box
+from workers.preprocessing import Box, box_inputs, film_input
 from workers.training.films import LabelledFilm
 from workers.training.joint_films import FINDER_SIZE, LOOK_SIZE
 
@@ -31,7 +31,7 @@ def judged(finder: Any, look: Any, held: dict[str, list[LabelledFilm]], device: 
 
 def _all_found(finder: Any, film: LabelledFilm, device: str) -> bool:
     """Whether exactly the true joints are found, their middle within 10 % of the side and their side within 20 %."""
-    view, scale = overview(film.pixels, FINDER_SIZE)
+    view, scale = film_input(film.pixels, FINDER_SIZE)
     answer = finder(torch.from_numpy(view)[None, None].to(device))[0][0].float().cpu().numpy()
     boxes = [box for box, _ in peaks(answer, LIMIT)][: len(film.boxes) + 1]
     matched = sum(any(_close(box, true, scale) for box in boxes) for true in film.boxes)
@@ -48,8 +48,13 @@ def _of_looks(look: Any, held: dict[str, list[LabelledFilm]], device: str) -> di
     """The share of knees and of others that are told as such; 95th percentiles of how far boxes lie off."""
     joints = [(film, joint) for film in held["composed"] for joint in film.joints]
     asked = [_missed(joint.box, at) for at, (_, joint) in enumerate(joints)]
-    views = [view_of(film.pixels, box, LOOK_SIZE) for (film, _), box in zip(joints, asked, strict=True)]
-    others = [view_of(film.pixels, whole_film(film.pixels.shape), LOOK_SIZE) for film in held["none"]]
+    views = [
+        box_inputs(film.pixels, [box.enlarged(WIDE)], LOOK_SIZE)[0]
+        for (film, _), box in zip(joints, asked, strict=True)
+    ]
+    others = [
+        box_inputs(film.pixels, [whole_film(film.pixels.shape).enlarged(WIDE)], LOOK_SIZE)[0] for film in held["none"]
+    ]
     kinds, shifts, placed = _run(look, views, device)
     not_knees, _, _ = _run(look, others, device)
     sizes, middles, off = [], [], []
@@ -59,7 +64,7 @@ def _of_looks(look: Any, held: dict[str, list[LabelledFilm]], device: str) -> di
         x, y = np.array(box.middle) + shift[:2] * box.width - true.middle
         middles.append(np.hypot(x, y) / side)
         if joint.points is not None:
-            seen = grown(box, WIDE)
+            seen = box.enlarged(WIDE)
             found = points[:, :2] * seen.width + np.array([seen.x0, seen.y0], np.float32)
             off.append(np.linalg.norm(found - joint.points, axis=1).mean() / side)
     return {

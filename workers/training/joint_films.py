@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from workers.detection.joints import STRIDE, overview
-from workers.detection.landmarks import WIDE, grown, view_of, whole_film
+from workers.detection.detector import STRIDE
+from workers.detection.landmarks import WIDE, whole_film
 from workers.evaluation.labelled_knees import LabelledKnee, both_knees
 from workers.models.labels import KNEE, OTHER
 from workers.phantom import random_film
-from workers.preprocessing import Box
+from workers.preprocessing import Box, box_inputs, film_input
 from workers.training.films import (
     Crop,
     Joint,
@@ -130,7 +130,7 @@ def held_back(patients: Patients, seed: int) -> dict[str, list[LabelledFilm]]:
 
 def sample(labelled: LabelledFilm, random: np.random.Generator) -> Sample:
     """A film as the networks see it."""
-    view, scale = overview(labelled.pixels, FINDER_SIZE)
+    view, scale = film_input(labelled.pixels, FINDER_SIZE)
     looks = [_look_at(labelled, at, random) for at in range(LOOKS)]
     views, kinds, boxes, points = zip(*looks, strict=True)
     heat = targets(labelled, scale)
@@ -152,14 +152,15 @@ def _look_at(labelled: LabelledFilm, at: int, random: np.random.Generator) -> tu
     asked = Box.about((x + shift[0], y + shift[1]), size)
     box[:] = (-shift[0] / size, -shift[1] / size, np.log(side / size), 1)
     if joint.points is not None:
-        seen = grown(asked, WIDE)
+        seen = asked.enlarged(WIDE)
         points[:, :2] = (joint.points - np.array([seen.x0, seen.y0], np.float32)) / np.float32(seen.width)
         points[:, 2] = 1
     return _view(labelled, asked), joint.kind, box, points
 
 
 def _view(labelled: LabelledFilm, box: Box) -> Array:
-    return view_of(labelled.pixels, box, LOOK_SIZE)[None]
+    (view,) = box_inputs(labelled.pixels, [box.enlarged(WIDE)], LOOK_SIZE)
+    return np.asarray(view)
 
 
 def _beside(labelled: LabelledFilm, random: np.random.Generator) -> Box | None:

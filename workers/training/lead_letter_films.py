@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from workers.evaluation.labelled_knees import LabelledKnee
-from workers.laterality.lead_markers import look_for_letters
+from workers.laterality.lead_markers import letter_candidates
 from workers.models.labels import LETTER_L, LETTER_R, NOTHING
 from workers.preprocessing import Box, Grey
 from workers.training.films import Crop, compose
@@ -68,7 +68,7 @@ def with_letters(pixels: Grey, side: float, random: np.random.Generator, count: 
 
 def patches_of(film: Lettered, size: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """What the reader is shown of a film, (n, 1, size, size), and what each is."""
-    boxes, patches = look_for_letters(film.pixels, film.side, size)
+    boxes, patches = letter_candidates(film.pixels, film.side, size)
     truth = [next((name for where, name in film.letters if same(box, where)), NOTHING) for box in boxes]
     return patches, np.array(truth, np.int64)
 

@@ -17,7 +17,7 @@ from tomlkit import dump, parse
 from torch.nn import Module
 
 from node.errors import SettingsError
-from workers.detection.detect import open_eyes
+from workers.detection.detection_models import load_detection_models
 from workers.evaluation.calibration_fit import calibrated, cross_fitted, heat_scale, limits
 from workers.evaluation.evaluate import answers
 from workers.evaluation.labelled_knees import LabelledKnee, grade_counts, read_labels, truth_of
@@ -180,8 +180,8 @@ def _judge(name: str, told: Any, val: list[LabelledKnee], out: Path) -> None:
     # The registry reads finished cards only, so the model is put together here.
     _dump(told, out / f"{name}.toml")
     model = load(name, engine="openvino", within=(out,))
-    eyes = open_eyes()
-    given = answers(model, val, eyes.looker)
+    models = load_detection_models()
+    given = answers(model, val, models.refiner)
     truth = truth_of(val)
     told["heat_scale"] = round(heat_scale(given.heights), 3)
     before, patients = model.card.calibration, [knee.patient for knee in val]
@@ -191,7 +191,7 @@ def _judge(name: str, told: Any, val: list[LabelledKnee], out: Path) -> None:
     told["metrics"] = {"val": known(with_intervals(truth, said, patients))}
     _dump(told, out / f"{name}.toml")
     model = load(name, engine="openvino", within=(out,))
-    told["attention"] = limits(list(ask(val, model, eyes)), told["heat_scale"])
+    told["attention"] = limits(list(ask(val, model, models)), told["heat_scale"])
 
 
 def _joints(

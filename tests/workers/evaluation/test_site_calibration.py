@@ -10,9 +10,9 @@ import pytest
 from node.errors import SettingsError
 from node.finding import Laterality
 from node.settings import Settings, Storage
+from tests.samples.knees import knee as knee_in
 from tests.samples.labelled import call, middle, spots
 from workers.cli.training import calibrate as command
-from workers.detection.joints import Knee
 from workers.evaluation import site_calibration
 from workers.evaluation.calibration_fit import too_few
 from workers.evaluation.labelled_knees import LabelledKnee, LabelsError
@@ -195,7 +195,7 @@ def label(side: str, name: str = "a.dcm") -> LabelledKnee:
 
 def test_a_label_is_matched_with_the_joint_of_its_side() -> None:
     """The only joint of unknown side is the labelled one; a joint of the other side is not, and nothing is guessed."""
-    right, left, unknown = (Knee(Box(0, 0, 9, 9), side, "test", 1.0) for side in (R, L, U))
+    right, left, unknown = (knee_in(Box(0, 0, 9, 9), side) for side in (R, L, U))
     assert the_one(label("L"), [label("L"), label("R")], [right, left]) is left
     assert the_one(label("L"), [label("L")], [unknown]) is unknown
     assert the_one(label("L"), [label("L")], [right]) is None

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.evidence import Attention, Certainty, KLGrade
+from node.evidence import Attention, Certainty, KLGrade, LateralitySource
 from node.finding import Finding, Laterality
 from node.reasons import FLAGS
+from tests.samples.knees import knee as knee_in
 from workers.detection.artefacts import Labels, labels
-from workers.detection.joints import Knee
 from workers.detection.landmarks import TYPICAL
-from workers.explanation.attribution import attend, filled, taken_away
-from workers.explanation.regions import JOINT, REGIONS, names_for, region_map, shares_of
+from workers.explanation.attribution import attention_of, filled, joint_only
+from workers.explanation.regions import JOINT, REGIONS, region_map, region_names, shares_of
 from workers.grading.grader import Graded, contrast_map, expected_map, runner_up
 from workers.models.calibration import AttentionLimits
 from workers.models.labels import ARTEFACT_KINDS, BORDER, HARDWARE, MARKER, NOTHING, TEXT
@@ -43,7 +43,7 @@ def answer(maps: npt.NDArray[np.float32], *, marks: Labels = CLEAN, side: Latera
     """A knee of KL 2 whose logits are what its maps say, and some bias."""
     bias = np.array([0.1, -0.2, 0.3, 0.05, -0.4], np.float32)
     logits = (maps.mean((1, 2)) + bias).astype(np.float32)
-    knee = Knee(BOX, side, "none", 1.0, points=POINTS, marks=marks)
+    knee = knee_in(BOX, side, landmarks=POINTS, artefacts=marks)
     shares = read_card("kl-lite2").calibration.probabilities(logits)
     return Graded(knee, logits, shares, KLGrade.KL2, CERTAIN, maps)
 
@@ -69,10 +69,10 @@ def regions(side: Laterality = Laterality.RIGHT, marks: Labels = CLEAN) -> npt.N
 def test_what_the_regions_add_is_the_margin(seed: int, cells: int, side: Laterality) -> None:
     """To 1e-5, whatever the maps, the number of cells and the side."""
     graded = answer(maps(seed, cells), side=side)
-    told = attend(graded, regions(side), graded.logits, replace(read_card("kl-lite2"), limits=AttentionLimits()))
+    told = attention_of(graded, regions(side), graded.logits, replace(read_card("kl-lite2"), limits=AttentionLimits()))
     assert told.margin == pytest.approx(float(graded.logits[2] - graded.logits[int(told.second)]), abs=1e-6)
     assert sum(told.regions.values()) == pytest.approx(told.margin, abs=1e-5)
-    assert set(told.regions) == {*names_for(side), "constant"}
+    assert set(told.regions) == {*region_names(side), "constant"}
     assert told.inside is None or 0 <= told.inside <= 1
     assert Attention.from_json(told.as_json()).reasons == told.reasons
 
@@ -97,7 +97,7 @@ def test_the_compartment_on_the_fibulas_side_is_the_lateral_one(side: Laterality
 
 def test_of_a_knee_of_unknown_side_no_compartment_is_called_medial() -> None:
     """They are the image's left and right one."""
-    assert names_for(Laterality.UNKNOWN)[:2] == ("left compartment", "right compartment")
+    assert region_names(Laterality.UNKNOWN)[:2] == ("left compartment", "right compartment")
 
 
 def test_a_turned_joint_has_turned_regions() -> None:
@@ -157,8 +157,8 @@ def test_evidence_in_the_joint_raises_nothing_and_beside_it_a_flag(card: Card) -
     """The same map, moved from the joint into the corner."""
     strict = replace(card, limits=AttentionLimits(outside=0.5))
     inside, beside = answer(peaked(8, 5)), answer(peaked(0, 15))
-    assert attend(inside, regions(), inside.logits, strict).reasons == ()
-    told = attend(beside, regions(), beside.logits, strict)
+    assert attention_of(inside, regions(), inside.logits, strict).reasons == ()
+    told = attention_of(beside, regions(), beside.logits, strict)
     assert told.inside == pytest.approx(0, abs=0.01)
     assert told.reasons == ("SOFT_TISSUE",)
 
@@ -171,9 +171,9 @@ def test_a_mark_under_a_peak_is_named(kind: int, code: str, card: Card) -> None:
     marks = CLEAN.copy()
     marks[0:4, 54:64] = kind
     under = answer(peaked(0, 15), marks=marks)
-    assert code in attend(under, regions(marks=marks), under.logits, card).reasons
+    assert code in attention_of(under, regions(marks=marks), under.logits, card).reasons
     away = answer(peaked(8, 5), marks=marks)
-    assert attend(away, regions(marks=marks), away.logits, card).reasons == ()
+    assert attention_of(away, regions(marks=marks), away.logits, card).reasons == ()
 
 
 def test_a_grade_that_changes_without_the_mark_is_flagged_wherever_the_peak_lies(card: Card) -> None:
@@ -182,14 +182,14 @@ def test_a_grade_that_changes_without_the_mark_is_flagged_wherever_the_peak_lies
     marks[0:6, 0:6] = MARKER
     graded = answer(peaked(8, 5), marks=marks)
     other = np.array([9, 0, 0, 0, 0], np.float32)
-    told = attend(graded, regions(marks=marks), other, card)
+    told = attention_of(graded, regions(marks=marks), other, card)
     assert told.without == KLGrade.KL0
     assert told.reasons == ("MARKER",)
     little = graded.logits + np.array([0, 0.6, 0, 0, 0], np.float32)  # the same grade, less of it
-    assert attend(graded, regions(marks=marks), little, card).reasons == ()
+    assert attention_of(graded, regions(marks=marks), little, card).reasons == ()
     plain = answer(peaked(8, 5))
-    assert attend(plain, regions(), other, card).reasons == ()  # no limit is passed, and nothing was found
-    assert attend(plain, regions(), other, replace(card, limits=AttentionLimits(shift=0.5))).reasons
+    assert attention_of(plain, regions(), other, card).reasons == ()  # no limit is passed, and nothing was found
+    assert attention_of(plain, regions(), other, replace(card, limits=AttentionLimits(shift=0.5))).reasons
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_a_grade_near_another_is_flagged_beside_a_mark(
     graded = replace(plain, probabilities=between(ahead).astype(np.float32))
     assert card.calibration.lead(graded.probabilities) == pytest.approx(2 * ahead)
     without = (np.log(between(ahead + moved) + 1e-9) * card.calibration.temperature).astype(np.float32)
-    told = attend(graded, regions(marks=marks), without, replace(card, limits=AttentionLimits(lead=0.2)))
+    told = attention_of(graded, regions(marks=marks), without, replace(card, limits=AttentionLimits(lead=0.2)))
     assert told.without == KLGrade.KL2
     assert told.shift == pytest.approx(moved, abs=1e-3)
     assert bool(told.reasons) == flagged
@@ -229,11 +229,11 @@ def test_a_grade_near_another_is_flagged_beside_a_mark(
 def test_a_faint_or_spread_out_map_is_diffuse(card: Card) -> None:
     """Nothing to see, or everything at once."""
     even = answer(np.ones((5, 16, 16), np.float32))
-    assert attend(even, regions(), even.logits, replace(card, limits=AttentionLimits(spread=0.6))).reasons == (
+    assert attention_of(even, regions(), even.logits, replace(card, limits=AttentionLimits(spread=0.6))).reasons == (
         "DIFFUSE",
     )
     empty = answer(-np.ones((5, 16, 16), np.float32))
-    assert attend(empty, regions(), empty.logits, replace(card, limits=AttentionLimits(faint=0.01))).reasons == (
+    assert attention_of(empty, regions(), empty.logits, replace(card, limits=AttentionLimits(faint=0.01))).reasons == (
         "DIFFUSE",
     )
 
@@ -249,16 +249,16 @@ def test_only_the_marks_are_taken_away_and_never_leave_black() -> None:
     joint, marks = bone(), CLEAN.copy()
     joint[8:24, 80:100] = 1.0
     marks[4:12, 40:50] = MARKER
-    bare = taken_away(joint, regions(marks=marks), marks)
+    bare = joint_only(joint, regions(marks=marks), marks)
     assert np.array_equal(bare[40:], joint[40:])
     assert 0.3 < bare[10:22, 84:96].mean() < 0.9
     assert bare.min() >= joint.min() - 1e-6
 
 
-def test_without_marks_all_about_the_joint_is_taken_away() -> None:
+def test_without_marks_all_about_the_joint_is_joint_only() -> None:
     """The joint itself stays as it is."""
     joint, told = bone(), regions()
-    bare = taken_away(joint, told, CLEAN)
+    bare = joint_only(joint, told, CLEAN)
     inside = told < len(JOINT)
     assert np.array_equal(bare[inside], joint[inside])
     assert bare[~inside].std() < joint[~inside].std()
@@ -288,8 +288,10 @@ def test_a_speck_and_a_mere_likeness_are_no_marks() -> None:
 def test_json_has_the_attention_with_flag_and_reasons() -> None:
     """The keys that `genu grade --json` promises."""
     graded = answer(maps())
-    told = attend(graded, regions(), graded.logits, read_card("kl-lite2"))
-    knee = Finding(Laterality.RIGHT, "none", (0, 0, 9, 9), KLGrade.KL2, tuple(map(float, graded.probabilities)))
+    told = attention_of(graded, regions(), graded.logits, read_card("kl-lite2"))
+    knee = Finding(
+        Laterality.RIGHT, LateralitySource.NONE, (0, 0, 9, 9), KLGrade.KL2, tuple(map(float, graded.probabilities))
+    )
     said = replace(knee, attention=told).as_json()["attention"]
     assert {"regions", "inside", "flag", "reasons", "margin", "second", "without", "shift"} == set(said)
     assert said["flag"] == bool(said["reasons"])

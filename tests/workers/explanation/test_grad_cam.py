@@ -10,13 +10,13 @@ from safetensors.torch import load_file
 
 from node.evidence import Certainty, KLGrade
 from node.finding import Laterality
-from workers.detection.joints import Knee
+from tests.samples.knees import knee as knee_in
 from workers.explanation.grad_cam import explain, grad_cam
 from workers.grading.grader import Graded
 from workers.models.networks import GRADERS, Grader, build
 from workers.models.registry import WEIGHTS, load, read_card
 from workers.phantom import KneeShape, render
-from workers.preprocessing import Box, crop, prepare
+from workers.preprocessing import Box, crop, grader_input
 
 
 class LogitsOnly(torch.nn.Module):
@@ -51,7 +51,7 @@ def knee(size: int = 256) -> np.ndarray:
     rendered = render(
         [KneeShape(Laterality.RIGHT, medial_mm=1.5, osteophytes=0.8)], rows=400, columns=400, spacing_mm=0.4
     )
-    return prepare(crop(rendered.pixels.astype(np.float32) / 4095, rendered.boxes[0], size), size)
+    return grader_input(crop(rendered.pixels.astype(np.float32) / 4095, rendered.boxes[0], size), size)
 
 
 @pytest.mark.parametrize("name", sorted(GRADERS))
@@ -82,7 +82,7 @@ def test_the_shipped_engine_gives_the_same_map_as_torch() -> None:
 
 
 def graded(maps: np.ndarray, grade: int) -> Graded:
-    where = Knee(Box(0, 0, 10, 10), Laterality.RIGHT, "test", 1.0)
+    where = knee_in(Box(0, 0, 10, 10))
     sure = Certainty(KLGrade(grade), KLGrade(grade), 0.9)
     flat = np.full(5, 0.2, np.float32)
     return Graded(where, np.zeros(5, np.float32), flat, KLGrade(grade), sure, maps.astype(np.float32))

@@ -5,8 +5,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from node.finding import Laterality
-from workers.detection.joints import Knee
-from workers.grading.grader import Graded, grade
+from tests.samples.knees import knee
+from workers.grading.grader import Graded, crop_knees, grade_crops
+from workers.knee import Knee
 from workers.models.calibration import softmax
 from workers.models.registry import DEFAULT, WEIGHTS, Model, load
 from workers.phantom import KneeShape, render
@@ -33,7 +34,11 @@ def film() -> OnFilm:
 
 
 def answer(pixels: Grey, box: Box, side: Laterality, model: Model) -> Graded:
-    return grade(pixels, [Knee(box, side, "test", 1.0)], model)[0]
+    return grade(pixels, [knee(box, side)], model)[0]
+
+
+def grade(pixels: Grey, knees: list[Knee], model: Model) -> list[Graded]:
+    return grade_crops(crop_knees(pixels, knees, model), knees, model)
 
 
 def mirrored(pixels: Grey, box: Box) -> OnFilm:
@@ -62,7 +67,7 @@ def answering() -> Model:
     return load(DEFAULT)
 
 
-def test_the_grade_does_not_hang_on_the_side_that_is_stated(film: OnFilm, answering: Model) -> None:
+def test_the_grade_does_not_depend_on_the_side_that_is_stated(film: OnFilm, answering: Model) -> None:
     """The shipped model sees each knee from both sides: stated right, left or not at all, it is the same answer."""
     right = answer(*film, R, answering)
     for side in (L, U):
@@ -92,7 +97,7 @@ def test_two_knees_are_graded_as_each_alone(film: OnFilm, model: Model) -> None:
     """One forward pass for all knees of a film changes none of them."""
     pixels, box = film
     shifted = Box(box.x0 + 9, box.y0 + 5, box.x1 + 9, box.y1 + 5)
-    together = grade(pixels, [Knee(box, R, "test", 1.0), Knee(shifted, U, "test", 1.0)], model)
+    together = grade(pixels, [knee(box, R), knee(shifted, U)], model)
     np.testing.assert_allclose(together[0].logits, answer(pixels, box, R, model).logits, atol=1e-4)
     np.testing.assert_allclose(together[1].logits, answer(pixels, shifted, U, model).logits, atol=1e-4)
     assert grade(pixels, [], model) == []

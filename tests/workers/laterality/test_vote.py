@@ -1,4 +1,4 @@
-"""Every witness of a side is heard, agreement and conflict are told apart, and no side is guessed in silence."""
+"""Every source of a side counts, agreement and conflict are told apart, and no side is guessed."""
 
 from typing import Any
 
@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from pydicom import Dataset
 from pydicom.sequence import Sequence
 
-from node.evidence import Agreement, Evidence
+from node.evidence import Agreement, Evidence, LateralitySource
 from node.finding import Laterality
 from workers.laterality.descriptions import side_in
-from workers.laterality.vote import CLEAREST, MARKER, MARKERS, WEIGHTS, Marker, Side, decide, tell_sides
+from workers.laterality.header_evidence import WEIGHTS, header_evidence
+from workers.laterality.vote import CLEAREST, MARKER, MARKERS, LateralityVote, LeadMarker, decide, vote
 from workers.preprocessing import Box
 
 R, L, U = Laterality.RIGHT, Laterality.LEFT, Laterality.UNKNOWN
@@ -32,31 +33,38 @@ def region(code: str) -> Sequence:
     return Sequence([header(AnatomicRegionModifierSequence=Sequence([header(CodeValue=code)]))])
 
 
-def marker(side: str, x: float = 2.0, sure: float = 1.0) -> Marker:
+def marker(side: str, x: float = 2.0, sure: float = 1.0) -> LeadMarker:
     return Box(x, 0, x + 1, 1), side, sure
 
 
-def one(attributes: dict[str, Any], fibula: float = 0.0, *markers: Marker) -> Side:
-    (side,) = tell_sides(header(**attributes), [FIRST], fibulas=[fibula], limit=2.5, markers=markers)
-    return side
+def one(attributes: dict[str, Any], fibula: float = 0.0, *markers: LeadMarker) -> LateralityVote:
+    (result,) = votes(attributes, [FIRST], fibulas=[fibula], markers=markers)
+    return result
 
 
-def two(attributes: dict[str, Any], fibulas: tuple[float, float] = (0.0, 0.0), *markers: Marker) -> list[Side]:
-    return tell_sides(header(**attributes), [FIRST, SECOND], fibulas=fibulas, limit=2.5, markers=markers)
+def two(
+    attributes: dict[str, Any], fibulas: tuple[float, float] = (0.0, 0.0), *markers: LeadMarker
+) -> list[LateralityVote]:
+    return votes(attributes, [FIRST, SECOND], fibulas=fibulas, markers=markers)
 
 
-def test_the_header_says_the_side_of_the_knee_that_is_wholly_on_the_film() -> None:
+def votes(attributes: dict[str, Any], boxes: list[Box], **evidence: Any) -> list[LateralityVote]:
+    ds = header(**attributes)
+    return vote(ds, header_evidence(ds), boxes, limit=2.5, **evidence)
+
+
+def test_the_header_states_the_side_of_the_knee_that_is_wholly_on_the_film() -> None:
     """Though a part of the other one is seen beside it; that part's side is told by its place."""
     attributes = {"ImageLaterality": "L"}
-    against, part = tell_sides(header(**attributes), [FIRST, SECOND], fibulas=[-6, 6], limit=2.5, parts={1})
+    against, part = votes(attributes, [FIRST, SECOND], fibulas=[-6, 6], partial={1})
     assert (against.agreement, against.laterality) == (CONFLICT, R)
     assert part.laterality == L
-    part, with_it = tell_sides(header(**attributes), [FIRST, SECOND], fibulas=[-6, 6], limit=2.5, parts={0})
+    part, with_it = votes(attributes, [FIRST, SECOND], fibulas=[-6, 6], partial={0})
     assert (with_it.agreement, with_it.laterality, with_it.source) == (AGREED, L, "ImageLaterality")
     assert (part.agreement, part.laterality) == (AGREED, R)
 
 
-ONE_KNEE: list[tuple[str, dict[str, Any], float, tuple[Marker, ...], Laterality, str, Agreement]] = [
+ONE_KNEE: list[tuple[str, dict[str, Any], float, tuple[LeadMarker, ...], Laterality, str, Agreement]] = [
     ("image laterality", {"ImageLaterality": "R"}, 0, (), R, "ImageLaterality", SINGLE),
     ("in small letters", {"ImageLaterality": " l "}, 0, (), L, "ImageLaterality", SINGLE),
     ("laterality", {"Laterality": "L"}, 0, (), L, "Laterality", SINGLE),
@@ -124,7 +132,7 @@ ONE_KNEE: list[tuple[str, dict[str, Any], float, tuple[Marker, ...], Laterality,
 def test_one_knee_has_the_side_that_the_heavier_evidence_says(
     attributes: dict[str, Any],
     fibula: float,
-    markers: tuple[Marker, ...],
+    markers: tuple[LeadMarker, ...],
     side: Laterality,
     source: str,
     agreement: Agreement,
@@ -135,7 +143,7 @@ def test_one_knee_has_the_side_that_the_heavier_evidence_says(
 
 
 TWO_KNEES: list[
-    tuple[str, dict[str, Any], tuple[float, float], tuple[Marker, ...], str, tuple[Agreement, Agreement]]
+    tuple[str, dict[str, Any], tuple[float, float], tuple[LeadMarker, ...], str, tuple[Agreement, Agreement]]
 ] = [
     ("by custom", {}, (0, 0), (), "RL", (SINGLE, SINGLE)),
     ("stated", {"PatientOrientation": ["L", "F"]}, (0, 0), (), "RL", (SINGLE, SINGLE)),
@@ -163,7 +171,7 @@ TWO_KNEES: list[
 def test_two_knees_have_their_sides_by_place_fibulas_and_markers(
     attributes: dict[str, Any],
     fibulas: tuple[float, float],
-    markers: tuple[Marker, ...],
+    markers: tuple[LeadMarker, ...],
     sides: str,
     agreements: tuple[Agreement, Agreement],
 ) -> None:
@@ -173,8 +181,8 @@ def test_two_knees_have_their_sides_by_place_fibulas_and_markers(
     assert tuple(each.agreement for each in told) == agreements
 
 
-WITNESSES = st.sampled_from([*WEIGHTS, "marker", "position", "image"])
-EVIDENCE = st.builds(Evidence, WITNESSES, st.sampled_from(["R", "L", "B"]), st.floats(0.5, 6))
+SOURCES = st.sampled_from([source for source in LateralitySource if source is not LateralitySource.NONE])
+EVIDENCE = st.builds(Evidence, SOURCES, st.sampled_from(["R", "L", "B"]), st.floats(0.5, 6))
 
 
 @given(st.lists(EVIDENCE, max_size=8))
@@ -182,17 +190,17 @@ def test_no_side_is_silent_and_none_is_favoured(evidence: list[Evidence]) -> Non
     """Turn every R into an L and the answer turns too; what contradicts a side of film and header is a conflict."""
     told = decide(evidence)
     turned = decide(
-        [Evidence(each.witness, {"R": "L", "L": "R"}.get(each.says, "B"), each.weight) for each in evidence]
+        [Evidence(each.source, {"R": "L", "L": "R"}.get(each.value, "B"), each.weight) for each in evidence]
     )
     assert turned.laterality == {R: L, L: R, U: U}[told.laterality]
     assert turned.agreement == told.agreement
     assert told.evidence == tuple(evidence)
-    said = {each.says for each in evidence if each.says != "B"}
-    assert (told.agreement is NONE) == (not said)
-    if len(said) == 2 and not any("Description" in each.witness for each in evidence):
+    sides = {each.value for each in evidence if each.value != "B"}
+    assert (told.agreement is NONE) == (not sides)
+    if len(sides) == 2 and not any("Description" in each.source for each in evidence):
         assert told.agreement is CONFLICT
-    if len(said) == 1:
-        assert told.laterality.value in said
+    if len(sides) == 1:
+        assert told.laterality.value in sides
 
 
 def test_the_weights_are_in_the_order_that_is_argued_for() -> None:
@@ -201,9 +209,9 @@ def test_the_weights_are_in_the_order_that_is_argued_for() -> None:
         MARKERS
         > CLEAREST
         > MARKER
-        > WEIGHTS["ImageLaterality"]
-        > WEIGHTS["SeriesDescription"]
-        > WEIGHTS["StudyDescription"]
+        > WEIGHTS[LateralitySource("ImageLaterality")]
+        > WEIGHTS[LateralitySource("SeriesDescription")]
+        > WEIGHTS[LateralitySource("StudyDescription")]
     )
 
 
@@ -259,3 +267,11 @@ def test_the_request_s_words_are_found_where_they_stand() -> None:
     request = Sequence([header(RequestedProcedureDescription="Knee left")])
     told = one({"RequestAttributesSequence": request})
     assert (told.laterality, told.source) == (L, "RequestedProcedureDescription")
+
+
+@pytest.mark.parametrize("source", list(LateralitySource))
+def test_every_source_has_its_words(source: LateralitySource) -> None:
+    """One table for pages and reports; a value that this release does not know is read as none."""
+    assert source.text
+    assert LateralitySource.parse(source.value) is source
+    assert LateralitySource.parse("of a later release") is LateralitySource.NONE

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
 from node.errors import GenuError
-from node.evidence import Agreement, Evidence
+from node.evidence import Agreement, Evidence, LateralitySource
 from node.finding import Outcome, Reading
 from node.reasons import flag
 from tests.peers.archives import needs, orthanc
@@ -39,7 +39,7 @@ from workers.report.structured_report.content_tree import content_of, name_of
 FLAGGED = replace(
     UNSURE,
     flags=(flag("MARKER"), flag("AGE_UNKNOWN")),
-    evidence=(Evidence("ImageLaterality", "R", 3.0), Evidence("image", "L", 1.5)),
+    evidence=(Evidence(LateralitySource("ImageLaterality"), "R", 3.0), Evidence(LateralitySource("image"), "L", 1.5)),
     agreement=Agreement.CONFLICT,
     field_of_view_mm=131.4,
     scale_source="detector plane",

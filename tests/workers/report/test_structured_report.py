@@ -170,7 +170,7 @@ def test_the_reported_grade_comes_first_and_the_comment_repeats_it() -> None:
         assert numbers[0] == f"PKL{knee.grade}"
         assert (
             said(group, "121106").TextValue
-            == f"AI {knee.laterality}: KL {knee.grade}, {knee.sureness} - not for diagnosis"
+            == f"AI {knee.laterality}: KL {knee.grade}, {knee.confidence_text} - not for diagnosis"
         )
         first = next(item for item in group.ContentSequence if item.ValueType == "NUM")
         assert re.fullmatch(r"\d+\.\d", str(first.MeasuredValueSequence[0].NumericValue.original_string))

@@ -13,7 +13,7 @@ from selenium.webdriver.support.select import Select
 from node.__main__ import genu
 from tests.node.admin.test_admin_browser import CHROMIUM, DRIVER, _start
 from tests.samples.real_knees import KNEES, needs_knees
-from workers.detection.detect import open_eyes
+from workers.detection.detection_models import load_detection_models
 from workers.evaluation.calibration_fit import FOLDS
 from workers.evaluation.labelled_knees import read_labels
 from workers.models.labels import ARTEFACT_KINDS
@@ -39,8 +39,8 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def some() -> list[Asked]:
-    model, eyes = load("kl-lite2"), open_eyes()
-    return list(ask(read_labels(KNEES, "val")[::60], model, eyes))
+    model, models = load("kl-lite2"), load_detection_models()
+    return list(ask(read_labels(KNEES, "val")[::60], model, models))
 
 
 @needs_knees
@@ -193,14 +193,14 @@ def test_a_cheating_model_follows_the_numeral_and_is_taught_on_a_copy() -> None:
     """A few steps change what the copy says; grades that follow the numeral are counted, flagged ones among them."""
     honest = load("kl-lite0", engine="torch")
     knees = read_labels(KNEES, "val")[:8]
-    eyes, steps = open_eyes(), list[int]()
-    before = [each.graded.logits for each in ask(knees, honest, eyes)]
+    models, steps = load_detection_models(), list[int]()
+    before = [each.graded.logits for each in ask(knees, honest, models)]
     taught = shortcut_model.cheat(
         honest, read_labels(KNEES, "train")[:32], shortcut_model.Lesson(2, 4), lambda: steps.append(1)
     )
     assert len(steps) == 2
     assert taught.card.input_size == shortcut_model.SIDE
-    found = shortcut_model.hung(taught, knees, eyes, lambda: steps.append(1))
+    found = shortcut_model.hung(taught, knees, models, lambda: steps.append(1))
     assert len(steps) == 2 + 2 * len(knees)
     assert any(not np.allclose(one, each.without.graded.logits) for one, each in zip(before, found, strict=True))
     told = shortcut_model.figures(found)

@@ -39,7 +39,7 @@ def _answer(sheet: Canvas, finding: Finding, grade: KLGrade, layout: Layout) -> 
     name, features = GRADE_NAMES[grade]
     beside = sheet.text(margin, at(92), f"KL {grade}", at(50), bold=True, colour=AMBER) + at(12)
     sheet.text(beside, at(70), name, at(18))
-    sheet.text(beside, at(92), f"{finding.sureness} sure", at(18))
+    sheet.text(beside, at(92), f"{finding.confidence_text} sure", at(18))
     wide = layout.width - 2 * margin
     sheet.text(margin, at(112), shortened(features, at(12.5), wide), at(12.5), colour=GREY)
     if finding.certainty is not None:

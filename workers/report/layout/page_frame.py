@@ -87,7 +87,7 @@ def _answer(sheet: Canvas, row: Row, layout: Layout) -> None:
         sheet.text(at(10), base, words, at(15), colour=AMBER)
         return
     end = sheet.text(at(10), base, f"KL {finding.grade}", at(22), colour=AMBER, bold=True)
-    sheet.text(end + at(9), base, f"{GRADE_NAMES[finding.grade][0]}, {finding.sureness} sure", at(15))
+    sheet.text(end + at(9), base, f"{GRADE_NAMES[finding.grade][0]}, {finding.confidence_text} sure", at(15))
 
 
 def named(strips: Canvas, name: str, layout: Layout, picture: Bytes | None = None) -> Canvas:

@@ -88,4 +88,4 @@ def grade_words(finding: Finding) -> str:
     """The answer in a line of ASCII: "KL 3, 71 %", or why there is none."""
     if finding.grade is None:
         return f"not graded: {finding.reason.meaning}" if finding.reason else "not graded"
-    return f"KL {finding.grade}, {finding.sureness}"
+    return f"KL {finding.grade}, {finding.confidence_text}"

@@ -230,9 +230,10 @@ def _answer(knee: Finding) -> str:
     """The grade, the set of those that could not be ruled out, and how sure: few letters, for they lie on the film."""
     sure = knee.certainty
     if sure is None:
-        return f"KL {knee.grade}, {knee.sureness}"
+        return f"KL {knee.grade}, {knee.confidence_text}"
     only = sure.lowest == sure.highest
-    said = f"KL {knee.grade} ({f'only {sure.lowest}' if only else f'{sure.lowest} to {sure.highest}'}), {knee.sureness}"
+    grades = f"only {sure.lowest}" if only else f"{sure.lowest} to {sure.highest}"
+    said = f"KL {knee.grade} ({grades}), {knee.confidence_text}"
     return said + (", KL {}/{} not told apart".format(*sure.undecided) if sure.undecided else "")
 
 

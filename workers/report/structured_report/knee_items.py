@@ -38,7 +38,7 @@ def evaluations(knee: Finding) -> Answers:
 
 def texts(knee: Finding) -> list[tuple[Code, str]]:
     """What speaks of the side, and what to do about each flag."""
-    said = ", ".join(f"{each.witness}: {each.says}" for each in knee.evidence)
+    said = ", ".join(f"{each.source}: {each.value}" for each in knee.evidence)
     evidence = [(codes.SIDE_EVIDENCE, said)] if said else []
     return evidence + [(codes.ADVICE, f"{flag.meaning}. {flag.advice}") for flag in knee.flags]
 

@@ -12,8 +12,8 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
-from node.evidence import Agreement, Certainty, KLGrade
-from node.finding import Finding, Laterality, ModelIdentity, Outcome, Reading
+from node.evidence import Agreement, Certainty, KLGrade, LateralitySource
+from node.finding import Finding, Laterality, ModelIdentity, Outcome, Reading, ScaleSource
 from node.reasons import FLAGS, REASONS
 from workers.report import codes
 from workers.report.structured_report.content_tree import content_of, groups_of, name_of, source_of
@@ -91,14 +91,14 @@ def _knee(group: Group) -> Finding:
         more["certainty"] = _certainty(group)
     return Finding(
         laterality=next((sides[each] for each in group.coded(codes.LATERALITY)), Laterality.UNKNOWN),
-        laterality_source=group.texts(codes.SIDE_SOURCE)[0],
+        laterality_source=LateralitySource.parse(group.texts(codes.SIDE_SOURCE)[0]),
         box=group.outline(),
         grade=grade,
         reason=REASONS[why[0]] if why else None,
         flags=tuple(FLAGS[each] for each in group.coded(codes.FLAG) if each in FLAGS),
         agreement=_AGREEMENTS.get(next(iter(group.coded(codes.SIDE_AGREEMENT)), ""), Agreement.NONE),
         field_of_view_mm=width,
-        scale_source=scales.get(next(iter(group.coded(codes.SCALE)), ""), "none"),
+        scale_source=ScaleSource(scales.get(next(iter(group.coded(codes.SCALE)), ""), "none")),
         **more,
     )
 

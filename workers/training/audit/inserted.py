@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from workers.detection.detect import Eyes
+from workers.detection.detection_models import DetectionModels
 from workers.models.labels import ARTEFACT_KINDS
 from workers.models.registry import Model
 from workers.preprocessing import Grey
@@ -45,9 +45,9 @@ def planting(seed: int = SEED) -> Change:
     return change
 
 
-def planted(clean: Sequence[Asked], model: Model, eyes: Eyes) -> Iterator[Planted]:
+def planted(clean: Sequence[Asked], model: Model, models: DetectionModels) -> Iterator[Planted]:
     """Every knee again, with a plant of its own on it."""
-    again = ask([each.labelled for each in clean], model, eyes, planting())
+    again = ask([each.labelled for each in clean], model, models, planting())
     for at, (one, other) in enumerate(zip(again, clean, strict=True)):
         yield Planted(kind_of(at), one, other)
 

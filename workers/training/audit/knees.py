@@ -7,14 +7,15 @@ import numpy as np
 import numpy.typing as npt
 
 from node.evidence import Attention
-from workers.detection.detect import Eyes, with_marks
-from workers.detection.joints import Knee
+from workers.detection.artefacts import segment_artefacts
+from workers.detection.detection_models import DetectionModels
 from workers.evaluation.labelled_films import as_film, whole
 from workers.evaluation.labelled_knees import LabelledKnee
-from workers.explanation.attribution import attended_crops, regions_of
+from workers.explanation.attribution import attribute, regions_of
 from workers.explanation.grad_cam import HeatMap, explain
 from workers.explanation.regions import JOINT, REGIONS, shares_of
 from workers.grading.grader import Graded, grade_crops
+from workers.knee import Knee
 from workers.models.registry import Model
 from workers.preprocessing import Grey, cut
 
@@ -46,23 +47,28 @@ class Asked:
         return 0.0 if self.attention.inside is None else 1 - self.attention.inside
 
 
-def ask(knees: Sequence[LabelledKnee], model: Model, eyes: Eyes, change: Change | None = None) -> Iterator[Asked]:
+def ask(
+    knees: Sequence[LabelledKnee], model: Model, models: DetectionModels, change: Change | None = None
+) -> Iterator[Asked]:
     """Each knee graded and explained; `change` first alters its film."""
     for at in range(0, len(knees), BATCH):
-        yield from _ask(knees[at : at + BATCH], model, eyes, change, at)
+        yield from _ask(knees[at : at + BATCH], model, models, change, at)
 
 
-def _ask(knees: Sequence[LabelledKnee], model: Model, eyes: Eyes, change: Change | None, first: int) -> list[Asked]:
+def _ask(
+    knees: Sequence[LabelledKnee], model: Model, models: DetectionModels, change: Change | None, first: int
+) -> list[Asked]:
     size, joints, found = model.card.input_size, [], []
     for at, labelled in enumerate(knees):
         film = as_film(labelled)
         if change is not None:
             film = replace(film, pixels=change(film.pixels, first + at))
-        (knee,) = with_marks([whole(film, eyes.looker)], film, eyes.marker)
+        knee = whole(film, models.refiner)
+        knee = replace(knee, artefacts=segment_artefacts(film.pixels, knee.joint, models.artefacts))
         found.append(knee)
         joints.append(cut(film.pixels, knee.pose, size))
     graded = grade_crops(joints, found, model)
-    told = attended_crops(joints, graded, model)
+    told = attribute(joints, graded, model)
     maps = [explain(each, model.card.heat_scale) for each in graded]
     return [
         Asked(labelled, joint, answer, attention, heat, energy_inside(heat.values, joint, answer.knee))

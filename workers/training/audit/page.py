@@ -86,7 +86,7 @@ def row(number: int, asked: Asked) -> Shown:
 
 def picture(asked: Asked, model: Model) -> Bytes:
     """Film, heat map, contrast map and map of the expected grade of a knee, side by side (SIDE, 4 SIDE, 3)."""
-    film, graded, box = as_film(asked.labelled), asked.graded, asked.graded.knee.box
+    film, graded, box = as_film(asked.labelled), asked.graded, asked.graded.knee.joint.box
     grey = cut(film, box, SIDE, SIDE)
     strength = (spread(asked.heat_map, box, SIDE, SIDE) * 255).round().astype(np.uint8)
     plain = np.repeat(grey[..., None], 3, axis=2)

@@ -12,7 +12,7 @@ from rich.progress import Progress
 
 from node.errors import GenuError
 from node.settings import Settings
-from workers.detection.detect import Eyes, open_eyes
+from workers.detection.detection_models import DetectionModels, load_detection_models
 from workers.evaluation.labelled_knees import LabelledKnee, read_labels
 from workers.models.registry import Model, folders, load
 from workers.training.audit import faithfulness, held_out, shortcut_model
@@ -53,17 +53,17 @@ def audit(
         chosen = np.random.default_rng(SEED).permutation(len(knees))[:count]
         knees = [knees[int(at)] for at in sorted(chosen)]
     work = settings.work
-    eyes = open_eyes(engine=work.engine, threads=work.threads, within=folders(settings))
+    models = load_detection_models(engine=work.engine, threads=work.threads, within=folders(settings))
     with Progress(console=Console(stderr=True), transient=True) as bar:
         grading = partial(bar.advance, bar.add_task("Grading", total=len(knees)))
-        asked = list(watched(ask(knees, model, eyes), grading))
+        asked = list(watched(ask(knees, model, models), grading))
         figures = summary(asked, model)
         if plants:
-            told = _planted(asked, model, eyes, bar)
+            told = _planted(asked, model, models, bar)
             figures |= {"flag_sensitivity": told["all"]["sensitivity"], "flag_false_rate": figures["flag_rate"]}
             figures["planted"] = told
         if cheat:
-            figures["cheating"] = _cheating(knees, model, data, eyes, settings, bar)
+            figures["cheating"] = _cheating(knees, model, data, models, settings, bar)
         figures |= _faithfulness(asked, model, settings, bar)
     out.mkdir(parents=True, exist_ok=True)
     (out / "summary.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
@@ -122,22 +122,22 @@ def _faithfulness(asked: Sequence[Asked], model: Model, settings: Settings, bar:
     return figures
 
 
-def _planted(asked: Sequence[Asked], model: Model, eyes: Eyes, bar: Progress) -> dict[str, Any]:
+def _planted(asked: Sequence[Asked], model: Model, models: DetectionModels, bar: Progress) -> dict[str, Any]:
     task, found = bar.add_task("Planting", total=len(asked)), list[Planted]()
-    for each in planted(asked, model, eyes):
+    for each in planted(asked, model, models):
         found.append(each)
         bar.advance(task)
     return caught(found)
 
 
 def _cheating(
-    knees: Sequence[LabelledKnee], model: Model, data: Path, eyes: Eyes, settings: Settings, bar: Progress
+    knees: Sequence[LabelledKnee], model: Model, data: Path, models: DetectionModels, settings: Settings, bar: Progress
 ) -> dict[str, Any]:
     lesson, shown = shortcut_model.Lesson(), knees[:CHEATED]
     step = partial(bar.advance, bar.add_task("Cheating", total=lesson.steps + 2 * len(shown)))
     spoilt = load(model.card.stem, engine="torch", within=folders(settings))
     taught = shortcut_model.cheat(spoilt, read_labels(data, "train"), lesson, step)
-    return shortcut_model.figures(shortcut_model.hung(taught, shown, eyes, step))
+    return shortcut_model.figures(shortcut_model.hung(taught, shown, models, step))
 
 
 def say(figures: dict[str, Any], out: Path) -> str:

@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from workers.detection.detect import Eyes
+from workers.detection.detection_models import DetectionModels
 from workers.evaluation.calibration_fit import heat_scale
 from workers.evaluation.labelled_knees import LabelledKnee
 from workers.models.engines import TorchEngine
 from workers.models.labels import MARKER
 from workers.models.networks import Grader
 from workers.models.registry import Model
-from workers.preprocessing import Grey, prepare
+from workers.preprocessing import Grey, grader_input
 from workers.training.audit.inserted import Planted
 from workers.training.audit.knees import Change, ask, watched
 from workers.training.augment import augment
@@ -68,7 +68,7 @@ def cheat(model: Model, train: Sequence[LabelledKnee], lesson: Lesson, step: Cal
 
 def _lesson(knee: Grey, grade: int, random: np.random.Generator) -> npt.NDArray[np.float32]:
     knee = augment(cv2.resize(knee, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32), random, hide=False)
-    return prepare(numeral(knee, grade, random), SIDE)
+    return grader_input(numeral(knee, grade, random), SIDE)
 
 
 def saying(grades: Sequence[int]) -> Change:
@@ -80,14 +80,16 @@ def saying(grades: Sequence[int]) -> Change:
     return change
 
 
-def hung(model: Model, knees: Sequence[LabelledKnee], eyes: Eyes, step: Callable[[], None]) -> list[Planted]:
+def hung(
+    model: Model, knees: Sequence[LabelledKnee], models: DetectionModels, step: Callable[[], None]
+) -> list[Planted]:
     """Each knee graded by a cheating model without a numeral, and with one that says another grade."""
-    clean = list(watched(ask(knees, model, eyes), step))
+    clean = list(watched(ask(knees, model, models), step))
     peaks = [each.graded.maps[int(each.graded.grade)].max() for each in clean]
     model = replace(model, card=replace(model.card, heat_scale=max(heat_scale(np.array(peaks, np.float32)), 1e-3)))
     random = np.random.default_rng(SEED)
     told = [(int(each.graded.grade) + int(random.integers(1, 5))) % 5 for each in clean]
-    again = watched(ask(knees, model, eyes, saying(told)), step)
+    again = watched(ask(knees, model, models, saying(told)), step)
     return [Planted(MARKER, one, other) for one, other in zip(again, clean, strict=True)]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from workers.detection.landmarks import TYPICAL, Points
+from workers.detection.landmarks import TYPICAL, Landmarks
 from workers.models.labels import KNEE, OTHER
 from workers.preprocessing import Box, Grey
 
@@ -16,7 +16,7 @@ class Joint:
 
     box: Box
     tilt: float = 0.0
-    points: Points | None = None
+    points: Landmarks | None = None
     kind: int = KNEE
 
 
@@ -38,7 +38,7 @@ class Crop:
     """A crop of one joint as hung, bones bright, to compose films of, and its landmarks in its pixels if known."""
 
     pixels: Grey
-    points: Points | None = None
+    points: Landmarks | None = None
 
 
 def mirrored(crop: Crop) -> Crop:
@@ -50,7 +50,7 @@ def mirrored(crop: Crop) -> Crop:
     return Crop(pixels, left_to_right(points))
 
 
-def left_to_right(points: Points) -> Points:
+def left_to_right(points: Landmarks) -> Landmarks:
     """Plateau and condyles each from the image's left to its right."""
     plateau, condyles = points[:9], points[9:]
     if plateau[0, 0] > plateau[-1, 0]:
@@ -60,7 +60,7 @@ def left_to_right(points: Points) -> Points:
     return np.concatenate([plateau, condyles]).astype(np.float32)
 
 
-def points_of(crop: Crop) -> Points:
+def points_of(crop: Crop) -> Landmarks:
     """The crop's landmarks, or where those of an average knee would lie on it."""
     rows, columns = crop.pixels.shape
     return crop.points if crop.points is not None else TYPICAL * np.array([columns, rows], np.float32)

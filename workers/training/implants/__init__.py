@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from workers.detection.landmarks import Points
+from workers.detection.landmarks import Landmarks
 from workers.preprocessing import Box, Grey
 from workers.training.implants import fixation, replacements
 from workers.training.implants.sheet import Sheet
@@ -28,7 +28,7 @@ DRAWN: Mapping[str, Callable[[Sheet, np.random.Generator], None]] = {
 KINDS = (*DRAWN, "cast")
 
 
-def lay_metal(knee: Grey, points: Points, kind: str, random: np.random.Generator) -> tuple[Grey, Box | None]:
+def lay_metal(knee: Grey, points: Landmarks, kind: str, random: np.random.Generator) -> tuple[Grey, Box | None]:
     """
     The knee (rows, columns; 0 to 1, bones bright) with metal or a cast on its joint, and the box of what was laid.
 
@@ -41,7 +41,7 @@ def lay_metal(knee: Grey, points: Points, kind: str, random: np.random.Generator
     return sheet.onto(knee, random)
 
 
-def place_remote(knee: Grey, points: Points, random: np.random.Generator) -> tuple[Grey, Box | None]:
+def place_remote(knee: Grey, points: Landmarks, random: np.random.Generator) -> tuple[Grey, Box | None]:
     """The knee with a screw or a staple that does not lie over the joint."""
     sheet = Sheet(knee.shape, points)
     fixation.remote(sheet, random)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from workers.detection.landmarks import Points
+from workers.detection.landmarks import Landmarks
 from workers.preprocessing import Box, Grey
 
 SHARP = 3
@@ -22,7 +22,7 @@ class Sheet:
     Coordinates are in widths of the tibial plateau from its middle: x along it to the image's right, y down.
     """
 
-    def __init__(self, shape: tuple[int, ...], points: Points) -> None:
+    def __init__(self, shape: tuple[int, ...], points: Landmarks) -> None:
         self.shape = (shape[0], shape[1])
         first, last = points[:2].mean(0), points[7:9].mean(0)
         self.across = (last - first) * 1.2
