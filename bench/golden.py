@@ -80,8 +80,8 @@ def graded(files: list[Path], root: Path) -> Iterator[tuple[str, Any]]:
             if not line.startswith("{") or '"file"' not in line:
                 continue
             answer = json.loads(line)
-            path, objects = Path(answer.pop("file")), [Path(each) for each in answer.pop("objects")]
-            answer["objects"] = {each.stem.rsplit("-", 1)[1]: digest_of(dcmread(each)) for each in objects}
+            path, objects = Path(answer.pop("file")), [Path(name) for name in answer.pop("objects")]
+            answer["objects"] = {file.stem.rsplit("-", 1)[1]: digest_of(dcmread(file)) for file in objects}
             yield key_of(path, root), answer
 
 
@@ -158,8 +158,8 @@ def main(record: bool, quick: bool, data: Path, tolerance: float) -> None:
     before = json.loads(RECORD.read_text())
     compared = {part: before[part] for part in now if part in before and now[part]}
     found = list(differences(compared, now, tolerance=tolerance))
-    for each in found[:40]:
-        click.echo(each)
+    for difference in found[:40]:
+        click.echo(difference)
     click.echo(f"{counts(compared)}: {'equal' if not found else f'{len(found)} differences'}")
     raise SystemExit(1 if found else 0)
 
@@ -167,7 +167,7 @@ def main(record: bool, quick: bool, data: Path, tolerance: float) -> None:
 def counts(answers: Mapping[str, Any]) -> str:
     """What was compared."""
     films = {part: len(answers.get(part, {})) for part in ("rendered", "data")}
-    objects = sum(len(each["objects"]) for part in films for each in answers.get(part, {}).values())
+    objects = sum(len(answer["objects"]) for part in films for answer in answers.get(part, {}).values())
     figures = [part for part in ("evaluate", "gate") if part in answers]
     words = [f"{films['rendered']} rendered films", f"{films['data']} files of data", f"{objects} result objects"]
     return ", ".join([*words, *(f"genu evaluate ({part})" for part in figures)])

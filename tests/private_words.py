@@ -9,6 +9,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 
 from tests.paths import ROOT
@@ -38,36 +39,45 @@ def words_of(name: str) -> list[str]:
     return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)]
 
 
-def is_private(name: str, *, local: bool) -> bool:
+class Kind(Enum):
+    """What a name is of."""
+
+    DEFINITION = "module, class or function"
+    FIELD = "parameter or field"
+    LOCAL = "local variable"
+
+
+def is_private(name: str, kind: Kind) -> bool:
     """Whether a name is none that a reader of this field would know."""
     if name in EXCUSED:
         return False
     words = set(words_of(name))
-    if local:
+    if kind is Kind.LOCAL:
         return bool(words & {*IN_LOCALS.split()})
-    return bool(words & {*IN_NAMES.split()}) or name.strip("_").lower() in WHOLE.split()
+    whole = kind is Kind.DEFINITION and name.strip("_").lower() in WHOLE.split()
+    return whole or bool(words & {*IN_NAMES.split()})
 
 
-def definitions(path: Path) -> Iterator[tuple[int, str, bool]]:
-    """Line and name of each definition in a file, and whether it is a local variable."""
-    yield 1, path.stem, False
+def definitions(path: Path) -> Iterator[tuple[int, str, Kind]]:
+    """Line, name and kind of each definition in a file."""
+    yield 1, path.stem, Kind.DEFINITION
     for node in ast.walk(ast.parse(path.read_text())):
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-                yield node.lineno, node.name, False
+                yield node.lineno, node.name, Kind.DEFINITION
             case ast.arg():
-                yield node.lineno, node.arg, False
+                yield node.lineno, node.arg, Kind.FIELD
             case ast.AnnAssign(target=ast.Name() as target):
-                yield target.lineno, target.id, False
+                yield target.lineno, target.id, Kind.FIELD
             case ast.Attribute(ctx=ast.Store()):
-                yield node.lineno, node.attr, False
+                yield node.lineno, node.attr, Kind.FIELD
             case ast.Name(ctx=ast.Store()):
-                yield node.lineno, node.id, not node.id.isupper()
+                yield node.lineno, node.id, Kind.FIELD if node.id.isupper() else Kind.LOCAL
 
 
 def private_names(path: Path) -> Iterator[tuple[int, str]]:
     """Line and name of each definition in a file whose name is none of the field."""
-    found = {(line, name) for line, name, local in definitions(path) if is_private(name, local=local)}
+    found = {(line, name) for line, name, kind in definitions(path) if is_private(name, kind)}
     yield from sorted(found)
 
 

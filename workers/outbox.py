@@ -1,4 +1,4 @@
-"""The result objects of one radiograph, written into its folder of the vault for delivery and the admin page."""
+"""The result objects of one radiograph, written into its folder of the storage for delivery and the admin page."""
 
 import hashlib
 import json
@@ -36,13 +36,12 @@ def fill_outbox(
     model: ModelIdentity,
     work: Work,
     kinds: Collection[ObjectKind] = DEFAULT_OBJECTS,
-    standing: Sequence[ResultObject] = (),
+    current: Sequence[ResultObject] = (),
 ) -> list[ResultObject]:
     """
     Write what is to be sent and what the admin page shows; return what is to be sent, of the `kinds` wanted.
 
-    `standing` are the objects of the answer that stood until now; a report names the one that it replaces.
-
+    `current` are the objects of the result that was valid until now; a report names the one that it replaces.
     Everything derives from the source and the model alone: written twice, it is the same byte for byte.
 
     Raises
@@ -51,7 +50,6 @@ def fill_outbox(
         IDENTITY_MISSING or RESULT_FAULTY: nothing of it may be sent.
     """
     uid, reading = entry.sop_instance_uid, analysis.reading
-    vault.write_result(uid, "reading.json", json.dumps(reading.as_json(), indent=1).encode())
     if source.header is None:
         return []
     vault.write_result(uid, "patient.json", json.dumps(patient_facts(source.header)).encode())
@@ -62,14 +60,15 @@ def fill_outbox(
                 vault.write_result(uid, f"heat-{number}.png", overlay_png(source.film, heat_map))
     if reading.outcome is not Outcome.GRADED and not work.report_refusals:
         return []
-    before = predecessor(standing, partial(vault.read_result, uid), reading, model)
-    made = _made(entry, source, analysis, model, work, _with_report(kinds), before)
-    _let_out(made, source.header)
-    told = messages([each.dataset for each in made if each.kind == "SR"], kinds, entry.received_at)
-    return [*(_keep(uid, each, vault) for each in made), *(_keep(uid, each, vault) for each in told)]
+    replaced = predecessor(current, partial(vault.read_result, uid), reading, model)
+    instances = _instances(entry, source, analysis, model, work, _with_report(kinds), replaced)
+    _validate(instances, source.header)
+    reports = [instance.dataset for instance in instances if instance.kind == "SR"]
+    objects = [*instances, *messages(reports, kinds, entry.received_at)]
+    return [_write(uid, content, vault) for content in objects]
 
 
-def _made(
+def _instances(
     entry: Entry,
     source: Source,
     analysis: Analysis,
@@ -95,29 +94,31 @@ def _made(
     )
 
 
-def _let_out(made: Sequence[MadeObject], header: Dataset) -> None:
-    """All of it may be sent, or Permanent is raised."""
-    if made:
+def _validate(instances: Sequence[MadeObject], header: Dataset) -> None:
+    """Raises Permanent unless all of them may be sent."""
+    if instances:
         must_have_patient(header)
-    for each in made:
-        release(each.dataset, header)
+    for instance in instances:
+        release(instance.dataset, header)
 
 
 def _with_report(kinds: Collection[ObjectKind]) -> Collection[ObjectKind]:
-    """A message is made of the report, which is kept though nobody else wants it: the next answer names it."""
+    """A message is made from the report, which is stored though no destination takes it: the next report names it."""
     return {*kinds, "SR"} if set(kinds) & set(MESSAGE_KINDS.values()) else kinds
 
 
-def _keep(uid: str, made: MadeObject | Message, vault: Vault) -> ResultObject:
-    content = made.encode()
+def _write(uid: str, written: MadeObject | Message, vault: Vault) -> ResultObject:
+    content = written.encode()
     # The object's own UID is in the name: the objects of another model version do not overwrite these.
-    name = f"{made.kind.lower()}-{hashlib.sha256(made.sop_instance_uid.encode()).hexdigest()[:16]}.{made.suffix}"
+    name = (
+        f"{written.kind.lower()}-{hashlib.sha256(written.sop_instance_uid.encode()).hexdigest()[:16]}.{written.suffix}"
+    )
     vault.write_result(uid, name, content)
     return ResultObject(
-        kind=made.kind,
-        sop_class_uid=made.sop_class_uid,
-        sop_instance_uid=made.sop_instance_uid,
-        transfer_syntax_uid=made.transfer_syntax_uid,
+        kind=written.kind,
+        sop_class_uid=written.sop_class_uid,
+        sop_instance_uid=written.sop_instance_uid,
+        transfer_syntax_uid=written.transfer_syntax_uid,
         file=name,
         sha256=hashlib.sha256(content).hexdigest(),
     )

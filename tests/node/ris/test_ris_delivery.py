@@ -22,7 +22,7 @@ from tests.peers.ris import acknowledged, fhir_service, receiving
 from tests.peers.running_node import running, until_settled
 from tests.samples.pending_deliveries import encoded, instance
 from tests.samples.source_films import CARD, MADE_AT, READINGS, SOURCE_UID, film, header, heat, made_of, reading
-from workers.analysis import Analysis
+from workers.analysis import Analysis, PreparedFilm
 from workers.messages import messages
 from workers.outbox import Source, fill_outbox
 from workers.phantom import samples
@@ -164,7 +164,9 @@ def test_the_outbox_creates_messages_only_for_destinations_that_get_them(node: N
     entry = node.ledger.find(SOURCE_UID)
     assert entry is not None
     predictions = READINGS[name]
-    analysis = Analysis(reading=predictions, heat_maps=tuple(heat() for _ in predictions.knees), film=film(header()))
+    analysis = Analysis(
+        reading=predictions, heat_maps=tuple(heat() for _ in predictions.knees), prepared=PreparedFilm(film(header()))
+    )
     source = Source(header(), film(header()))
 
     def filled(*kinds: ObjectKind) -> list[tuple[str, str, str]]:
@@ -191,7 +193,7 @@ def test_results_that_become_current_again_are_a_message_of_their_own(node: Node
     uids = []
     for model in (CARD, replace(CARD, version="2.0.0"), CARD):
         predictions = replace(READINGS["graded"], model=model)
-        analysis = Analysis(reading=predictions, heat_maps=(heat(),), film=film(header()))
+        analysis = Analysis(reading=predictions, heat_maps=(heat(),), prepared=PreparedFilm(film(header())))
         source = Source(header(), film(header()))
         current = fill_outbox(entry, source, analysis, node.vault, model, Work(), ("HL7",), current)
         uids += [result.sop_instance_uid for result in current if result.kind == "HL7"]
@@ -204,10 +206,10 @@ def test_objects_without_a_report_get_no_message(node: Node) -> None:
     entry = node.ledger.find(SOURCE_UID)
     assert entry is not None
     for code in UNREPORTED:
-        analysis = Analysis(reading=reading(refused=code), heat_maps=(), film=film(header()))
+        analysis = Analysis(reading=reading(refused=code), heat_maps=(), prepared=PreparedFilm(film(header())))
         assert fill_outbox(entry, Source(header()), analysis, node.vault, CARD, Work(), ("HL7", "FHIR")) == []
     without_refusals = Work(report_refusals=False)
-    analysis = Analysis(reading=READINGS["no knee"], heat_maps=(), film=film(header()))
+    analysis = Analysis(reading=READINGS["no knee"], heat_maps=(), prepared=PreparedFilm(film(header())))
     assert fill_outbox(entry, Source(header()), analysis, node.vault, CARD, without_refusals, ("HL7",)) == []
 
 

@@ -29,7 +29,7 @@ from workers.models.registry import DEFAULT, Model, read_card
 from workers.phantom import samples
 from workers.read import Film
 from workers.report import MadeObject
-from workers.tasks import Bench, grade
+from workers.tasks import WorkerContext, grade
 from workers.worker import set_up
 
 
@@ -40,25 +40,25 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    bench = set_up(settings, "w")
-    yield bench
-    bench.reader.close()
-    bench.ledger.close()
+def context(settings: Settings) -> Iterator[WorkerContext]:
+    context = set_up(settings, "w")
+    yield context
+    context.reader.close()
+    context.ledger.close()
 
 
 def with_work(settings: Settings, **work: object) -> Settings:
     return settings.model_copy(update={"work": settings.work.model_copy(update=work)})
 
 
-def answered_by(bench: Bench, uid: str) -> str | None:
+def answered_by(context: WorkerContext, uid: str) -> str | None:
     """The name of the model in every place where the answer says it; they have to be one."""
-    (answer,) = bench.ledger.answers(uid)
+    (answer,) = context.ledger.answers(uid)
     told = {answer.model_name, answer.reading["model"]["name"]}
-    for made in bench.ledger.result_objects(uid):
-        dataset = pydicom.dcmread(bench.vault.results_folder(uid) / made.file)
+    for made in context.ledger.result_objects(uid):
+        dataset = pydicom.dcmread(context.vault.results_folder(uid) / made.file)
         told.add(dataset.SoftwareVersions[1].split()[0])
-    assert {"SC", "SR"} <= {made.kind for made in bench.ledger.result_objects(uid)}
+    assert {"SC", "SR"} <= {made.kind for made in context.ledger.result_objects(uid)}
     (name,) = told
     return name
 
@@ -74,23 +74,25 @@ def test_the_settings_win_over_the_ledger_and_the_ledger_over_what_is_shipped(se
     assert requested_model_of_node(with_work(settings, model="other")).card == "other"
 
 
-def test_a_running_worker_answers_its_next_film_by_what_was_promoted(settings: Settings, bench: Bench) -> None:
+def test_a_running_worker_answers_its_next_film_by_what_was_promoted(
+    settings: Settings, context: WorkerContext
+) -> None:
     """Without a restart, there and back again; each answer names its model in ledger, reading and both objects."""
     add_model(settings, "kl-next", "2.0.0")
     films = [receive(settings, film) for film in samples(seed=3)[:3]]
-    grade(films[0], bench)
+    grade(films[0], context)
     promote(settings, "kl-next", "mary")
-    grade(films[1], bench)
+    grade(films[1], context)
     roll_back(settings, "mary")
-    grade(films[2], bench)
-    assert [answered_by(bench, uid) for uid in films] == [SHIPPED, "kl-next", SHIPPED]
-    told = bench.ledger.answers(films[1])[0].reading
+    grade(films[2], context)
+    assert [answered_by(context, uid) for uid in films] == [SHIPPED, "kl-next", SHIPPED]
+    told = context.ledger.answers(films[1])[0].reading
     assert {knee["grade"] for knee in told["knees"]} == {4}
 
 
-def report_of(bench: Bench, uid: str) -> pydicom.Dataset:
-    (made,) = (each for each in bench.ledger.result_objects(uid) if each.kind == "SR")
-    return pydicom.dcmread(bench.vault.results_folder(uid) / made.file)
+def report_of(context: WorkerContext, uid: str) -> pydicom.Dataset:
+    (made,) = (each for each in context.ledger.result_objects(uid) if each.kind == "SR")
+    return pydicom.dcmread(context.vault.results_folder(uid) / made.file)
 
 
 def replaced_by(report: pydicom.Dataset) -> list[str]:
@@ -104,19 +106,21 @@ def replaced_by(report: pydicom.Dataset) -> list[str]:
 
 
 @needs("dciodvfy")
-def test_a_new_model_s_report_names_the_one_that_it_replaces(settings: Settings, bench: Bench, tmp_path: Path) -> None:
+def test_a_new_model_s_report_names_the_one_that_it_replaces(
+    settings: Settings, context: WorkerContext, tmp_path: Path
+) -> None:
     """Graded again by another model, and by the first again: each names the one before; by the same it is the same."""
     add_model(settings, "kl-next", "2.0.0")
     uid = receive(settings, samples(seed=3)[0])
-    grade(uid, bench)
-    first = report_of(bench, uid)
+    grade(uid, context)
+    first = report_of(context, uid)
     assert replaced_by(first) == []
 
     def again() -> pydicom.Dataset:
-        assert not bench.ledger.retry(uid, "mary")
-        assert bench.ledger.retry(uid, "mary", graded=True)
-        grade(uid, bench)
-        return report_of(bench, uid)
+        assert not context.ledger.retry(uid, "mary")
+        assert context.ledger.retry(uid, "mary", graded=True)
+        grade(uid, context)
+        return report_of(context, uid)
 
     assert again() == first
     promote(settings, "kl-next", "mary")
@@ -133,7 +137,7 @@ def test_a_new_model_s_report_names_the_one_that_it_replaces(settings: Settings,
     assert dciodvfy(MadeObject("SR", third), tmp_path) == []
 
 
-def test_a_film_in_hand_is_finished_by_the_model_that_began_it(settings: Settings, bench: Bench) -> None:
+def test_a_film_in_hand_is_finished_by_the_model_that_began_it(settings: Settings, context: WorkerContext) -> None:
     """A promotion while it is read, even one that the heartbeat has already taken up, waits for the next film."""
     add_card(settings, "kl-next", "2.0.0")
     uid = receive(settings, samples(seed=3)[2])
@@ -141,24 +145,24 @@ def test_a_film_in_hand_is_finished_by_the_model_that_began_it(settings: Setting
     class PromotesMeanwhile:
         def film(self, path: Path) -> Film:
             promote(settings, "kl-next", "mary")
-            bench.active_model.refresh()
-            return bench.reader.film(path)
+            context.active_model.refresh()
+            return context.reader.film(path)
 
-    grade(uid, replace(bench, reader=PromotesMeanwhile()))  # type: ignore[arg-type]
-    assert bench.active_model.heartbeat()["card"] == "kl-next"
-    assert answered_by(bench, uid) == SHIPPED
+    grade(uid, replace(context, reader=PromotesMeanwhile()))  # type: ignore[arg-type]
+    assert context.active_model.heartbeat()["card"] == "kl-next"
+    assert answered_by(context, uid) == SHIPPED
 
 
 def test_a_worker_that_lost_its_radiograph_writes_no_picture_beside_the_others_answer(
-    settings: Settings, bench: Bench
+    settings: Settings, context: WorkerContext
 ) -> None:
     """It sleeps while it reads; another takes over and answers by a model promoted meanwhile; then it wakes."""
     add_model(settings, "kl-next", "2.0.0")
     uid = receive(settings, samples(seed=3)[2])
-    other = replace(bench, name="other")
+    other = replace(context, name="other")
 
     def written() -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in bench.vault.results_folder(uid).iterdir()}
+        return {path.name: path.read_bytes() for path in context.vault.results_folder(uid).iterdir()}
 
     class SleepsMeanwhile:
         def __init__(self) -> None:
@@ -166,21 +170,21 @@ def test_a_worker_that_lost_its_radiograph_writes_no_picture_beside_the_others_a
 
         def film(self, path: Path) -> Film:
             promote(settings, "kl-next", "mary")
-            with bench.ledger._database.write() as connection:
+            with context.ledger._database.write() as connection:
                 connection.execute(sa.text("UPDATE radiograph SET lease_until = '2000-01-01 00:00:00.000000'"))
             grade(uid, other)
             self.found = written()
-            return bench.reader.film(path)
+            return context.reader.film(path)
 
     sleeper = SleepsMeanwhile()
-    grade(uid, replace(bench, reader=sleeper))  # type: ignore[arg-type]
-    assert answered_by(bench, uid) == "kl-next"
-    assert {"heat-1.png", "film.png", "reading.json"} <= sleeper.found.keys()
+    grade(uid, replace(context, reader=sleeper))  # type: ignore[arg-type]
+    assert answered_by(context, uid) == "kl-next"
+    assert {"heat-1.png", "film.png", "patient.json"} <= sleeper.found.keys()
     assert written() == sleeper.found
 
 
 def test_a_model_that_cannot_be_loaded_takes_nothing_over(
-    settings: Settings, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, context: WorkerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its file is spoilt after it was promoted: the old one goes on, an error says so once, and it is tried again."""
     monkeypatch.setattr(active_model, "RETRY_SECONDS", 0)
@@ -190,24 +194,24 @@ def test_a_model_that_cannot_be_loaded_takes_nothing_over(
     spoil(weights)
     first, second = (receive(settings, film) for film in samples(seed=4)[:2])
     with capture_logs() as logs:
-        grade(first, bench)
+        grade(first, context)
         for _ in range(3):
-            bench.active_model.refresh()
+            context.active_model.refresh()
     errors = [line for line in logs if line["log_level"] == "error"]
     assert [(line["event"], line["card"], line["active"]) for line in errors] == [
         ("model_not_loaded", "kl-next", SHIPPED)
     ]
-    assert f"{weights} is not the file that its card describes" in bench.active_model.heartbeat()["trouble"]
-    assert answered_by(bench, first) == SHIPPED
+    assert f"{weights} is not the file that its card describes" in context.active_model.heartbeat()["trouble"]
+    assert answered_by(context, first) == SHIPPED
     spoil(weights)
-    bench.active_model.refresh()
-    assert bench.active_model.heartbeat()["trouble"] == ""
-    grade(second, bench)
-    assert answered_by(bench, second) == "kl-next"
+    context.active_model.refresh()
+    assert context.active_model.heartbeat()["trouble"] == ""
+    grade(second, context)
+    assert answered_by(context, second) == "kl-next"
 
 
 def test_what_nobody_thought_of_takes_nothing_over_either(
-    settings: Settings, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, context: WorkerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The heartbeat lives on, and tells the kind of the fault; its text may hold anything."""
     add_card(settings, "kl-next", "2.0.0")
@@ -217,15 +221,15 @@ def test_what_nobody_thought_of_takes_nothing_over_either(
         raise MemoryError("Kanarienvogel")
 
     monkeypatch.setattr(active_model, "load_checked", broken)
-    bench.active_model.refresh()
-    assert (bench.active_model.heartbeat()["card"], bench.active_model.heartbeat()["trouble"]) == (
+    context.active_model.refresh()
+    assert (context.active_model.heartbeat()["card"], context.active_model.heartbeat()["trouble"]) == (
         SHIPPED,
         "MemoryError",
     )
 
 
 def test_no_film_waits_for_a_model_that_is_being_loaded(
-    settings: Settings, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, context: WorkerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The heartbeat loads it; until it is there, the model of before answers."""
     add_card(settings, "kl-next", "2.0.0")
@@ -238,17 +242,17 @@ def test_no_film_waits_for_a_model_that_is_being_loaded(
         return real(asked, settings)
 
     monkeypatch.setattr(active_model, "load_checked", slowly)
-    heartbeat = threading.Thread(target=bench.active_model.refresh)
+    heartbeat = threading.Thread(target=context.active_model.refresh)
     heartbeat.start()
     assert begun.wait(20)
-    assert bench.active_model.current().card.stem == SHIPPED
+    assert context.active_model.current().card.stem == SHIPPED
     free.set()
     heartbeat.join()
-    assert bench.active_model.current().card.stem == "kl-next"
+    assert context.active_model.current().card.stem == "kl-next"
 
 
 def test_a_model_in_trouble_is_left_alone_for_a_while(
-    settings: Settings, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, context: WorkerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Heartbeats do not try it each time, films never; another that is promoted is tried at once."""
     tried = []
@@ -263,27 +267,27 @@ def test_a_model_in_trouble_is_left_alone_for_a_while(
         with monkeypatch.context() as patched:
             patched.setattr(active_model, "load_checked", broken)
             for _ in range(3):
-                bench.active_model.refresh()
-                bench.active_model.current()
+                context.active_model.refresh()
+                context.active_model.current()
     assert tried == ["kl-next", "kl-last"]
     monkeypatch.setattr(active_model, "RETRY_SECONDS", 0)
     monkeypatch.setattr(active_model, "load_checked", broken)
-    bench.active_model.current()
+    context.active_model.current()
     assert tried == ["kl-next", "kl-last"]
-    bench.active_model.refresh()
+    context.active_model.refresh()
     assert tried == ["kl-next", "kl-last", "kl-last"]
 
 
-def test_trouble_ends_when_what_made_it_is_rolled_back(settings: Settings, bench: Bench) -> None:
+def test_trouble_ends_when_what_made_it_is_rolled_back(settings: Settings, context: WorkerContext) -> None:
     """The model that goes on is then the one that should."""
     path = add_card(settings, "kl-next", "2.0.0")
     promote(settings, "kl-next", "mary")
     path.unlink()
-    bench.active_model.refresh()
-    assert "there is no model card 'kl-next'" in bench.active_model.heartbeat()["trouble"]
+    context.active_model.refresh()
+    assert "there is no model card 'kl-next'" in context.active_model.heartbeat()["trouble"]
     roll_back(settings, "mary")
-    bench.active_model.refresh()
-    assert bench.active_model.heartbeat()["trouble"] == ""
+    context.active_model.refresh()
+    assert context.active_model.heartbeat()["trouble"] == ""
 
 
 def test_a_card_that_is_not_the_one_that_was_promoted_does_not_answer(settings: Settings) -> None:

@@ -17,7 +17,7 @@ from tests.peers.running_node import running, until_settled
 from tests.samples.site_models import BASE_WEIGHTS, SHIPPED, add_model, receive, spoil
 from workers.models.engines import Array
 from workers.phantom import samples
-from workers.tasks import Bench, grade
+from workers.tasks import WorkerContext, grade
 from workers.worker import set_up
 
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -37,52 +37,52 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    bench = set_up(settings, "w")
-    yield bench
-    bench.reader.close()
-    bench.ledger.close()
+def context(settings: Settings) -> Iterator[WorkerContext]:
+    context = set_up(settings, "w")
+    yield context
+    context.reader.close()
+    context.ledger.close()
 
 
-def test_the_same_knees_are_graded_in_shadow_and_owe_nobody(settings: Settings, bench: Bench) -> None:
+def test_the_same_knees_are_graded_in_shadow_and_owe_nobody(settings: Settings, context: WorkerContext) -> None:
     """After the answer, by the other model, in the same boxes; the outbox and the deliveries know nothing of it."""
     uid = receive(settings, samples(seed=3)[2])
-    grade(uid, bench)
-    (shadow,) = bench.ledger.shadow_readings(uid)
+    grade(uid, context)
+    (shadow,) = context.ledger.shadow_readings(uid)
     assert shadow.model is not None
     assert shadow.reading is not None
     assert (shadow.card, shadow.model.name, shadow.model.version, shadow.fault) == (SHADOW, SHADOW, "2.0.0", "")
-    (answer,) = bench.ledger.answers(uid)
+    (answer,) = context.ledger.answers(uid)
     assert answer.model_name == SHIPPED
     assert shadow.reading["model"]["sha256"] == shadow.model.sha256 != answer.model_sha256
     for ours, theirs in zip(shadow.reading["knees"], answer.reading["knees"], strict=True):
         assert ours["box"] == theirs["box"]
         assert ours["grade"] == 4
     assert shadow.at > answer.at
-    names = {path.name.split("-")[0] for path in bench.vault.results_folder(uid).iterdir()}
-    assert names == {"reading.json", "patient.json", "film.png", "heat", "sc", "sr", "seg"}
-    assert len(bench.ledger.deliveries(uid)) == 3
+    names = {path.name.split("-")[0] for path in context.vault.results_folder(uid).iterdir()}
+    assert names == {"patient.json", "film.png", "heat", "sc", "sr", "seg"}
+    assert len(context.ledger.deliveries(uid)) == 3
 
 
-def test_what_is_not_graded_has_no_shadow(settings: Settings, bench: Bench) -> None:
+def test_what_is_not_graded_has_no_shadow(settings: Settings, context: WorkerContext) -> None:
     """A film without a knee is refused once, and that is all."""
     uid = receive(settings, samples(seed=3)[5])
-    grade(uid, bench)
-    entry = bench.ledger.find(uid)
+    grade(uid, context)
+    entry = context.ledger.find(uid)
     assert entry is not None
-    assert (entry.state, bench.ledger.shadow_readings(uid)) == (State.NOT_ANALYSED, [])
+    assert (entry.state, context.ledger.shadow_readings(uid)) == (State.NOT_ANALYSED, [])
 
 
 def test_the_model_that_answers_does_not_shadow_itself(tmp_path: Path) -> None:
     """Nothing is graded twice by one card."""
     settings = settings_of(tmp_path / "data", shadow=SHIPPED)
-    bench = set_up(settings, "w")
+    context = set_up(settings, "w")
     uid = receive(settings, samples(seed=3)[0])
-    grade(uid, bench)
-    assert bench.ledger.shadow_readings(uid) == []
-    assert bench.shadow.heartbeat(SHIPPED) == {}
-    bench.reader.close()
-    bench.ledger.close()
+    grade(uid, context)
+    assert context.ledger.shadow_readings(uid) == []
+    assert context.shadow.heartbeat(SHIPPED) == {}
+    context.reader.close()
+    context.ledger.close()
 
 
 class Broken:
@@ -94,36 +94,36 @@ class Broken:
         raise RuntimeError("Kanarienvogel^Zoë")
 
 
-def test_a_shadow_that_breaks_is_recorded_and_the_answer_stands(settings: Settings, bench: Bench) -> None:
+def test_a_shadow_that_breaks_is_recorded_and_the_answer_stands(settings: Settings, context: WorkerContext) -> None:
     """The film is REPORTED with its objects; the fault is in the ledger and in the log, by its kind alone."""
-    model = bench.shadow._model
+    model = context.shadow._model
     assert model is not None
     object.__setattr__(model, "run", Broken())
     uid = receive(settings, samples(seed=3)[0])
     with capture_logs() as logs:
-        grade(uid, bench)
-    entry = bench.ledger.find(uid)
+        grade(uid, context)
+    entry = context.ledger.find(uid)
     assert entry is not None
-    assert (entry.state, len(bench.ledger.deliveries(uid))) == (State.REPORTED, 3)
-    (shadow,) = bench.ledger.shadow_readings(uid)
+    assert (entry.state, len(context.ledger.deliveries(uid))) == (State.REPORTED, 3)
+    (shadow,) = context.ledger.shadow_readings(uid)
     assert (shadow.reading, shadow.fault) == (None, "RuntimeError")
     assert [line["event"] for line in logs if line["log_level"] == "error"] == ["shadow_failed"]
     assert "Kanarienvogel" not in str(logs)
 
 
 def test_a_shadow_that_cannot_be_recorded_leaves_the_answer_alone(
-    settings: Settings, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, context: WorkerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The ledger takes the answer and not the shadow: one line in the log."""
 
     def full(*_: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(bench.ledger, "record_shadow_reading", full)
+    monkeypatch.setattr(context.ledger, "record_shadow_reading", full)
     uid = receive(settings, samples(seed=3)[0])
     with capture_logs() as logs:
-        grade(uid, bench)
-    entry = bench.ledger.find(uid)
+        grade(uid, context)
+    entry = context.ledger.find(uid)
     assert entry is not None
     assert entry.state is State.REPORTED
     assert [line["event"] for line in logs if line["log_level"] == "error"] == ["shadow_not_recorded"]
@@ -132,16 +132,16 @@ def test_a_shadow_that_cannot_be_recorded_leaves_the_answer_alone(
 def test_a_worker_starts_without_a_shadow_that_cannot_be_used(settings: Settings) -> None:
     """It answers all the same, says in its heartbeat what is wrong, and records it with each film."""
     spoil(settings.storage.folder / "models" / BASE_WEIGHTS)
-    bench = set_up(settings, "w")
-    assert "is not the file that its card describes" in bench.shadow.heartbeat(SHIPPED)["shadow_trouble"]
+    context = set_up(settings, "w")
+    assert "is not the file that its card describes" in context.shadow.heartbeat(SHIPPED)["shadow_trouble"]
     uid = receive(settings, samples(seed=3)[0])
-    grade(uid, bench)
-    assert len(bench.ledger.deliveries(uid)) == 3
-    (shadow,) = bench.ledger.shadow_readings(uid)
+    grade(uid, context)
+    assert len(context.ledger.deliveries(uid)) == 3
+    (shadow,) = context.ledger.shadow_readings(uid)
     assert (shadow.model, shadow.reading) == (None, None)
     assert "is not the file" in shadow.fault
-    bench.reader.close()
-    bench.ledger.close()
+    context.reader.close()
+    context.ledger.close()
 
 
 def delivered(folder: Path, films: Sequence[Dataset], *, shadow: bool) -> tuple[dict[str, str], list[Any]]:

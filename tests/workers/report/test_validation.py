@@ -146,7 +146,7 @@ def test_a_film_of_nobody_is_held_and_shown(tmp_path: Path, empty: str | None) -
     assert (entry.state, entry.reason) == (State.FAILED, "IDENTITY_MISSING")  # type: ignore[attr-defined]
     assert "Patient ID" in entry.detail  # type: ignore[attr-defined]
     assert objects == []
-    assert {"film.png", "heat-1.png", "reading.json"} <= files
+    assert {"film.png", "heat-1.png", "patient.json"} <= files
 
 
 def test_reading_back_a_file_of_ours(tmp_path: Path) -> None:
