@@ -64,7 +64,7 @@ def fill_outbox(
     instances = _instances(entry, source, analysis, model, work, _with_report(kinds), replaced)
     _validate(instances, source.header)
     reports = [instance.dataset for instance in instances if instance.kind == "SR"]
-    objects = [*instances, *messages(reports, kinds, entry.received_at)]
+    objects: list[MadeObject | Message] = [*instances, *messages(reports, kinds, entry.received_at)]
     return [_write(uid, content, vault) for content in objects]
 
 
