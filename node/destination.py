@@ -22,7 +22,7 @@ def _ae_title(text: str) -> str:
 
 
 def _url(text: str) -> str:
-    """The base URL of a FHIR service (FHIR, RESTful API 3.2.0.1.1), without parts that would be secrets in a log."""
+    """The base URL of a FHIR service (FHIR, RESTful API 3.2.0.1.1), without anything that may be secret in a log."""
     url = urlsplit(text)
     forbidden = "@" in url.netloc or url.query or url.fragment or url.port == 0
     if url.scheme not in ("http", "https") or not url.hostname or forbidden:

@@ -1,12 +1,12 @@
 """
-Genu's exceptions, and whom each is reported to.
+Genu's exceptions.
 
-GenuError                what went wrong, and a hint what to do
-├── SettingsError        to the person who starts the node, which does not start
-├── Refused              to the sender, as a C-STORE status; nothing is stored
-├── Ungradable           to the reader, as a coded reason; final, and no fault of the node
-├── Transient            to nobody yet: the work is tried again after a growing pause
-└── Permanent            to the administrator; the radiograph is FAILED until it is retried
+GenuError                an error with a hint what to do about it
+├── SettingsError        settings that cannot be used; the node does not start
+├── Refused              refusal of a received object, with the status of the C-STORE response; nothing is stored
+├── Ungradable           refusal to grade a radiograph or knee, with a coded reason; final, and no fault of the node
+├── Transient            fault that may pass; the work is retried after a growing pause
+└── Permanent            fault that does not pass, with a coded reason; the radiograph is FAILED until a person retries
 
 Four are named for the outcome of the radiograph, without "Error" (so N818 is waived). Modules derive their own from
 these, such as node.scu.errors.

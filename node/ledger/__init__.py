@@ -17,7 +17,7 @@ from node.ledger.records import (
     ResultObject,
     ShadowReading,
 )
-from node.ledger.states import TRANSITIONS, State, check_transition
+from node.ledger.states import TRANSITIONS, State
 
 __all__ = [
     "TRANSITIONS",
@@ -37,5 +37,4 @@ __all__ = [
     "ResultObject",
     "ShadowReading",
     "State",
-    "check_transition",
 ]

@@ -27,7 +27,7 @@ class GroupCommit:
     """
     Group commit for a database with one writer at a time.
 
-    The thread that gets the write lock records everything that is pending; the other threads then find theirs done.
+    The thread that gets the write lock records everything pending; the other threads find their own recorded.
     """
 
     def __init__(self, database: Database) -> None:

@@ -92,7 +92,7 @@ class ReadOnlyLedger:
             return queries.oldest_by_state(connection)
 
     def counts_by_reason(self) -> dict[tuple[State, str], int]:
-        """How many radiographs are in each state for each reason."""
+        """How many radiographs are in each state for each reason; those without a reason are left out."""
         with self._database.read() as connection:
             return totals.counts_by_reason(connection)
 

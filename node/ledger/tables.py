@@ -1,4 +1,4 @@
-"""The tables, as the code sees them. What a database really has is what node/migrations made of it."""
+"""The tables as the code expects them; node/migrations creates them."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 
 class Instant(TypeDecorator[datetime]):
-    """A moment in UTC. SQLite stores no time zone, so it is added on reading."""
+    """A time in UTC. SQLite stores no time zone, so it is added on reading."""
 
     impl = DateTime(timezone=True)
     cache_ok = True

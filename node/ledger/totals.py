@@ -43,21 +43,21 @@ def count(connection: Connection, since: LedgerTotals | None) -> LedgerTotals:
     journal_id = _last_before(connection, tables.journal, limit, base.journal_id)
     answer_id = _last_before(connection, tables.answer, limit, base.answer_id)
     shadow_id = _last_before(connection, tables.shadow, limit, base.shadow_id)
-    grades, flags = _answers(connection, base.answer_id, answer_id)
+    grades, flags = _count_grades_and_flags(connection, base.answer_id, answer_id)
     settled = LedgerTotals(
-        base.events + _events(connection, base.journal_id, journal_id),
+        base.events + _count_events(connection, base.journal_id, journal_id),
         base.grades + grades,
-        base.agreements + _agreements(connection, base.shadow_id, shadow_id),
+        base.agreements + _count_agreements(connection, base.shadow_id, shadow_id),
         base.flags + flags,
         journal_id=journal_id,
         answer_id=answer_id,
         shadow_id=shadow_id,
     )
-    grades, flags = _answers(connection, answer_id, None)
+    grades, flags = _count_grades_and_flags(connection, answer_id, None)
     return LedgerTotals(
-        settled.events + _events(connection, journal_id, None),
+        settled.events + _count_events(connection, journal_id, None),
         settled.grades + grades,
-        settled.agreements + _agreements(connection, shadow_id, None),
+        settled.agreements + _count_agreements(connection, shadow_id, None),
         settled.flags + flags,
         settled=settled,
     )
@@ -76,7 +76,7 @@ def _last_before(connection: Connection, table: sa.Table, limit: datetime, at_le
     return connection.execute(query.order_by(table.c.id.desc()).limit(1)).scalar() or at_least
 
 
-def _events(connection: Connection, after: int, until: int | None) -> Counter[str]:
+def _count_events(connection: Connection, after: int, until: int | None) -> Counter[str]:
     line = tables.journal.c
     query = sa.select(line.what, sa.func.count()).where(line.id > after).group_by(line.what)
     if until is not None:
@@ -84,7 +84,7 @@ def _events(connection: Connection, after: int, until: int | None) -> Counter[st
     return Counter({row.what: row[1] for row in connection.execute(query)})
 
 
-def _answers(
+def _count_grades_and_flags(
     connection: Connection, after: int, until: int | None
 ) -> tuple[Counter[tuple[str, str, int, bool]], Counter[str]]:
     """Grades and flags of the knees of the answers, refused knees included."""
@@ -103,7 +103,7 @@ def _answers(
     return grades, flags
 
 
-def _agreements(connection: Connection, after: int, until: int | None) -> Counter[str]:
+def _count_agreements(connection: Connection, after: int, until: int | None) -> Counter[str]:
     shadow, answer = tables.shadow.c, tables.answer.c
     query = sa.select(shadow.reading, answer.reading).join(tables.answer, answer.id == shadow.answer_id)
     query = query.where(shadow.id > after)
