@@ -37,7 +37,7 @@ class Fallback:
 
     context: ProposedContext
     write_instances: Callable[[Path], Iterator[SendableInstance]]
-    """Writes the files into the folder, one at a time; each is deleted when the next one is requested."""
+    """Yields the files to send. New ones are written into the folder, and deleted when the next is requested."""
 
 
 def fallbacks(stored: SendableInstance, *, compress: bool = False) -> list[Fallback]:

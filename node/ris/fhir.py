@@ -118,9 +118,9 @@ class FhirClient:
         """The service's version and name, and whether it has the version of the settings and accepts transactions."""
         status, answer = self._request("GET", "/metadata")
         if status // 100 != 2:
-            error = DestinationUnavailable if status in UNAVAILABLE_STATUSES else RequestRejected
+            error_class = DestinationUnavailable if status in UNAVAILABLE_STATUSES else RequestRejected
             what = f"{destination_label(self.destination)} answered {status} to GET metadata"
-            raise error(what, hint="check [[destination]] url")
+            raise error_class(what, hint="check [[destination]] url")
         if answer.get("resourceType") != "CapabilityStatement":
             what = f"{destination_label(self.destination)} did not answer with a CapabilityStatement"
             raise RequestRejected(what, hint="check [[destination]] url, the base address of the service")

@@ -17,7 +17,7 @@ from tests.samples.pending_deliveries import CLASSES
 
 @dataclass
 class Relay:
-    """A TCP proxy to a real peer. After `limit` bytes towards it, it closes the connection, or `stall`s."""
+    """A TCP proxy to a real peer. After `limit` bytes towards it, it closes the connection or, with `stall`, stops."""
 
     target: int
     limit: int | None = None
