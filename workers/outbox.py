@@ -16,8 +16,17 @@ from node.storage import Vault
 from workers.analysis import Analysis
 from workers.messages import Message, messages
 from workers.read import Film, patient_facts
-from workers.report import MadeObject, Predecessor, film_png, must_have_patient, overlay_png, refusal, release, report
-from workers.report.structured_report.predecessor import predecessor
+from workers.report import (
+    Predecessor,
+    ResultInstance,
+    film_png,
+    overlay_png,
+    predecessor,
+    report,
+    report_refusal,
+    require_patient_id,
+    validate,
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,7 @@ def fill_outbox(
     instances = _instances(entry, source, analysis, model, work, _with_report(kinds), replaced)
     _validate(instances, source.header)
     reports = [instance.dataset for instance in instances if instance.kind == "SR"]
-    objects: list[MadeObject | Message] = [*instances, *messages(reports, kinds, entry.received_at)]
+    objects: list[ResultInstance | Message] = [*instances, *messages(reports, kinds, entry.received_at)]
     return [_write(uid, content, vault) for content in objects]
 
 
@@ -76,11 +85,11 @@ def _instances(
     work: Work,
     kinds: Collection[ObjectKind],
     replaces: Predecessor | None,
-) -> list[MadeObject]:
+) -> list[ResultInstance]:
     reading, sr_class, made_at = analysis.reading, work.sr_class, entry.received_at
     if source.film is None:
         assert source.header is not None
-        return refusal(source.header, reading, model, sr_class=sr_class, made_at=made_at, replaces=replaces)
+        return report_refusal(source.header, reading, model, sr_class=sr_class, made_at=made_at, replaces=replaces)
     return report(
         source.film,
         reading,
@@ -94,12 +103,12 @@ def _instances(
     )
 
 
-def _validate(instances: Sequence[MadeObject], header: Dataset) -> None:
+def _validate(instances: Sequence[ResultInstance], header: Dataset) -> None:
     """Raises Permanent unless all of them may be sent."""
     if instances:
-        must_have_patient(header)
+        require_patient_id(header)
     for instance in instances:
-        release(instance.dataset, header)
+        validate(instance.dataset, header)
 
 
 def _with_report(kinds: Collection[ObjectKind]) -> Collection[ObjectKind]:
@@ -107,7 +116,7 @@ def _with_report(kinds: Collection[ObjectKind]) -> Collection[ObjectKind]:
     return {*kinds, "SR"} if set(kinds) & set(MESSAGE_KINDS.values()) else kinds
 
 
-def _write(uid: str, written: MadeObject | Message, vault: Vault) -> ResultObject:
+def _write(uid: str, written: ResultInstance | Message, vault: Vault) -> ResultObject:
     content = written.encode()
     # The object's own UID is in the name: the objects of another model version do not overwrite these.
     name = (

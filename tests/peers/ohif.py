@@ -133,7 +133,7 @@ def viewer(archive: str) -> Iterator[str]:
 
 
 def browser(profile: Path) -> Chrome:
-    """A Chromium that draws WebGL in software and keeps what the page complains about."""
+    """A Chromium that draws WebGL in software and records the page's errors."""
     options = ChromeOptions()
     options.binary_location = CHROMIUM or ""
     drawing = ("use-gl=angle", "use-angle=swiftshader", "enable-unsafe-swiftshader", "ignore-gpu-blocklist")
@@ -150,12 +150,12 @@ def browser(profile: Path) -> Chrome:
     options.add_argument(f"--user-data-dir={profile}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = Chrome(options=options, service=Service(DRIVER))
-    told = "localStorage.setItem('shownTours', JSON.stringify(['basicViewerTour']));"
-    told += "window.faults = []; const told = console.error; console.error = (...all) => {"
-    told += "window.faults.push(all.map(String).join(' ')); told(...all); };"
-    told += "window.addEventListener('error', e => window.faults.push(String(e.message)));"
-    told += "window.addEventListener('unhandledrejection', e => window.faults.push(String(e.reason)));"
-    driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": told})
+    script = "localStorage.setItem('shownTours', JSON.stringify(['basicViewerTour']));"
+    script += "window.faults = []; const log = console.error; console.error = (...all) => {"
+    script += "window.faults.push(all.map(String).join(' ')); log(...all); };"
+    script += "window.addEventListener('error', e => window.faults.push(String(e.message)));"
+    script += "window.addEventListener('unhandledrejection', e => window.faults.push(String(e.reason)));"
+    driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
     return driver
 
 
@@ -181,10 +181,10 @@ class Screen:
         """What the study has to open: pictures, and documents without one."""
         return self.driver.find_elements(By.CSS_SELECTOR, '[data-cy^="study-browser-thumbnail"]')
 
-    def open(self, said: str) -> None:
-        """Double-click the thumbnail that says so."""
-        self.until(lambda: any(said in each.text for each in self.thumbnails()))
-        chosen = next(each for each in self.thumbnails() if said in each.text)
+    def open(self, label: str) -> None:
+        """Double-click the thumbnail with that label."""
+        self.until(lambda: any(label in thumbnail.text for thumbnail in self.thumbnails()))
+        chosen = next(thumbnail for thumbnail in self.thumbnails() if label in thumbnail.text)
         self.driver.execute_script(
             "arguments[0].dispatchEvent(new MouseEvent('dblclick', {bubbles: true}))",
             chosen.find_element(By.CSS_SELECTOR, "*"),
@@ -209,28 +209,28 @@ class Screen:
 
     def outlines(self) -> list[Edges]:
         """Where each outline lies that is drawn over the picture."""
-        return self._places("svg.svg-layer polyline")
+        return self._edges_of("svg.svg-layer polyline")
 
     def canvas(self) -> Edges:
         """Where the picture's canvas lies."""
-        return self._places("canvas")[0]
+        return self._edges_of("canvas")[0]
 
-    def _places(self, selector: str) -> list[Edges]:
+    def _edges_of(self, selector: str) -> list[Edges]:
         script = "return [...document.querySelectorAll(arguments[0])].map(e => e.getBoundingClientRect())"
         script += ".map(r => [r.left, r.top, r.right, r.bottom])"
-        return [tuple(each) for each in self.driver.execute_script(script, selector)]
+        return [tuple(edges) for edges in self.driver.execute_script(script, selector)]
 
     def picture(self) -> bytes:
-        """The page as it looks (PNG)."""
+        """A screenshot of the page (PNG)."""
         return self.driver.get_screenshot_as_png()
 
     def complaints(self) -> list[str]:
         """Errors that the page did not catch."""
-        told = list(self.driver.execute_script("return window.faults || []"))
-        return told + [
-            each["message"]
-            for each in self.driver.get_log("browser")
-            if each["level"] == "SEVERE" and "Uncaught" in each["message"]
+        faults = list(self.driver.execute_script("return window.faults || []"))
+        return faults + [
+            entry["message"]
+            for entry in self.driver.get_log("browser")
+            if entry["level"] == "SEVERE" and "Uncaught" in entry["message"]
         ]
 
     def segments(self) -> list[str]:
@@ -269,8 +269,8 @@ class Screen:
         ActionChains(self.driver).move_to_element_with_offset(film, 0, 300).perform()
         time.sleep(1)
 
-    def keep(self, name: str) -> None:
-        """The page as it looks goes into the folder that GENU_SHOTS names, for the documents."""
+    def save_screenshot(self, name: str) -> None:
+        """Save a screenshot of the page in the folder that GENU_SHOTS names, for the documents."""
         if SHOTS:
             Path(SHOTS).mkdir(exist_ok=True)
             (Path(SHOTS) / f"{name.replace(' ', '-')}.png").write_bytes(self.picture())

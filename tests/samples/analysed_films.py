@@ -19,7 +19,7 @@ from workers.detection.landmarks import TYPICAL
 from workers.models.registry import DEFAULT, Model, load
 from workers.phantom import Header, KneeShape, as_cr, as_dx, render, step_wedge
 from workers.read import Reader
-from workers.report import MadeObject, report
+from workers.report import ResultInstance, report
 from workers.training.implants import lay_metal
 
 DEFAULT_KINDS: Collection[ObjectKind] = ("SC", "SR", "SEG")
@@ -29,20 +29,20 @@ SOUND = KneeShape(Laterality.LEFT, 4.8, 5.4)
 
 @dataclass(frozen=True)
 class Answered:
-    """A film in a study of its own, what was said of it, and the objects that say it."""
+    """A film in a study of its own, its reading, and its result objects."""
 
     name: str
     source: Dataset
     reading: Reading
-    made: tuple[MadeObject, ...]
+    instances: tuple[ResultInstance, ...]
 
     @property
     def study(self) -> str:
         return str(self.source.StudyInstanceUID)
 
-    def of(self, kind: str) -> MadeObject:
+    def of(self, kind: str) -> ResultInstance:
         """The first object of that kind."""
-        return next(each for each in self.made if each.kind == kind)
+        return next(instance for instance in self.instances if instance.kind == kind)
 
 
 def _one(side: str) -> Dataset:
@@ -87,25 +87,25 @@ def answered(name: str, folder: Path, kinds: Collection[ObjectKind] = DEFAULT_KI
         film = reader.film(path)
     finally:
         reader.close()
-    said = analyse(str(source.SOPInstanceUID), film, models=models, grader=grader)
-    made = report(
-        said.film or film,
-        said.reading,
-        said.heat_maps,
+    analysis = analyse(str(source.SOPInstanceUID), film, models=models, grader=grader)
+    instances = report(
+        analysis.film or film,
+        analysis.reading,
+        analysis.heat_maps,
         grader.card.identity,
         sr_class="comprehensive",
         made_at=MADE_AT,
         kinds=kinds,
     )
-    return Answered(name, source, said.reading, tuple(made))
+    return Answered(name, source, analysis.reading, tuple(instances))
 
 
 def store(archive: Orthanc, answer: Answered, folder: Path) -> None:
     """Film and objects go to the archive with DCMTK's storescu."""
-    paths = [folder / "film.dcm", *(folder / f"{number}.dcm" for number in range(len(answer.made)))]
+    paths = [folder / "film.dcm", *(folder / f"{number}.dcm" for number in range(len(answer.instances)))]
     answer.source.save_as(paths[0], enforce_file_format=True)
-    for path, each in zip(paths[1:], answer.made, strict=True):
-        path.write_bytes(each.encode())
+    for path, instance in zip(paths[1:], answer.instances, strict=True):
+        path.write_bytes(instance.encode())
     command = ["storescu", "-R", "-aec", archive.ae_title, HOST, str(archive.port), *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr

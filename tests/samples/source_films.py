@@ -32,7 +32,7 @@ from tests.peers.archives import program_path
 from workers.explanation.grad_cam import HeatMap
 from workers.preprocessing import Box, Pose
 from workers.read import Film, Spacing, SpacingKind
-from workers.report import MadeObject, report
+from workers.report import ResultInstance, report
 from workers.report.codes import SCHEME, SCHEME_UID
 
 CARD = ModelIdentity("kl-lite0", "1.0.0", "9f3c1a7be2d04c55" * 4)
@@ -57,36 +57,36 @@ NAMES = {
 
 
 def header(**attributes: object) -> Dataset:
-    """A clean DX header of one film; attributes given are set (bytes as they are), those given as ... taken away."""
-    made = Dataset()
-    made.SpecificCharacterSet = "ISO_IR 100"
-    made.SOPClassUID, made.SOPInstanceUID = DigitalXRayImageStorageForPresentation, SOURCE_UID
-    made.StudyInstanceUID, made.SeriesInstanceUID = STUDY_UID, STUDY_UID + "1"
-    made.PatientName, made.PatientID, made.PatientBirthDate, made.PatientSex = "Test^Knee", "P1", "19550312", "F"
-    made.StudyDate, made.StudyTime, made.AccessionNumber, made.StudyID = "20240501", "101500", "A1", "1"
-    made.ReferringPhysicianName, made.StudyDescription = "Doc^Ref", "XR KNEE"
-    made.Modality, made.BodyPartExamined, made.PatientOrientation = "DX", "KNEE", ["L", "F"]
-    made.Manufacturer, made.ManufacturerModelName, made.InstitutionName = "ACME", "DXR", "Test Hospital"
-    made.ImagerPixelSpacing = ["0.2", "0.2"]
+    """A clean DX header of one film; given attributes are set (bytes as they are), those given as ... removed."""
+    ds = Dataset()
+    ds.SpecificCharacterSet = "ISO_IR 100"
+    ds.SOPClassUID, ds.SOPInstanceUID = DigitalXRayImageStorageForPresentation, SOURCE_UID
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = STUDY_UID, STUDY_UID + "1"
+    ds.PatientName, ds.PatientID, ds.PatientBirthDate, ds.PatientSex = "Test^Knee", "P1", "19550312", "F"
+    ds.StudyDate, ds.StudyTime, ds.AccessionNumber, ds.StudyID = "20240501", "101500", "A1", "1"
+    ds.ReferringPhysicianName, ds.StudyDescription = "Doc^Ref", "XR KNEE"
+    ds.Modality, ds.BodyPartExamined, ds.PatientOrientation = "DX", "KNEE", ["L", "F"]
+    ds.Manufacturer, ds.ManufacturerModelName, ds.InstitutionName = "ACME", "DXR", "Test Hospital"
+    ds.ImagerPixelSpacing = ["0.2", "0.2"]
     with config.disable_value_validation():
         for keyword, value in attributes.items():
             if value is ...:
-                made.pop(keyword, None)
+                ds.pop(keyword, None)
             elif isinstance(value, bytes):
                 tag, vr = Tag(keyword), dictionary_VR(keyword)
-                made[tag] = RawDataElement(tag, vr, len(value), value, 0, False, True)
+                ds[tag] = RawDataElement(tag, vr, len(value), value, 0, False, True)
             else:
-                setattr(made, keyword, value)
-    return as_received(made)
+                setattr(ds, keyword, value)
+    return as_received(ds)
 
 
-def as_received(made: Dataset) -> Dataset:
+def as_received(ds: Dataset) -> Dataset:
     """The same header after a trip through a file: text is bytes in the declared character set."""
-    made.file_meta = FileMetaDataset()
-    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     stream = io.BytesIO()
     with config.disable_value_validation():
-        made.save_as(stream, enforce_file_format=True)
+        ds.save_as(stream, enforce_file_format=True)
     stream.seek(0)
     return pydicom.dcmread(stream)
 
@@ -116,9 +116,9 @@ def _code(value: str, scheme: str, meaning: str) -> Dataset:
 
 
 def _sparse() -> Dataset:
-    keep = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality")
-    made = header()
-    return header(**{element.keyword: ... for element in made if element.keyword not in keep})
+    kept = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality")
+    ds = header()
+    return header(**{element.keyword: ... for element in ds if element.keyword not in kept})
 
 
 DIRTY: dict[str, Callable[[], Dataset]] = {
@@ -221,41 +221,43 @@ READINGS = {
 }
 
 
-def made_of(
+def results_of(
     of: Dataset, what: Reading, *, card: ModelIdentity = CARD, sr_class: str = "comprehensive", at: datetime = MADE_AT
-) -> dict[str, MadeObject]:
+) -> dict[str, ResultInstance]:
     """The objects of a film with that header and reading, by kind."""
     maps = [heat(Box(*knee.box), empty=knee.empty_map) if knee.grade is not None else None for knee in what.knees]
-    made = report(film(of, notes=what.notes), what, maps, card, sr_class=sr_class, made_at=at)
-    return {each.kind: each for each in made}
+    instances = report(film(of, notes=what.notes), what, maps, card, sr_class=sr_class, made_at=at)
+    return {instance.kind: instance for instance in instances}
 
 
-def all_made(
+def result_list(
     of: Dataset,
     what: Reading,
     *,
     kinds: Collection[str],
     card: ModelIdentity = CARD,
     **more: Any,
-) -> list[MadeObject]:
-    """The objects of those kinds, in the order in which they are made."""
+) -> list[ResultInstance]:
+    """The objects of those kinds, in the order of creation."""
     maps = [heat(Box(*knee.box), empty=knee.empty_map) if knee.grade is not None else None for knee in what.knees]
     shown = film(of, notes=what.notes)
     wanted = cast("Collection[ObjectKind]", kinds)
     return report(shown, what, maps, card, sr_class="comprehensive", made_at=MADE_AT, kinds=wanted, **more)
 
 
-def dciodvfy(made: MadeObject, folder: Path) -> list[str]:
+def dciodvfy(instance: ResultInstance, folder: Path) -> list[str]:
     """
     What dciodvfy says against the object, Debian's edition and this year's, but for what they cannot know.
 
     They do not know the private scheme, nor that Contributing Equipment may have a Device UID (PS3.3 C.12.1
     has it; their tables are older). What a DICOMDIR would need and the source lacks, we must not invent.
     """
-    path = folder / f"{made.kind}.dcm"
-    path.write_bytes(made.encode())
+    path = folder / f"{instance.kind}.dcm"
+    path.write_bytes(instance.encode())
     editions = (program_path("dciodvfy"), str(Path(sys.executable).with_name("dciodvfy")))
-    told = [subprocess.run([str(each), str(path)], capture_output=True, text=True, timeout=60) for each in editions]
-    lines = [line for each in told for line in each.stderr.splitlines() if re.match("Error|Warning", line)]
+    runs = [
+        subprocess.run([str(command), str(path)], capture_output=True, text=True, timeout=60) for command in editions
+    ]
+    lines = [line for run in runs for line in run.stderr.splitlines() if re.match("Error|Warning", line)]
     unknown = (f"<{SCHEME}>", f"<{SCHEME_UID}>", "UI Device UID", "this is a Standard Extended SOP Class", "DICOMDIR")
     return [line for line in lines if line.startswith("Error") or not any(known in line for known in unknown)]

@@ -19,7 +19,7 @@ from workers.eligibility import Rules
 from workers.models.active_model import RequestedModel, load_checked, requested_model_of_node
 from workers.models.registry import folders
 from workers.read import Film, Reader, read_picture
-from workers.report import release, report
+from workers.report import report, validate
 
 PICTURES = {".png", ".jpg", ".jpeg"}
 
@@ -98,7 +98,7 @@ class Desk:
             long_side=self._work.picture_long_side,
         )
         for each in made:
-            release(each.dataset, film.header)
+            validate(each.dataset, film.header)
         paths = []
         for each in made:
             path = self._out / f"{file.stem}-{each.kind.lower()}.dcm"

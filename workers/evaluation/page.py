@@ -20,7 +20,7 @@ from workers.evaluation.labelled_films import as_film
 from workers.evaluation.plots import plots_of
 from workers.explanation.grad_cam import explain
 from workers.report.layout.colours import Bytes
-from workers.report.layout.rendering import cut, mixed, spread
+from workers.report.layout.rendering import blend, crop, resample_strength
 
 WORST, TYPICAL = 6, 6
 """How many knees are shown of each kind."""
@@ -97,9 +97,9 @@ def typical(judged: Judgement) -> list[int]:
 def example(judged: Judgement, at: int, number: int) -> Example:
     """A knee as the page shows it: the film, and the film under the map of the grade that was given."""
     graded, film = judged.graded[at], as_film(judged.knees[at])
-    grey = cut(film, graded.knee.joint.box, SIDE, SIDE)
+    grey = crop(film, graded.knee.joint.box, SIDE, SIDE)
     heat = explain(graded, judged.model.card.heat_scale)
-    strength = (spread(heat, graded.knee.joint.box, SIDE, SIDE) * 255).round().astype(np.uint8)
+    strength = (resample_strength(heat, graded.knee.joint.box, SIDE, SIDE) * 255).round().astype(np.uint8)
     return Example(
         number,
         int(judged.truth[at]),
@@ -107,7 +107,7 @@ def example(judged: Judgement, at: int, number: int) -> Example:
         tuple(float(each) for each in graded.probabilities),
         graded.certainty.words,
         _png(grey),
-        _png(mixed(grey, strength, OPACITY)),
+        _png(blend(grey, strength, OPACITY)),
     )
 
 

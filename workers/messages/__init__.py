@@ -1,8 +1,8 @@
 """
-What a report says as a message for a RIS: HL7 v2 or FHIR.
+The content of a report as a message for a RIS: HL7 v2 or FHIR.
 
-A message is the Structured Report in other words, and is made of nothing else: the same codes, the same refusals, and
-of what no report is made there is no message.
+A message is created from the Structured Report alone: it has the same codes and the same refusals, and without a report
+there is no message.
 """
 
 from workers.messages.objects import Message, messages

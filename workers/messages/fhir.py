@@ -1,9 +1,9 @@
 """
-A report as a FHIR transaction Bundle: a DiagnosticReport, an Observation for each knee, the Device that spoke.
+A report as a FHIR transaction Bundle: a DiagnosticReport, an Observation for each knee, and the Device.
 
-After FHIR R4 (diagnosticreport.html, observation.html, device.html, http.html#transaction), without what R5 took away
-or changed but for DiagnosticReport.imagingStudy, which the sender renames for an R5 service. Each resource is created
-conditionally, on an identifier that derives from the report: a Bundle that comes twice creates nothing twice.
+By FHIR R4 (diagnosticreport.html, observation.html, device.html, http.html#transaction), without elements that R5
+removed or changed except DiagnosticReport.imagingStudy, which the sender renames for an R5 service. Each resource is
+created conditionally, on an identifier that derives from the report: a Bundle sent twice creates no resource twice.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 from pydicom.sr.coding import Code
 
 from node.uids import derived_uid
-from workers.messages.report_content import NOTICE, Group, Item, Quantity, Said
+from workers.messages.report_content import NOTICE, GroupContent, Item, Quantity, ReportContent
 from workers.report import codes
 from workers.report.provenance import MANUFACTURER
 
@@ -30,36 +30,39 @@ _TERMINOLOGY = "http://terminology.hl7.org/CodeSystem/"
 _UIDS = "urn:dicom:uid"
 
 
-def bundle(said: Said) -> bytes:
+def bundle(content: ReportContent) -> bytes:
     """The Bundle as JSON, in UTF-8."""
-    device_uid = str(derived_uid("device of a message", said.device_uid, *_model(said)))
-    observations = [(str(derived_uid("observation", said.uid, each.tracking_uid)), each) for each in said.groups]
-    entries = [_entry(device_uid, _device(said, device_uid))]
-    entries += [_entry(uid, _observation(said, uid, group, device_uid)) for uid, group in observations]
-    report_uid = str(derived_uid("diagnostic report", said.uid))
-    entries.append(_entry(report_uid, _report(said, report_uid, [uid for uid, _ in observations])))
-    made = {"resourceType": "Bundle", "type": "transaction", "timestamp": said.made_at.isoformat(), "entry": entries}
-    return json.dumps(made, ensure_ascii=False, indent=1).encode("utf-8", "replace")
+    device_uid = str(derived_uid("device of a message", content.device_uid, *_model(content)))
+    observations = [
+        (str(derived_uid("observation", content.uid, group.tracking_uid)), group) for group in content.groups
+    ]
+    entries = [_entry(device_uid, _device(content, device_uid))]
+    entries += [_entry(uid, _observation(content, uid, group, device_uid)) for uid, group in observations]
+    report_uid = str(derived_uid("diagnostic report", content.uid))
+    entries.append(_entry(report_uid, _report(content, report_uid, [uid for uid, _ in observations])))
+    resource: Json = {"resourceType": "Bundle", "type": "transaction"}
+    resource |= {"timestamp": content.made_at.isoformat(), "entry": entries}
+    return json.dumps(resource, ensure_ascii=False, indent=1).encode("utf-8", "replace")
 
 
 def _entry(uid: str, resource: Json) -> Json:
     identifier = resource["identifier"][0]
     condition = f"identifier={identifier['system']}|{identifier['value']}"
     request = {"method": "POST", "url": resource["resourceType"], "ifNoneExist": condition}
-    return {"fullUrl": _within(uid), "resource": resource, "request": request}
+    return {"fullUrl": _full_url(uid), "resource": resource, "request": request}
 
 
-def _within(uid: str) -> str:
-    """The name of a resource inside the Bundle: the UUID that a derived UID is made of (PS3.5 B.2)."""
+def _full_url(uid: str) -> str:
+    """The fullUrl of a resource in the Bundle: the UUID from which its UID derives (PS3.5 B.2)."""
     return f"urn:uuid:{uuid.UUID(int=int(uid.split('.')[-1]))}"
 
 
-def _device(said: Said, uid: str) -> Json:
+def _device(content: ReportContent, uid: str) -> Json:
     """The model, its version and its weights."""
-    name, version, weights = _model(said)
+    name, version, weights = _model(content)
     return {
         "resourceType": "Device",
-        "identifier": [_uid(uid), _uid(said.device_uid)],
+        "identifier": [_uid_identifier(uid), _uid_identifier(content.device_uid)],
         "status": "active",
         "manufacturer": MANUFACTURER,
         "modelNumber": name,
@@ -67,106 +70,99 @@ def _device(said: Said, uid: str) -> Json:
     }
 
 
-def _model(said: Said) -> tuple[str, str, str]:
-    name, version, weights = (str(item.value) for item in said.algorithm)
+def _model(content: ReportContent) -> tuple[str, str, str]:
+    name, version, weights = (str(item.value) for item in content.algorithm)
     return name, version, weights
 
 
-def _observation(said: Said, uid: str, group: Group, device_uid: str) -> Json:
-    """A knee's grade, or why it has none; everything else that is said of it as components."""
-    category = _of(f"{_TERMINOLOGY}observation-category", "imaging")
-    made = _preliminary(said, "Observation", uid, category, codes.GRADE)
+def _observation(content: ReportContent, uid: str, group: GroupContent, device_uid: str) -> Json:
+    """A knee's grade, or the reason for its absence; all other items as components."""
+    category = _single_coding(f"{_TERMINOLOGY}observation-category", "imaging")
+    resource = _preliminary(content, "Observation", uid, category, codes.GRADE)
     if group.grade is not None:
-        made["valueCodeableConcept"] = _concept(group.grade)
+        resource["valueCodeableConcept"] = _concept(group.grade)
     else:
-        why = group.value(codes.WHY_NOT)
-        absent = _of(f"{_TERMINOLOGY}data-absent-reason", "not-performed")
-        if isinstance(why, Code):
-            absent = {"coding": [*absent["coding"], _coding(why)], "text": why.meaning}
-        made["dataAbsentReason"] = absent
+        reason = group.value(codes.NOT_GRADABLE_REASON)
+        absent = _single_coding(f"{_TERMINOLOGY}data-absent-reason", "not-performed")
+        if isinstance(reason, Code):
+            absent = {"coding": [*absent["coding"], _coding(reason)], "text": reason.meaning}
+        resource["dataAbsentReason"] = absent
     if group.site is not None:
-        side = f"{group.side.meaning} knee joint" if group.side else "Knee joint, side unknown"
-        made["bodySite"] = {"coding": [_coding(group.site)], "text": side}
-    made["method"] = _concept(codes.ARTIFICIAL_INTELLIGENCE)
-    made["device"] = {"reference": _within(device_uid)}
-    made["derivedFrom"] = [_study(said)]
-    made["note"] = [{"text": each} for each in (group.comment, NOTICE) if each]
-    sides = [Item(codes.LATERALITY, group.side)] if group.side else []
+        side = f"{group.laterality.meaning} knee joint" if group.laterality else "Knee joint, side unknown"
+        resource["bodySite"] = {"coding": [_coding(group.site)], "text": side}
+    resource["method"] = _concept(codes.ARTIFICIAL_INTELLIGENCE)
+    resource["device"] = {"reference": _full_url(device_uid)}
+    resource["derivedFrom"] = [_study(content)]
+    resource["note"] = [{"text": text} for text in (group.comment, NOTICE) if text]
+    sides = [Item(codes.LATERALITY, group.laterality)] if group.laterality else []
     rest = [item for item in group.items if item.name not in (codes.GRADE, codes.COMMENT)]
-    made["component"] = [{"code": _concept(item.name), **_value(item.value)} for item in (*sides, *rest)]
-    return made
+    resource["component"] = [{"code": _concept(item.name), **_value(item.value)} for item in (*sides, *rest)]
+    return resource
 
 
-def _preliminary(said: Said, kind: str, uid: str, category: Json, code: Code) -> Json:
-    """What an Observation and a DiagnosticReport begin with: both say of a patient's film what nobody has verified."""
+def _preliminary(content: ReportContent, kind: str, uid: str, category: Json, code: Code) -> Json:
+    """The elements that an Observation and a DiagnosticReport share: both are preliminary, not verified."""
     return {
         "resourceType": kind,
-        "identifier": [_uid(uid)],
+        "identifier": [_uid_identifier(uid)],
         "status": "preliminary",
         "category": [category],
         "code": _concept(code),
-        **_whose(said),
-        **_when(said),
+        **_subject(content),
+        **_times(content),
     }
 
 
-def _report(said: Said, uid: str, results: list[str]) -> Json:
-    made = _preliminary(said, "DiagnosticReport", uid, _of(f"{_TERMINOLOGY}v2-0074", "RAD"), codes.ASSESSMENT)
-    made["result"] = [{"reference": _within(each)} for each in results]
-    made["imagingStudy"] = [_study(said)]
-    made["conclusion"] = "\n".join((*(group.comment for group in said.groups), NOTICE))
-    if accession := _clean(said.text("AccessionNumber")):
-        identifier = {"type": _of(f"{_TERMINOLOGY}v2-0203", "ACSN"), "value": accession}
-        issuer = "IssuerOfAccessionNumberSequence"
-        identifier |= _assigned(
-            said.inner(issuer, "LocalNamespaceEntityID"),
-            said.inner(issuer, "UniversalEntityID"),
-            said.inner(issuer, "UniversalEntityIDType"),
-        )
-        made["basedOn"] = [{"type": "ServiceRequest", "identifier": identifier}]
-    return made
+def _report(content: ReportContent, uid: str, results: list[str]) -> Json:
+    resource = _preliminary(
+        content, "DiagnosticReport", uid, _single_coding(f"{_TERMINOLOGY}v2-0074", "RAD"), codes.ASSESSMENT
+    )
+    resource["result"] = [{"reference": _full_url(uid)} for uid in results]
+    resource["imagingStudy"] = [_study(content)]
+    resource["conclusion"] = "\n".join((*(group.comment for group in content.groups), NOTICE))
+    if accession := _plain_text(content.text("AccessionNumber")):
+        identifier = {"type": _single_coding(f"{_TERMINOLOGY}v2-0203", "ACSN"), "value": accession}
+        identifier |= _assigner(*content.accession_issuer)
+        resource["basedOn"] = [{"type": "ServiceRequest", "identifier": identifier}]
+    return resource
 
 
-def _whose(said: Said) -> Json:
-    """The patient by identifier (Reference.identifier): which resource that is, only the service knows."""
-    value, name = _clean(said.patient["id"]), _clean(" ".join(said.patient["name"].split("=")[0].split("^")))
+def _subject(content: ReportContent) -> Json:
+    """The patient by identifier (Reference.identifier): only the service knows the Patient resource."""
+    value = _plain_text(content.patient["id"])
+    name = _plain_text(" ".join(content.patient["name"].split("=")[0].split("^")))
     if not value:
         return {}
-    qualifiers = "IssuerOfPatientIDQualifiersSequence"
-    identifier = {"value": value} | _assigned(
-        said.text("IssuerOfPatientID"),
-        said.inner(qualifiers, "UniversalEntityID"),
-        said.inner(qualifiers, "UniversalEntityIDType"),
-    )
+    identifier = {"value": value} | _assigner(*content.patient_id_issuer)
     return {"subject": {"type": "Patient", "identifier": identifier} | ({"display": name} if name else {})}
 
 
-def _assigned(local: str, universal: str, kind: str) -> Json:
-    """Who gave an identifier: as its system where that is a name for all the world, otherwise in words."""
+def _assigner(local: str, universal: str, kind: str) -> Json:
+    """The assigner of an identifier: its system where that is globally unique, otherwise a display name."""
     prefix = {"ISO": "urn:oid:", "UUID": "urn:uuid:", "URI": ""}.get(kind)
-    made: Json = {"system": f"{prefix}{universal}"} if universal and prefix is not None else {}
-    if local := _clean(local):
-        made["assigner"] = {"display": local}
-    return made
+    identifier: Json = {"system": f"{prefix}{universal}"} if universal and prefix is not None else {}
+    if local := _plain_text(local):
+        identifier["assigner"] = {"display": local}
+    return identifier
 
 
-def _when(said: Said) -> Json:
-    """When the film was made, to the day where no time zone is told (a dateTime with a time needs one), and now."""
-    date, time = said.text("StudyDate"), said.text("StudyTime")
-    made: Json = {"issued": said.made_at.isoformat()}
+def _times(content: ReportContent) -> Json:
+    """Study date, with its time where the time zone is known (a dateTime with a time needs one), and issued."""
+    date, time = content.text("StudyDate"), content.text("StudyTime")
+    elements: Json = {"issued": content.made_at.isoformat()}
     if len(date) == 8 and date.isdigit():
-        moment = f"{date[:4]}-{date[4:6]}-{date[6:]}"
-        if (zone := said.zone) and len(time) >= 6 and time[:6].isdigit():
-            moment += f"T{time[:2]}:{time[2:4]}:{time[4:6]}{zone[:3]}:{zone[3:]}"
-        made["effectiveDateTime"] = moment
-    return made
+        date_time = f"{date[:4]}-{date[4:6]}-{date[6:]}"
+        if (utc_offset := content.utc_offset) and len(time) >= 6 and time[:6].isdigit():
+            date_time += f"T{time[:2]}:{time[2:4]}:{time[4:6]}{utc_offset[:3]}:{utc_offset[3:]}"
+        elements["effectiveDateTime"] = date_time
+    return elements
 
 
-def _study(said: Said) -> Json:
-    return {"type": "ImagingStudy", "identifier": _uid(said.text("StudyInstanceUID"))}
+def _study(content: ReportContent) -> Json:
+    return {"type": "ImagingStudy", "identifier": _uid_identifier(content.text("StudyInstanceUID"))}
 
 
-def _uid(uid: str) -> Json:
+def _uid_identifier(uid: str) -> Json:
     """A DICOM UID as an identifier (FHIR, imagingstudy.html 5.4.4)."""
     return {"system": _UIDS, "value": f"urn:oid:{uid}"}
 
@@ -178,7 +174,7 @@ def _value(value: Code | Quantity | str) -> Json:
         number = float(value.text) if "." in value.text else int(value.text)
         unit = {"unit": value.unit.meaning, "system": SYSTEMS["UCUM"], "code": value.unit.value}
         return {"valueQuantity": {"value": number, **unit}}
-    return {"valueString": _clean(value)}
+    return {"valueString": _plain_text(value)}
 
 
 def _concept(code: Code) -> Json:
@@ -189,10 +185,10 @@ def _coding(code: Code) -> Json:
     return {"system": SYSTEMS[code.scheme_designator], "code": code.value, "display": code.meaning}
 
 
-def _of(system: str, code: str) -> Json:
+def _single_coding(system: str, code: str) -> Json:
     return {"coding": [{"system": system, "code": code}]}
 
 
-def _clean(text: str) -> str:
-    """A FHIR string has no control characters, and is not empty (datatypes.html#string)."""
-    return " ".join("".join(each if each.isprintable() else " " for each in text).split())
+def _plain_text(text: str) -> str:
+    """`text` without control characters, which a FHIR string must not have (datatypes.html#string)."""
+    return " ".join("".join(character if character.isprintable() else " " for character in text).split())

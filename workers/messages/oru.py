@@ -1,8 +1,8 @@
 """
 A report as an HL7 v2.5.1 message: ORU^R01^ORU_R01 (chapter 7.3.1), segments MSH, PID, OBR and OBX.
 
-The study is named as IHE names it (RAD-128: an OBX with 113014, DICOM Study, and the accession number in OBR-18).
-Written without a library: a message is lines of fields, and the libraries there are leave the escaping to the caller.
+The study is identified as in IHE RAD-128: an OBX with 113014, DICOM Study, and the accession number in OBR-18.
+Written without a library: a message is lines of fields, and the available libraries leave the escaping to the caller.
 """
 
 from collections import Counter
@@ -12,118 +12,115 @@ from pydicom.sr.coding import Code
 
 from node.radiograph import is_uid
 from node.uids import derived_uid
-from workers.messages.report_content import NOTICE, Group, Item, Quantity, Said
+from workers.messages.report_content import NOTICE, GroupContent, Item, Quantity, ReportContent
 from workers.report import codes
 
 DICOM_STUDY = Code("113014", "DCM", "DICOM Study")
 PRELIMINARY, NO_RESULT, DESCRIPTION = "P", "X", "O"
-"""Of table 0085 (OBX-11): not verified; cannot be obtained; says what the order is about and is no result."""
+"""Of table 0085 (OBX-11): not verified; cannot be obtained; describes the order and is no result."""
 CONTROL_ID = 20
-"""Characters that MSH-10 may have (ST, chapter 2.14.9.10)."""
+"""Maximum length of MSH-10 (ST, chapter 2.14.9.10)."""
 _ESCAPES = {"|": "F", "^": "S", "&": "T", "~": "R", "\\": "E"}
 _NAME_TYPES = ("A", "I", "P")
 """Alphabetic, ideographic, phonetic: the order of DICOM's component groups (PS3.5 6.2.1), table 0465 of HL7."""
 
 
-def oru(said: Said) -> bytes:
+def oru(content: ReportContent) -> bytes:
     """The message, each segment ended by a carriage return, in UTF-8."""
-    segments = [_msh(said), _pid(said), _obr(said)]
-    segments += [_obx(number, said, *each) for number, each in enumerate(_observations(said), start=1)]
+    segments = [_msh(content), _pid(content), _obr(content)]
+    segments += [
+        _obx(number, content, *observation) for number, observation in enumerate(_observations(content), start=1)
+    ]
     return "".join("|".join(segment).rstrip("|") + "\r" for segment in segments).encode("utf-8", "replace")
 
 
-def escaped(text: str) -> str:
-    """Text without what separates fields, components, repetitions and segments (HL7 v2.5.1, chapter 2.7)."""
+def escape(text: str) -> str:
+    """`text` with escape sequences for the delimiters and control characters (HL7 v2.5.1, chapter 2.7)."""
     return "".join(
-        f"\\{_ESCAPES[each]}\\" if each in _ESCAPES else f"\\X{ord(each):02X}\\" if _is_control(each) else each
-        for each in text
+        f"\\{_ESCAPES[character]}\\"
+        if character in _ESCAPES
+        else f"\\X{ord(character):02X}\\"
+        if _is_control(character)
+        else character
+        for character in text
     )
 
 
-def _is_control(each: str) -> bool:
-    return each < " " or each == "\x7f"
+def _is_control(character: str) -> bool:
+    return character < " " or character == "\x7f"
 
 
-def _msh(said: Said) -> list[str]:
-    """Message header. MSH-3 to MSH-6 are the settings' and are put in when it is sent."""
-    control_id = f"{int(derived_uid('control id', said.uid).split('.')[-1]):x}"[:CONTROL_ID].upper()
-    header = ["MSH", "^~\\&", "GENU", "", "", "", f"{said.made_at:%Y%m%d%H%M%S%z}", "", "ORU^R01^ORU_R01", control_id]
+def _msh(content: ReportContent) -> list[str]:
+    """Message header. The sender fills MSH-3 to MSH-6 from its settings."""
+    control_id = f"{int(derived_uid('control id', content.uid).split('.')[-1]):x}"[:CONTROL_ID].upper()
+    time = f"{content.made_at:%Y%m%d%H%M%S%z}"
+    header = ["MSH", "^~\\&", "GENU", "", "", "", time, "", "ORU^R01^ORU_R01", control_id]
     return [*header, "P", "2.5.1", "", "", "", "", "", "UNICODE UTF-8"]
 
 
-def _pid(said: Said) -> list[str]:
+def _pid(content: ReportContent) -> list[str]:
     """Patient identification (chapter 3.4.2); the issuer is the assigning authority of PID-3."""
-    qualifiers = "IssuerOfPatientIDQualifiersSequence"
-    issuer = _authority(
-        said.text("IssuerOfPatientID"),
-        said.inner(qualifiers, "UniversalEntityID"),
-        said.inner(qualifiers, "UniversalEntityIDType"),
-    )
-    patient_id = f"{escaped(said.patient['id'])}^^^{issuer}^PI" if said.patient["id"] else ""
-    born, sex = said.patient["birth_date"], said.patient["sex"]
-    return ["PID", "1", "", patient_id, "", names(said.patient["name"]), "", escaped(born), escaped(sex)]
+    issuer = _authority(*content.patient_id_issuer)
+    patient_id = f"{escape(content.patient['id'])}^^^{issuer}^PI" if content.patient["id"] else ""
+    birth_date, sex = content.patient["birth_date"], content.patient["sex"]
+    return ["PID", "1", "", patient_id, "", person_names(content.patient["name"]), "", escape(birth_date), escape(sex)]
 
 
-def names(name: str) -> str:
+def person_names(name: str) -> str:
     """
     A DICOM person name as repetitions of XPN (chapter 2.A.88).
 
     DICOM has family, given, middle, prefix, suffix; HL7 family, given, further, suffix, prefix.
     """
-    told = []
+    repetitions = []
     for group, representation in zip(name.split("="), _NAME_TYPES, strict=False):
         if not group.strip("^ "):
             continue
-        family, given, middle, prefix, suffix = (escaped(part.strip()) for part in (*group.split("^"), *[""] * 5)[:5])
-        told.append("^".join((family, given, middle, suffix, prefix, "", "L", representation)))
-    return "~".join(told)
+        family, given, middle, prefix, suffix = (escape(part.strip()) for part in (*group.split("^"), *[""] * 5)[:5])
+        repetitions.append("^".join((family, given, middle, suffix, prefix, "", "L", representation)))
+    return "~".join(repetitions)
 
 
-def _obr(said: Said) -> list[str]:
+def _obr(content: ReportContent) -> list[str]:
     """
-    The order (chapter 4.5.3), preliminary. OBR-3 is the accession number, by which a RIS knows its examination.
+    The order (chapter 4.5.3), preliminary. OBR-3 is the accession number, by which a RIS identifies the examination.
 
-    Films do not tell the placer's number (OBR-2). Without an accession number the study's UID stands in OBR-3.
+    Films do not have the placer's number (OBR-2). Without an accession number OBR-3 is the study's UID.
     """
-    issuer = "IssuerOfAccessionNumberSequence"
-    authority = (
-        said.inner(issuer, "LocalNamespaceEntityID"),
-        said.inner(issuer, "UniversalEntityID"),
-        said.inner(issuer, "UniversalEntityIDType"),
-    )
-    accession, study = said.text("AccessionNumber"), said.text("StudyInstanceUID")
-    filler = "^".join((escaped(accession or study), *map(escaped, authority))).rstrip("^")
+    accession, study = content.text("AccessionNumber"), content.text("StudyInstanceUID")
+    filler = "^".join((escape(accession or study), *map(escape, content.accession_issuer))).rstrip("^")
     service = _coded(codes.ASSESSMENT)
-    if procedure := said.inner("ProcedureCodeSequence", "CodeValue"):
+    if procedure := content.sequence_text("ProcedureCodeSequence", "CodeValue"):
         sequence = "ProcedureCodeSequence"
-        designator, meaning = said.inner(sequence, "CodingSchemeDesignator"), said.inner(sequence, "CodeMeaning")
+        designator = content.sequence_text(sequence, "CodingSchemeDesignator")
+        meaning = content.sequence_text(sequence, "CodeMeaning")
         service += "^" + _coded(Code(procedure, designator, meaning))
     fields = [""] * 26
-    fields[0], fields[1], fields[3], fields[4], fields[7] = "OBR", "1", filler, service, _observed(said)
-    fields[18], fields[22] = escaped(accession), f"{said.made_at:%Y%m%d%H%M%S%z}"
+    fields[0], fields[1], fields[3], fields[4], fields[7] = "OBR", "1", filler, service, _study_time(content)
+    fields[18], fields[22] = escape(accession), f"{content.made_at:%Y%m%d%H%M%S%z}"
     fields[24], fields[25] = "RAD", PRELIMINARY
     return fields
 
 
-def _observations(said: Said) -> Iterator[tuple[list[Item], str, str]]:
-    """Every answer with the sub-identifier of its knee and its status; first what the message is about."""
-    yield [Item(DICOM_STUDY, said.text("StudyInstanceUID"))], "", DESCRIPTION
-    yield [Item(codes.SOURCE, said.source_uid)], "", DESCRIPTION
+def _observations(content: ReportContent) -> Iterator[tuple[list[Item], str, str]]:
+    """Items with the sub-identifier of their knee (OBX-4) and status (OBX-11); study and film come first."""
+    yield [Item(DICOM_STUDY, content.text("StudyInstanceUID"))], "", DESCRIPTION
+    yield [Item(codes.SOURCE, content.source_uid)], "", DESCRIPTION
     yield [Item(codes.COMMENT, NOTICE)], "", PRELIMINARY
-    yield from (([item], "", PRELIMINARY) for item in said.algorithm)
-    met: Counter[str] = Counter()
-    for group in said.groups:
-        met[group.letter] += 1
-        again = str(met[group.letter]) if met[group.letter] > 1 else ""
-        yield from ((items, group.letter + again, _status(items[0])) for items in _of_group(group))
+    yield from (([item], "", PRELIMINARY) for item in content.algorithm)
+    seen_letters: Counter[str] = Counter()
+    for group in content.groups:
+        seen_letters[group.letter] += 1
+        repeat = str(seen_letters[group.letter]) if seen_letters[group.letter] > 1 else ""
+        yield from ((items, group.letter + repeat, _status(items[0])) for items in _group_items(group))
 
 
-def _of_group(group: Group) -> Iterator[list[Item]]:
-    """The answers of a knee; those of one name together, for OBX-3 and OBX-4 are to name one OBX alone."""
+def _group_items(group: GroupContent) -> Iterator[list[Item]]:
+    """The items of a knee, grouped by name, because OBX-3 and OBX-4 must identify one OBX."""
     if group.site is not None:
         yield [Item(codes.FINDING_SITE, group.site)]
-    if group.side is not None:
-        yield [Item(codes.LATERALITY, group.side)]
+    if group.laterality is not None:
+        yield [Item(codes.LATERALITY, group.laterality)]
     named: dict[tuple[str, str], list[Item]] = {}
     for item in group.items:
         named.setdefault((item.name.value, item.name.scheme_designator), []).append(item)
@@ -135,17 +132,17 @@ def _status(item: Item) -> str:
     return NO_RESULT if refused else PRELIMINARY
 
 
-def _obx(number: int, said: Said, items: list[Item], knee: str, status: str) -> list[str]:
-    """One answer, or several of one name (chapter 7.4.2). OBX-4 is R, L or U: a form is filled by code and side."""
+def _obx(number: int, content: ReportContent, items: list[Item], knee: str, status: str) -> list[str]:
+    """One item, or several of one name (chapter 7.4.2). A RIS finds a value by its code (OBX-3) and knee (OBX-4)."""
     fields = [""] * 19
-    told = [_value(item.value) for item in items]
-    kind, _, unit = told[0]
-    value = "~".join(each for _, each, _ in told)
-    fields[:7] = ["OBX", str(number), kind, _coded(items[0].name), knee, value, unit]
-    fields[11], fields[14] = status, _observed(said)
+    repetitions = [_value(item.value) for item in items]
+    value_type, _, unit = repetitions[0]
+    value = "~".join(text for _, text, _ in repetitions)
+    fields[:7] = ["OBX", str(number), value_type, _coded(items[0].name), knee, value, unit]
+    fields[11], fields[14] = status, _study_time(content)
     fields[17] = _coded(codes.ARTIFICIAL_INTELLIGENCE)
-    model = " ".join(str(each.value) for each in said.algorithm[:2])
-    fields[18] = f"{escaped(model)}^^{said.device_uid}^ISO"
+    model = " ".join(str(item.value) for item in content.algorithm[:2])
+    fields[18] = f"{escape(model)}^^{content.device_uid}^ISO"
     return fields
 
 
@@ -155,22 +152,22 @@ def _value(value: Code | Quantity | str) -> tuple[str, str, str]:
         return "NM", value.text, _coded(value.unit)
     if isinstance(value, Code):
         return "CWE", _coded(value), ""
-    return ("ST" if is_uid(value) else "TX"), escaped(value), ""
+    return ("ST" if is_uid(value) else "TX"), escape(value), ""
 
 
 def _coded(code: Code) -> str:
-    return "^".join(escaped(part) for part in (code.value, code.meaning, code.scheme_designator))
+    return "^".join(escape(part) for part in (code.value, code.meaning, code.scheme_designator))
 
 
-def _observed(said: Said) -> str:
-    """When the film was made, as far as the study tells (OBR-7, OBX-14: TS, chapter 2.A.77)."""
-    date, time = said.text("StudyDate"), said.text("StudyTime").replace(":", "")
+def _study_time(content: ReportContent) -> str:
+    """Date and time of the study, as far as they are known (OBR-7, OBX-14: TS, chapter 2.A.77)."""
+    date, time = content.text("StudyDate"), content.text("StudyTime").replace(":", "")
     if len(date) != 8 or not date.isdigit():
         return ""
-    whole = time[:6] if len(time) >= 6 and time[:6].isdigit() else ""
-    return date + (whole + said.zone if whole else "")
+    seconds = time[:6] if len(time) >= 6 and time[:6].isdigit() else ""
+    return date + (seconds + content.utc_offset if seconds else "")
 
 
-def _authority(namespace: str, universal: str, kind: str) -> str:
+def _authority(namespace: str, universal: str, value_type: str) -> str:
     """An assigning authority within a field (HD as a component, chapter 2.A.33)."""
-    return "&".join(map(escaped, (namespace, universal, kind))).rstrip("&")
+    return "&".join(map(escape, (namespace, universal, value_type))).rstrip("&")

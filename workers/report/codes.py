@@ -21,60 +21,62 @@ SCHEME_VERSION = "1"
 SCHEME_ORGANISATION = "Genu"
 
 
-def own(value: str, meaning: str) -> Code:
+def private_code(value: str, meaning: str) -> Code:
     """A code of the scheme 99GENU."""
     return Code(value, SCHEME, meaning)
 
 
-# What is said of a knee.
-ASSESSMENT = own("KOAA", "Radiographic knee osteoarthritis assessment")
-GRADE = own("KL", "Kellgren-Lawrence grade")
-GRADES: Mapping[KLGrade, Code] = {grade: own(f"KL{grade}", f"Kellgren-Lawrence grade {grade}") for grade in KLGrade}
-NOT_GRADABLE = own("KLNG", "Not gradable")
-WHY_NOT = own("NGREASON", "Reason not gradable")
+# Content of a knee's measurement group.
+ASSESSMENT = private_code("KOAA", "Radiographic knee osteoarthritis assessment")
+GRADE = private_code("KL", "Kellgren-Lawrence grade")
+GRADES: Mapping[KLGrade, Code] = {
+    grade: private_code(f"KL{grade}", f"Kellgren-Lawrence grade {grade}") for grade in KLGrade
+}
+NOT_GRADABLE = private_code("KLNG", "Not gradable")
+NOT_GRADABLE_REASON = private_code("NGREASON", "Reason not gradable")
 PROBABILITIES: Mapping[KLGrade, Code] = {
-    grade: own(f"PKL{grade}", f"KL {grade} model probability") for grade in KLGrade
+    grade: private_code(f"PKL{grade}", f"KL {grade} model probability") for grade in KLGrade
 }
-LOWEST = own("KLLOWEST", "Lowest Kellgren-Lawrence grade not ruled out")
-HIGHEST = own("KLHIGHEST", "Highest Kellgren-Lawrence grade not ruled out")
-LEVEL = own("SETLEVEL", "Level of the set of grades not ruled out")
-UNDECIDED = own("UNDECIDED", "Grade that could not be told apart from its neighbour")
-SPREAD = own("KLSPREAD", "Spread of the expected grade over the views")
-GRADES_GIVEN = own("NGRADED", "Knee joints graded")
-NOT_GRADED = own("NOTGRADED", "Not graded")
-"""The one number of a refusal, one knee or one film: OHIF needs a number with coordinates in every group."""
-HEAT_MAP = own("MAP", "Heat map of the grade")
-MAP_SPEAKS = own("MAPPOS", "Positive evidence in the map")
-MAP_EMPTY = own("MAPNONE", "No positive evidence in the map")
-SIDE_SOURCE = own("SIDESRC", "Source of the laterality")
-SIDE_AGREEMENT = own("SIDEAGREE", "Agreement of what tells the laterality")
+LOWEST_GRADE = private_code("KLLOWEST", "Lowest Kellgren-Lawrence grade not ruled out")
+HIGHEST_GRADE = private_code("KLHIGHEST", "Highest Kellgren-Lawrence grade not ruled out")
+SET_LEVEL = private_code("SETLEVEL", "Level of the set of grades not ruled out")
+UNDECIDED = private_code("UNDECIDED", "Grade that could not be told apart from its neighbour")
+GRADE_SPREAD = private_code("KLSPREAD", "Spread of the expected grade over the views")
+GRADED_KNEES = private_code("NGRADED", "Knee joints graded")
+NOT_GRADED = private_code("NOTGRADED", "Not graded")
+"""The only number of a refusal, one knee or one film: OHIF needs a number with coordinates in every group."""
+HEAT_MAP = private_code("MAP", "Heat map of the grade")
+MAP_POSITIVE = private_code("MAPPOS", "Positive evidence in the map")
+MAP_EMPTY = private_code("MAPNONE", "No positive evidence in the map")
+LATERALITY_SOURCE = private_code("SIDESRC", "Source of the laterality")
+LATERALITY_AGREEMENT = private_code("SIDEAGREE", "Agreement of what tells the laterality")
 AGREEMENTS: Mapping[Agreement, Code] = {
-    Agreement.AGREED: own("AGREED", "Several sources agree"),
-    Agreement.SINGLE: own("SINGLE", "One source alone"),
-    Agreement.CONFLICT: own("CONFLICT", "Sources contradict each other"),
-    Agreement.NONE: own("NOSOURCE", "No source"),
+    Agreement.AGREED: private_code("AGREED", "Several sources agree"),
+    Agreement.SINGLE: private_code("SINGLE", "One source alone"),
+    Agreement.CONFLICT: private_code("CONFLICT", "Sources contradict each other"),
+    Agreement.NONE: private_code("NOSOURCE", "No source"),
 }
-SIDE_EVIDENCE = own("SIDEEVID", "What tells the laterality")
-FLAG = own("FLAG", "Flag on the result")
-FIELD_OF_VIEW = own("FOVWIDTH", "Width of the joint's outline")
-SCALE = own("SCALE", "What a millimetre on the image means")
+LATERALITY_EVIDENCE = private_code("SIDEEVID", "What tells the laterality")
+FLAG = private_code("FLAG", "Flag on the result")
+FIELD_OF_VIEW = private_code("FOVWIDTH", "Width of the joint's outline")
+SCALE = private_code("SCALE", "What a millimetre on the image means")
 SCALES: Mapping[str, Code] = {
-    "calibrated": own("SCALECAL", "In the patient"),
-    "detector plane": own("SCALEDET", "In the plane of the detector, magnified"),
+    "calibrated": private_code("SCALECAL", "In the patient"),
+    "detector plane": private_code("SCALEDET", "In the plane of the detector, magnified"),
 }
-READING_NOTE = own("READNOTE", "How the film was read")
-ADVICE = own("ADVICE", "What to do")
-PICTURES = own("PICTURES", "Pictures of this answer")
-SEGMENTS = own("SEGMENTS", "Segments of this answer")
-STRENGTHS = own("STRENGTHS", "Parametric map of this answer")
+READING_NOTE = private_code("READNOTE", "How the film was read")
+ADVICE = private_code("ADVICE", "What to do")
+PAGES = private_code("PICTURES", "Pictures of this answer")
+SEGMENTS = private_code("SEGMENTS", "Segments of this answer")
+PARAMETRIC_MAP = private_code("STRENGTHS", "Parametric map of this answer")
 REASON_CODES: Mapping[str, Code] = {
-    # A code value has at most 16 characters (PS3.5 SH); reasons of failures are longer and never reported.
-    reason.code: own(reason.code, reason.meaning)
+    # A code value has at most 16 characters (PS3.5 SH); the codes of failures are longer and never reported.
+    reason.code: private_code(reason.code, reason.meaning)
     for reason in REASONS.values()
     if len(reason.code) <= 16
 }
 
-FLAG_CODES: Mapping[str, Code] = {flag.code: own(flag.code, flag.meaning) for flag in FLAGS.values()}
+FLAG_CODES: Mapping[str, Code] = {flag.code: private_code(flag.code, flag.meaning) for flag in FLAGS.values()}
 
 GRADE_NAMES: Mapping[KLGrade, tuple[str, str]] = {
     KLGrade.KL0: ("none", "no features of osteoarthritis"),
@@ -90,7 +92,7 @@ IMAGING_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 FINDING_SITE = Code("363698007", "SCT", "Finding Site")
 LATERALITY = Code("272741003", "SCT", "Laterality")
 KNEE_JOINT = Code("49076000", "SCT", "Knee joint")
-SIDES: Mapping[Laterality, Code] = {
+LATERALITIES: Mapping[Laterality, Code] = {
     Laterality.RIGHT: Code("24028007", "SCT", "Right"),
     Laterality.LEFT: Code("7771000", "SCT", "Left"),
 }
@@ -115,6 +117,8 @@ DEVICE_UID = Code("121012", "DCM", "Device Observer UID")
 ALGORITHM_NAME = Code("111001", "DCM", "Algorithm Name")
 ALGORITHM_VERSION = Code("111003", "DCM", "Algorithm Version")
 ALGORITHM_PARAMETERS = Code("111002", "DCM", "Algorithm Parameters")
+ALGORITHM = (ALGORITHM_NAME, ALGORITHM_VERSION, ALGORITHM_PARAMETERS)
+"""Items of TID 4019 (PS3.16) that identify the model."""
 ALGORITHM_FAMILY = Code("111000", "DCM", "Algorithm Family")
 ALGORITHM_MANUFACTURER = Code("122405", "DCM", "Algorithm Manufacturer")
 REPLACED_REPORT = Code("121360", "DCM", "Replaced report")
@@ -124,7 +128,7 @@ SOURCE = Code("260753009", "SCT", "Source")
 ACQUISITION_EQUIPMENT = Code("109101", "DCM", "Acquisition Equipment")
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
 PROCESSING_ALGORITHM = Code("Newcode1", "99IHE", "Processing Algorithm")
-"""As IHE AIR 6.5.3.1 writes it: the code that waits for a number is theirs."""
+"""As IHE AIR 6.5.3.1 has it: IHE has not yet assigned the final code."""
 IMAGE_LIBRARY = Code("111028", "DCM", "Image Library")
 IMAGE_LIBRARY_GROUP = Code("126200", "DCM", "Image Library Group")
 MODALITY = Code("121139", "DCM", "Modality")
@@ -141,11 +145,11 @@ MODALITIES: Mapping[str, Code] = {
 }
 
 
-def quality_of(reason: Reason) -> Code | None:
-    """Non-diagnostic where the reason blames the image's quality; None where the image may be a fine one."""
+def quality_code(reason: Reason) -> Code | None:
+    """Non-diagnostic where the reason is the image's quality; otherwise None."""
     return NON_DIAGNOSTIC if reason.equivalent == INSUFFICIENT_QUALITY else None
 
 
-def of_flag(flag: Flag) -> Code:
-    """The code of a flag; one of another version's table keeps what it said."""
-    return FLAG_CODES.get(flag.code) or own(flag.code, flag.meaning)
+def flag_code(flag: Flag) -> Code:
+    """The code of a flag; that of a flag which only another version knows has the flag's own code and meaning."""
+    return FLAG_CODES.get(flag.code) or private_code(flag.code, flag.meaning)

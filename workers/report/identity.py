@@ -1,9 +1,9 @@
 """
-Whose the results are: patient and study are copied from the source as they came.
+Patient and study of a result, copied from the source.
 
-A result must file itself beside its film, so matching keys are never mended, whatever they look like. Other
+An archive must file a result beside its film, so matching keys are copied unchanged, even invalid ones. Other
 values that the standard forbids (a sex of 'U', a date of '2024-05-01') would make the whole result invalid:
-they are left empty or left out, and the log says which attributes, never what they held.
+they are left empty or left out, and the log names the attributes, never their values.
 """
 
 import copy
@@ -28,54 +28,56 @@ from workers.report.modules import PATIENT, STUDY, TYPE_2
 log = structlog.get_logger()
 
 REFERENCES = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
-"""Without them a result can neither be filed nor say what it speaks of; they are never invented."""
+"""Without them a result can neither be filed nor refer to its source; they are never invented."""
 
-KEYS = ("PatientID", "PatientName", "IssuerOfPatientID", "AccessionNumber", "StudyInstanceUID", "StudyID")
-"""What a PACS matches by: copied even where a value breaks a rule."""
+MATCHING_KEYS = ("PatientID", "PatientName", "IssuerOfPatientID", "AccessionNumber", "StudyInstanceUID", "StudyID")
+"""The attributes by which a PACS matches: copied even where a value breaks a rule."""
 
-_TIMEZONE = re.compile(r"[+-][01]\d[0-5]\d")
-
-
-def must_have_references(header: Dataset) -> None:
-    """The source can be referred to, or Permanent(IDENTITY_MISSING) says which UID it lacks."""
-    lacking = [keyword for keyword in REFERENCES if not is_uid(text_of(header, keyword))]
-    if lacking:
-        raise Permanent(reason("IDENTITY_MISSING"), "without a usable " + ", ".join(lacking))
+_UTC_OFFSET = re.compile(r"[+-][01]\d[0-5]\d")
 
 
-def must_have_patient(header: Dataset) -> None:
-    """The source has a Patient ID, or Permanent(IDENTITY_MISSING): without one a result is filed under nobody."""
+def require_references(header: Dataset) -> None:
+    """Raise Permanent(IDENTITY_MISSING) with the names of the UIDs that the source lacks."""
+    missing = [keyword for keyword in REFERENCES if not is_uid(text_of(header, keyword))]
+    if missing:
+        raise Permanent(reason("IDENTITY_MISSING"), "without a usable " + ", ".join(missing))
+
+
+def require_patient_id(header: Dataset) -> None:
+    """Raise Permanent(IDENTITY_MISSING) if the source has no Patient ID: its result would belong to no patient."""
     if not text_of(header, "PatientID"):
         raise Permanent(reason("IDENTITY_MISSING"), "without a Patient ID")
 
 
-def copy_identity(header: Dataset, into: Dataset, *, utf8: bool) -> None:
+def copy_identity(header: Dataset, ds: Dataset, *, utf8: bool) -> None:
     """
-    `into` belongs to the same patient and study as the source.
+    Copy the attributes of patient and study from the source's header to `ds`.
 
-    `utf8`: a source whose character set has several values is written in UTF-8 instead; dsr2html, which
-    viewers render reports with, cannot read some of those. A character set that is none is read as
-    well as it can be and written in UTF-8 too.
+    `utf8`: where the source's character set has several values, UTF-8 replaces it; dsr2html, with which
+    viewers render reports, cannot read some of those. UTF-8 also replaces an unknown character set, whose
+    text is decoded as far as possible.
     """
     terms = character_set(header)
     if (utf8 and len(terms) > 1) or any(term and term not in python_encoding for term in terms):
         terms = ["ISO_IR 192"]
     if terms:
-        into.SpecificCharacterSet = terms if len(terms) > 1 else terms[0]
-    mended = copy_attributes(header, (*PATIENT, *STUDY), into)
+        ds.SpecificCharacterSet = terms if len(terms) > 1 else terms[0]
+    dropped = copy_attributes(header, (*PATIENT, *STUDY), ds)
     for keyword in TYPE_2:
-        if keyword not in into:
-            setattr(into, keyword, None)
-    zone = timezone_of(header)
-    if zone:
-        into.TimezoneOffsetFromUTC = zone
-    if mended:
-        log.warning("identity_mended", sop_instance_uid=text_of(header, "SOPInstanceUID"), attributes=mended)
+        if keyword not in ds:
+            setattr(ds, keyword, None)
+    offset = timezone_of(header)
+    if offset:
+        ds.TimezoneOffsetFromUTC = offset
+    if dropped:
+        log.warning(
+            "identity_attributes_dropped", sop_instance_uid=text_of(header, "SOPInstanceUID"), attributes=dropped
+        )
 
 
-def copy_attributes(header: Dataset, keywords: Iterable[str], into: Dataset) -> list[str]:
-    """`into` has those of the attributes that are present and sound; returns those that were not sound."""
-    unsound = []
+def copy_attributes(header: Dataset, keywords: Iterable[str], ds: Dataset) -> list[str]:
+    """Copy to `ds` the attributes that are present and valid; returns the keywords of the invalid ones."""
+    invalid = []
     with warnings.catch_warnings():
         # pydicom's warnings quote the value, and that is a patient's.
         warnings.simplefilter("ignore")
@@ -85,40 +87,40 @@ def copy_attributes(header: Dataset, keywords: Iterable[str], into: Dataset) -> 
                 continue
             try:
                 element = copy.deepcopy(header[tag])
-                decode(element)
+                decode_items(element)
             except STRANGE:
-                unsound.append(keyword)
+                invalid.append(keyword)
                 continue
-            if keyword in KEYS or is_sound(element):
-                into.add(element)
+            if keyword in MATCHING_KEYS or is_valid(element):
+                ds.add(element)
             else:
-                unsound.append(keyword)
-    return unsound
+                invalid.append(keyword)
+    return invalid
 
 
-def decode(element: DataElement) -> None:
-    """The items of a sequence, all the way down, hold text rather than bytes in the source's character set."""
+def decode_items(element: DataElement) -> None:
+    """Decode the text in the items of a sequence, at every depth, from the source's character set."""
     if element.VR == "SQ":
         for item in element.value:
             item.decode()
-            for inner in item:
-                decode(inner)
-            # The result's own character set holds for its items too.
+            for nested in item:
+                decode_items(nested)
+            # The result's own character set applies to its items too.
             item.pop("SpecificCharacterSet", None)
 
 
-def is_sound(element: DataElement) -> bool:
+def is_valid(element: DataElement) -> bool:
     """Whether the standard allows the value, and for a sequence those of its items."""
     if element.VR == "SQ":
-        return all(is_sound(inner) for item in element.value for inner in item)
+        return all(is_valid(nested) for item in element.value for nested in item)
     values = element.value if element.VM > 1 else [element.value]
     try:
         for value in values:
             if value is not None and element.VR not in ("PN", "OB", "OW", "UN"):
-                told = (
+                text = (
                     value if isinstance(value, bytes | int | float) and element.VR not in ("DS", "IS") else str(value)
                 )
-                validate_value(element.VR, told, config.RAISE)
+                validate_value(element.VR, text, config.RAISE)
             if element.VR == "DA" and value:
                 DA(str(value))
     except STRANGE:
@@ -150,6 +152,6 @@ def character_set(header: Dataset) -> list[str]:
 
 
 def timezone_of(header: Dataset) -> str:
-    """Timezone Offset From UTC (0008,0201) of the source, empty if it is absent or no offset."""
-    zone = text_of(header, "TimezoneOffsetFromUTC")
-    return zone if _TIMEZONE.fullmatch(zone) else ""
+    """Timezone Offset From UTC (0008,0201) of the source; empty if it is absent or not an offset."""
+    offset = text_of(header, "TimezoneOffsetFromUTC")
+    return offset if _UTC_OFFSET.fullmatch(offset) else ""

@@ -105,7 +105,7 @@ TYPE_2 = (
     "StudyID",
     "ReferringPhysicianName",
 )
-"""Present in every result, if need be empty."""
+"""Type 2 attributes: present in every result, if need be empty."""
 
 EQUIPMENT = (
     "Manufacturer",
@@ -116,4 +116,4 @@ EQUIPMENT = (
     "DeviceSerialNumber",
     "SoftwareVersions",
 )
-"""General Equipment module, as far as it tells which modality it was (PS3.3 C.7.5.1)."""
+"""The attributes of the General Equipment module that identify the modality (PS3.3 C.7.5.1)."""

@@ -1,15 +1,13 @@
 """
-The answer as DICOM objects: pictures to look at, a report to read by machine, and what else the settings ask for.
+The result of a film as DICOM objects: pages as pictures, a Structured Report, and the other kinds that settings enable.
 
-Identity from the source, content from the rooms beside this one, put together here. The same film, reading, model
-and time of making give the same bytes.
+Patient and study are copied from the source. The same film, reading, model and creation time give the same bytes.
 """
 
 import io
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from pydicom.dataset import Dataset
 
@@ -17,29 +15,29 @@ from node.finding import ModelIdentity, Outcome, Reading
 from node.settings import DEFAULT_OBJECTS, ObjectKind
 from node.single_frames import single_frames
 from workers.read import Film
-from workers.report.content import Answer
-from workers.report.identity import must_have_references, text_of
+from workers.report.content import ResultContent
+from workers.report.identity import require_references, text_of
 from workers.report.key_object import has_red_flag, key_object
-from workers.report.layout.wording import Heat
+from workers.report.layout.wording import DrawableHeatMap
 from workers.report.parametric_map import parametric_map
 from workers.report.pdf import encapsulated_pdf
 from workers.report.presentation_state import presentation_state
-from workers.report.private_json import carry
-from workers.report.secondary_capture import LONG_SIDE, draw, multi_frame
+from workers.report.private_json import embed_json
+from workers.report.secondary_capture import LONG_SIDE, content_pages, multi_frame
 from workers.report.segmentation import segmentation
 from workers.report.structured_report.document import structured_report
 from workers.report.structured_report.predecessor import Predecessor
 
-UNREPORTED = ("OWN_OBJECT", "NOT_AN_IMAGE", "NOT_A_RADIOGRAPH", "FOR_PROCESSING")
+NEVER_REPORTED = ("OWN_OBJECT", "NOT_AN_IMAGE", "NOT_A_RADIOGRAPH", "FOR_PROCESSING")
 """
-Of these a report is never made, whatever the settings say: own objects would come back and be reported again, and a
-study of 300 CT slices, or the raw data beside each film, would be answered with as many reports that help nobody.
+Reasons for which no report is created, whatever the settings: own objects would come back and be reported again, and a
+study of 300 CT slices, or the raw data beside each film, would cause as many useless reports.
 """
 
 
 @dataclass(frozen=True)
-class MadeObject:
-    """A DICOM object that was made for a radiograph."""
+class ResultInstance:
+    """A DICOM object that was created for a radiograph."""
 
     kind: ObjectKind
     dataset: Dataset
@@ -68,7 +66,7 @@ class MadeObject:
 def report(
     film: Film,
     reading: Reading,
-    heat_maps: Sequence[Heat | None],
+    heat_maps: Sequence[DrawableHeatMap | None],
     card: ModelIdentity,
     *,
     sr_class: str,
@@ -77,14 +75,14 @@ def report(
     long_side: int = LONG_SIDE,
     is_red: Callable[[Reading], bool] = has_red_flag,
     replaces: Predecessor | None = None,
-) -> list[MadeObject]:
+) -> list[ResultInstance]:
     """
-    The objects of one film, of the `kinds` that someone wants: where no knee was graded, the report alone.
+    The result objects of one film, of the `kinds` that a destination wants: the report alone where no knee is graded.
 
-    `heat_maps` are those of reading.knees, in their order, None for a knee that was not graded. `made_at`
-    is fixed by the caller (not "now"), so that a second attempt makes the same objects. `long_side` is the
-    height of a page in pixels. `is_red` decides whether a Key Object Selection marks the film. `replaces` is the
-    report of before, which the new one names.
+    `heat_maps` are those of reading.knees, in their order, None for a knee that was not graded. The caller fixes
+    `made_at` (not "now"), so that a second attempt creates the same objects. `long_side` is the height of a page in
+    pixels. `is_red` decides whether a Key Object Selection marks the film. `replaces` is the predecessor that the
+    new report names.
 
     Raises
     ------
@@ -93,46 +91,55 @@ def report(
     """
     if not _is_reported(film.header, reading):
         return []
-    answer = Answer(film, reading, heat_maps, card, made_at)
-    pictures = list(_pictures(answer, kinds, long_side)) if answer.graded else []
-    over = list(_over_the_film(answer, kinds)) if answer.graded else []
-    said: list[MadeObject] = []
+    content = ResultContent(film, reading, heat_maps, card, made_at)
+    page_objects = list(_page_objects(content, kinds, long_side)) if content.has_grade else []
+    overlays = list(_overlays(content, kinds)) if content.has_grade else []
+    results: list[ResultInstance] = []
     if "SR" in kinds:
-        beside = [each.dataset for each in (*pictures, *over)]
-        asked = {"sr_class": sr_class, "made_at": made_at, "replaces": replaces, "beside": beside}
-        said.append(_told(film.header, film.pixels.shape, reading, card, **asked))
+        related = [instance.dataset for instance in (*page_objects, *overlays)]
+        ds = structured_report(
+            film.header,
+            film.pixels.shape,
+            reading,
+            card,
+            sr_class=sr_class,
+            made_at=made_at,
+            replaces=replaces,
+            related=related,
+        )
+        results.append(_report_instance(ds, reading, card))
     if "KO" in kinds and is_red(reading):
-        said.append(MadeObject("KO", key_object(answer)))
-    return [*pictures, *said, *over]
+        results.append(ResultInstance("KO", key_object(content)))
+    return [*page_objects, *results, *overlays]
 
 
-def _pictures(answer: Answer, kinds: Collection[ObjectKind], long_side: int) -> Iterator[MadeObject]:
-    """The pages in the forms that are wanted, drawn once."""
+def _page_objects(content: ResultContent, kinds: Collection[ObjectKind], long_side: int) -> Iterator[ResultInstance]:
+    """The pages, drawn once, as each kind of object that is wanted."""
     if not {"SC", "SC1", "PDF"} & set(kinds):
         return
-    drawn = draw(answer, long_side)
-    paged = multi_frame(answer, drawn)
-    carry(paged, answer.reading, answer.card)
+    page_images = content_pages(content, long_side)
+    multi_frame_ds = multi_frame(content, page_images)
+    embed_json(multi_frame_ds, content.reading, content.card)
     if "SC" in kinds:
-        yield MadeObject("SC", paged)
+        yield ResultInstance("SC", multi_frame_ds)
     if "SC1" in kinds:
-        yield from (MadeObject("SC1", each) for each in single_frames(paged))
+        yield from (ResultInstance("SC1", ds) for ds in single_frames(multi_frame_ds))
     if "PDF" in kinds:
-        yield MadeObject("PDF", encapsulated_pdf(answer, drawn))
+        yield ResultInstance("PDF", encapsulated_pdf(content, page_images))
 
 
-def _over_the_film(answer: Answer, kinds: Collection[ObjectKind]) -> Iterator[MadeObject]:
-    """What viewers lay over the film."""
-    if "SEG" in kinds and (bands := segmentation(answer)) is not None:
-        carry(bands, answer.reading, answer.card)
-        yield MadeObject("SEG", bands)
+def _overlays(content: ResultContent, kinds: Collection[ObjectKind]) -> Iterator[ResultInstance]:
+    """Objects that viewers draw over the film."""
+    if "SEG" in kinds and (segments := segmentation(content)) is not None:
+        embed_json(segments, content.reading, content.card)
+        yield ResultInstance("SEG", segments)
     if "PR" in kinds:
-        yield MadeObject("PR", presentation_state(answer))
-    if "PM" in kinds and (numbers := parametric_map(answer)) is not None:
-        yield MadeObject("PM", numbers)
+        yield ResultInstance("PR", presentation_state(content))
+    if "PM" in kinds and (strengths := parametric_map(content)) is not None:
+        yield ResultInstance("PM", strengths)
 
 
-def refusal(
+def report_refusal(
     header: Dataset,
     reading: Reading,
     card: ModelIdentity,
@@ -140,33 +147,38 @@ def refusal(
     sr_class: str,
     made_at: datetime,
     replaces: Predecessor | None = None,
-) -> list[MadeObject]:
+) -> list[ResultInstance]:
     """
-    The report alone; it needs no more than the header, for a film that cannot be read.
+    The report alone. It needs no more than the header, so a film that cannot be decoded can have one.
 
-    Nothing is reported of failures, which a person will mend, and of objects that Genu itself has made.
+    Failures, which an administrator resolves, and the reasons of NEVER_REPORTED have no report: the list is empty.
+
+    Raises
+    ------
+    Permanent
+        IDENTITY_MISSING, if the source lacks a UID without which a result cannot be filed.
     """
     if not _is_reported(header, reading):
         return []
     shape = _count(header, "Rows"), _count(header, "Columns")
-    return [_told(header, shape, reading, card, sr_class=sr_class, made_at=made_at, replaces=replaces)]
+    ds = structured_report(header, shape, reading, card, sr_class=sr_class, made_at=made_at, replaces=replaces)
+    return [_report_instance(ds, reading, card)]
 
 
-def _told(header: Dataset, shape: tuple[int, int], reading: Reading, card: ModelIdentity, **asked: Any) -> MadeObject:
-    """The report, with the answer in its private attribute."""
-    made = structured_report(header, shape, reading, card, **asked)
-    carry(made, reading, card)
-    return MadeObject("SR", made)
+def _report_instance(ds: Dataset, reading: Reading, card: ModelIdentity) -> ResultInstance:
+    """The report, with the reading as JSON in its private attribute."""
+    embed_json(ds, reading, card)
+    return ResultInstance("SR", ds)
 
 
 def _is_reported(header: Dataset, reading: Reading) -> bool:
-    """Whether anything may be made of it. Raises Permanent(IDENTITY_MISSING) if it may and cannot be filed."""
-    if reading.outcome is Outcome.FAILED or (reading.reason is not None and reading.reason.code in UNREPORTED):
+    """Whether the reading has a report. Raises Permanent(IDENTITY_MISSING) if it has one that cannot be filed."""
+    if reading.outcome is Outcome.FAILED or (reading.reason is not None and reading.reason.code in NEVER_REPORTED):
         return False
-    must_have_references(header)
+    require_references(header)
     return True
 
 
 def _count(header: Dataset, keyword: str) -> int:
-    told = text_of(header, keyword)
-    return max(int(told), 1) if told.isdigit() else 1
+    text = text_of(header, keyword)
+    return max(int(text), 1) if text.isdigit() else 1

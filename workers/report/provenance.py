@@ -1,8 +1,8 @@
 """
-What Genu adds to every result: its UIDs, its name, its model's name, and when it was made.
+What Genu adds to every result: UIDs, manufacturer, model and creation time.
 
-Nothing here asks the clock or the machine: the same film, answer, model and time of making give the same
-bytes, so that a result made twice is one result (a PACS keeps the first of two with the same UID).
+Nothing here reads the clock or depends on the machine: the same film, reading, model and creation time give the same
+bytes, so that a result created twice is one result (a PACS keeps the first of two with the same UID).
 """
 
 from datetime import UTC, datetime, timedelta, timezone
@@ -20,7 +20,7 @@ from workers.report.modules import EQUIPMENT
 
 MANUFACTURER = "Genu"
 MODEL_NAME = "Genu"
-"""read.py recognises Genu's own objects by these two."""
+"""The reader recognises Genu's own objects by these two (workers/read)."""
 
 IMPLEMENTATION_CLASS_UID = UID("2.25.208766331093367979304630128636928402740")
 
@@ -32,46 +32,46 @@ def device_uid(card: ModelIdentity) -> UID:
 
 def object_uid(kind: str, reading: Reading, card: ModelIdentity, *settings: str) -> UID:
     """
-    The SOP Instance UID of a result: of its source, model and kind, and of all that changes what it says.
+    The SOP Instance UID of a result, derived from its source, model, kind, and everything that changes its content.
 
-    Of numbers the UID takes only what was decided by them. Two engines compute the same probabilities
-    but for their last digits, and what they say is one result.
+    Of numbers only what they decide goes into the UID: two engines compute probabilities that differ in their last
+    digits, and their results are the same.
     """
-    said = [reading.outcome.value, reading.reason.code if reading.reason else ""]
+    parts = [reading.outcome.value, reading.reason.code if reading.reason else ""]
     for knee in reading.knees:
-        answer = str(int(knee.grade)) if knee.grade is not None else knee.reason.code if knee.reason else ""
-        said.append(f"{knee.laterality.value}{answer}")
-        said += [flag.code for flag in knee.flags]
-        if (sure := knee.certainty) is not None:
-            said += [sure.remaining, sure.doubt]
+        outcome = str(int(knee.grade)) if knee.grade is not None else knee.reason.code if knee.reason else ""
+        parts.append(f"{knee.laterality.value}{outcome}")
+        parts += [flag.code for flag in knee.flags]
+        if (certainty := knee.certainty) is not None:
+            parts += [certainty.remaining, certainty.doubt]
     model = (card.name, card.version, card.sha256, __version__)
-    return derived_uid("object", kind, reading.sop_instance_uid, *model, *settings, *said)
+    return derived_uid("object", kind, reading.sop_instance_uid, *model, *settings, *parts)
 
 
-def result(
+def new_result(
     header: Dataset, card: ModelIdentity, *, sop_class: str, sop_instance_uid: UID, made_at: datetime, utf8: bool
 ) -> Dataset:
-    """A data set of the source's patient and study, in a series of its own, that says who made it and when."""
-    made = Dataset()
-    copy_identity(header, made, utf8=utf8)
-    made.SOPClassUID, made.SOPInstanceUID = UID(sop_class), sop_instance_uid
-    made.SeriesInstanceUID = derived_uid("series", sop_instance_uid)
-    made.InstanceNumber = 1
-    copy_attributes(header, ("InstitutionName",), made)
-    made.Manufacturer, made.ManufacturerModelName = MANUFACTURER, MODEL_NAME
-    made.SoftwareVersions = software_versions(card)
-    here = local(made_at, header)
+    """A data set of the source's patient and study, in a series of its own, with equipment and creation time."""
+    ds = Dataset()
+    copy_identity(header, ds, utf8=utf8)
+    ds.SOPClassUID, ds.SOPInstanceUID = UID(sop_class), sop_instance_uid
+    ds.SeriesInstanceUID = derived_uid("series", sop_instance_uid)
+    ds.InstanceNumber = 1
+    copy_attributes(header, ("InstitutionName",), ds)
+    ds.Manufacturer, ds.ManufacturerModelName = MANUFACTURER, MODEL_NAME
+    ds.SoftwareVersions = software_versions(card)
+    local_time = to_source_time_zone(made_at, header)
     for event in ("InstanceCreation", "Content", "Series"):
-        setattr(made, f"{event}Date", here.strftime("%Y%m%d"))
-        setattr(made, f"{event}Time", here.strftime("%H%M%S"))
-    made.ContributingEquipmentSequence = contributing(header, card, here)
-    made.file_meta = FileMetaDataset()
-    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID
-    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
-    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    made.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
-    made.file_meta.ImplementationVersionName = f"GENU_{__version__}"[:16]
-    return made
+        setattr(ds, f"{event}Date", local_time.strftime("%Y%m%d"))
+        setattr(ds, f"{event}Time", local_time.strftime("%H%M%S"))
+    ds.ContributingEquipmentSequence = contributing_equipment(header, card, local_time)
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    ds.file_meta.ImplementationVersionName = f"GENU_{__version__}"[:16]
+    return ds
 
 
 def software_versions(card: ModelIdentity) -> list[str]:
@@ -79,11 +79,11 @@ def software_versions(card: ModelIdentity) -> list[str]:
     return [__version__, ascii_only(f"{card.name} {card.version}")[:64], f"weights {card.sha256[:16]}"]
 
 
-def local(made_at: datetime, header: Dataset) -> datetime:
+def to_source_time_zone(made_at: datetime, header: Dataset) -> datetime:
     """
     `made_at` in the source's time zone, if it names one, otherwise in its own.
 
-    Timezone Offset From UTC holds for every date and time of an object, so ours have to follow it too.
+    Timezone Offset From UTC applies to every date and time of an object, so also to those that Genu adds.
     """
     zone = timezone_of(header)
     if not zone:
@@ -92,8 +92,8 @@ def local(made_at: datetime, header: Dataset) -> datetime:
     return (made_at if made_at.tzinfo else made_at.replace(tzinfo=UTC)).astimezone(timezone(offset))
 
 
-def contributing(header: Dataset, card: ModelIdentity, here: datetime) -> list[Dataset]:
-    """Who had a hand in it: the modality, the node, and the algorithm in the words of IHE AIR."""
+def contributing_equipment(header: Dataset, card: ModelIdentity, local_time: datetime) -> list[Dataset]:
+    """Contributing Equipment Sequence: the modality, the node, and the algorithm as IHE AIR describes it."""
     items = []
     if text_of(header, "Manufacturer"):
         modality = Dataset()
@@ -101,8 +101,8 @@ def contributing(header: Dataset, card: ModelIdentity, here: datetime) -> list[D
         copy_attributes(header, EQUIPMENT, modality)
         if "Manufacturer" in modality:
             items.append(modality)
-    done = here.strftime("%Y%m%d%H%M%S%z")
-    for purpose, model, what in (
+    time = local_time.strftime("%Y%m%d%H%M%S%z")
+    for purpose, model, description in (
         (codes.PROCESSING_EQUIPMENT, MODEL_NAME, "Kellgren-Lawrence grading of knee radiographs"),
         (codes.PROCESSING_ALGORITHM, ascii_only(card.name)[:64], f"Weights sha256 {card.sha256}"),
     ):
@@ -112,7 +112,7 @@ def contributing(header: Dataset, card: ModelIdentity, here: datetime) -> list[D
         item.SoftwareVersions = software_versions(card)
         if purpose is codes.PROCESSING_ALGORITHM:
             item.DeviceUID = device_uid(card)
-        item.ContributionDateTime, item.ContributionDescription = done, what
+        item.ContributionDateTime, item.ContributionDescription = time, description
         items.append(item)
     return items
 
@@ -125,5 +125,5 @@ def code_item(code: Code) -> Dataset:
 
 
 def ascii_only(text: str) -> str:
-    """`text` in characters that every character set has; what has none becomes a question mark."""
+    """`text` in ASCII, which every character set has; other characters become question marks."""
     return text.encode("ascii", "replace").decode("ascii")

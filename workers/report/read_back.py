@@ -1,4 +1,4 @@
-"""A result object read back into what was said: `genu read`, and a function for other programs."""
+"""A result object read back into a reading: for `genu read` and for other programs."""
 
 from pathlib import Path
 
@@ -8,54 +8,56 @@ from pydicom.errors import InvalidDicomError
 
 from node.errors import GenuError
 from node.finding import Reading
-from workers.report.private_json import carried
+from workers.report.private_json import embedded_json
 from workers.report.provenance import MANUFACTURER, MODEL_NAME
-from workers.report.structured_report.parse import coded
+from workers.report.structured_report.parse import parse_reading
 from workers.report.structured_report.template import REPORTS
 
 
 def read_result(source: Path | Dataset) -> Reading:
     """
-    What a report, picture or segmentation of Genu says, as it was said.
+    The reading in a report, Secondary Capture or segmentation of Genu.
 
-    Without private attributes a report tells what its codes do; a picture or segmentation tells nothing any more. A
-    report whose codes and private attribute contradict each other was changed by somebody, and is refused.
+    Without private attributes a report gives what its codes contain; a picture or segmentation then contains no
+    reading. A report whose codes contradict its private attribute was changed after its creation, and is refused.
 
     Raises
     ------
     GenuError
-        If it is no result of Genu's, or one that says nothing that can be relied on.
+        If it is no result of Genu, or one that was changed or has no reading.
     """
     name = "the object" if isinstance(source, Dataset) else str(source)
-    made = source if isinstance(source, Dataset) else _opened(source)
-    if (made.get("Manufacturer"), made.get("ManufacturerModelName")) != (MANUFACTURER, MODEL_NAME):
-        raise GenuError(f"{name} was not made by Genu", hint="name a Secondary Capture, report or segmentation of its")
-    try:
-        whole = carried(made)
-        said = coded(made) if made.get("SOPClassUID") in REPORTS else None
-    except ValueError as error:
-        raise GenuError(f"{name} cannot be read back: {error}", hint="look whether somebody has changed it") from error
-    if whole is not None and said is not None and _gist(whole) != _gist(said):
+    ds = source if isinstance(source, Dataset) else _open(source)
+    if (ds.get("Manufacturer"), ds.get("ManufacturerModelName")) != (MANUFACTURER, MODEL_NAME):
         raise GenuError(
-            f"{name} says one thing in its codes and another in its private attribute",
-            hint="somebody has changed it; ask for the report again",
+            f"{name} was not made by Genu", hint="give a Secondary Capture, report or segmentation that Genu made"
         )
-    told = whole or said
-    if told is None:
+    try:
+        embedded = embedded_json(ds)
+        parsed = parse_reading(ds) if ds.get("SOPClassUID") in REPORTS else None
+    except ValueError as error:
+        raise GenuError(f"{name} cannot be read back: {error}", hint="check whether it was changed") from error
+    if embedded is not None and parsed is not None and _compared_fields(embedded) != _compared_fields(parsed):
+        raise GenuError(
+            f"{name} has codes that contradict its private attribute",
+            hint="it was changed; request the report again",
+        )
+    reading = embedded or parsed
+    if reading is None:
         raise GenuError(
             f"{name} has lost its private attributes, and this kind has no codes", hint="read the report of the study"
         )
-    return told
+    return reading
 
 
-def _opened(path: Path) -> Dataset:
+def _open(path: Path) -> Dataset:
     try:
         return dcmread(path)
     except (InvalidDicomError, OSError, EOFError) as error:
         raise GenuError(f"{path} cannot be read", hint="a DICOM file is needed") from error
 
 
-def _gist(reading: Reading) -> tuple[object, ...]:
-    """What a report and the answer in it must agree upon."""
+def _compared_fields(reading: Reading) -> tuple[object, ...]:
+    """The fields in which the codes of a report and the embedded reading must agree."""
     knees = [(knee.laterality, knee.grade, knee.reason and knee.reason.code) for knee in reading.knees]
     return (reading.sop_instance_uid, reading.outcome, *knees)

@@ -20,7 +20,7 @@ from node.single_frames import single_frames
 from tests.peers.archives import HOST, needs, storescp, wait_until
 from tests.peers.delivering_node import Node
 from tests.samples.pending_deliveries import Pending, add_pending, delivered, encoded
-from tests.samples.source_films import LEFT, RIGHT, header, made_of, reading
+from tests.samples.source_films import LEFT, RIGHT, header, reading, results_of
 
 PROFILE = """
 [[TransferSyntaxes]]
@@ -53,7 +53,7 @@ def accept_only(folder: Path, *classes: str, syntaxes: tuple[str, ...] = PLAIN) 
 
 def owed_of(node: Node, *, sr_class: str = "comprehensive") -> tuple[Pending, dict[str, pydicom.Dataset]]:
     """The result objects of two knees, to be delivered to the destination."""
-    made = made_of(header(), reading(RIGHT, LEFT), sr_class=sr_class)
+    made = results_of(header(), reading(RIGHT, LEFT), sr_class=sr_class)
     owed = add_pending(
         node.ledger, node.vault, {"pacs": ("SC", "SR")}, datasets={kind: made[kind].dataset for kind in ("SC", "SR")}
     )
@@ -115,7 +115,7 @@ def test_images_are_compressed_if_configured_and_accepted(
 
 def test_compression_changes_only_the_size() -> None:
     """The same UID, attributes and pixels, in less than two thirds of the bytes."""
-    made = made_of(header(), reading(RIGHT))["SC"]
+    made = results_of(header(), reading(RIGHT))["SC"]
     smaller = compressed(pydicom.dcmread(io.BytesIO(made.encode())))
     assert smaller.SOPInstanceUID == made.sop_instance_uid
     assert np.array_equal(smaller.pixel_array, made.dataset.pixel_array)

@@ -31,13 +31,13 @@ from node.settings import Deliver, Tls
 from tests.peers.archives import HOST, certificates, free_port, needs
 from tests.peers.faulty import relay, silent_port
 from tests.peers.ris import Answer, acknowledged, fhir_service, framed, receiving
-from tests.samples.source_films import MADE_AT, READINGS, header, made_of
+from tests.samples.source_films import MADE_AT, READINGS, header, results_of
 from workers.messages import messages
 
 TIMING = Deliver(connect_seconds=2, response_seconds=1)
 MESSAGES = {
     message.kind: message
-    for message in messages([made_of(header(), READINGS["two knees"])["SR"].dataset], ("HL7", "FHIR"), MADE_AT)
+    for message in messages([results_of(header(), READINGS["two knees"])["SR"].dataset], ("HL7", "FHIR"), MADE_AT)
 }
 PATIENT = "Patient KNEE^Test, Test Knee, 12.03.1955 or 1955-03-12, P1, order A1"
 

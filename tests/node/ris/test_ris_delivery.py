@@ -21,12 +21,12 @@ from tests.peers.faulty import archive
 from tests.peers.ris import acknowledged, fhir_service, receiving
 from tests.peers.running_node import running, until_settled
 from tests.samples.pending_deliveries import encoded, instance
-from tests.samples.source_films import CARD, MADE_AT, READINGS, SOURCE_UID, film, header, heat, made_of, reading
+from tests.samples.source_films import CARD, MADE_AT, READINGS, SOURCE_UID, film, header, heat, reading, results_of
 from workers.analysis import Analysis, PreparedFilm
 from workers.messages import messages
 from workers.outbox import Source, fill_outbox
 from workers.phantom import samples
-from workers.report.objects import UNREPORTED
+from workers.report.objects import NEVER_REPORTED
 
 SHORT_TIMING = Deliver(first_pause_seconds=0.2, longest_pause_seconds=0.5, connect_seconds=2, response_seconds=1)
 
@@ -51,7 +51,7 @@ def owe(node: Node, *destinations: Destination, kinds: tuple[ObjectKind, ...]) -
     """Add a radiograph whose report, as messages and as an SR, is to be delivered to these; return its UID."""
     uid = generate_uid()
     claimed(node.ledger, uid)
-    report = made_of(header(SOPInstanceUID=uid), READINGS["two knees"])["SR"].dataset
+    report = results_of(header(SOPInstanceUID=uid), READINGS["two knees"])["SR"].dataset
     report.SOPInstanceUID = generate_uid()
     contents = [
         (message.kind, message.sop_instance_uid, message.content) for message in messages([report], kinds, MADE_AT)
@@ -205,7 +205,7 @@ def test_objects_without_a_report_get_no_message(node: Node) -> None:
     claimed(node.ledger, SOURCE_UID)
     entry = node.ledger.find(SOURCE_UID)
     assert entry is not None
-    for code in UNREPORTED:
+    for code in NEVER_REPORTED:
         analysis = Analysis(reading=reading(refused=code), heat_maps=(), prepared=PreparedFilm(film(header())))
         assert fill_outbox(entry, Source(header()), analysis, node.vault, CARD, Work(), ("HL7", "FHIR")) == []
     without_refusals = Work(report_refusals=False)

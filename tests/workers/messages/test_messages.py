@@ -33,14 +33,14 @@ from tests.samples.source_films import (
     STUDY_UID,
     UNSURE,
     header,
-    made_of,
     named,
     reading,
+    results_of,
 )
 from tests.samples.source_films import READINGS as CLEAN
 from workers.messages import messages
-from workers.messages.oru import escaped, names, oru
-from workers.messages.report_content import Code, Quantity, said_of
+from workers.messages.oru import escape, oru, person_names
+from workers.messages.report_content import Code, Quantity, parse_report
 from workers.report import codes
 
 FLAGGED = replace(
@@ -51,8 +51,8 @@ READINGS = {**CLEAN, "flagged": reading(FLAGGED, LEFT, notes=("a note | with a b
 
 def of(name: str, source: Dataset | None = None) -> dict[str, bytes]:
     """The messages of one of the readings, by kind."""
-    report = made_of(source or header(), READINGS[name])["SR"].dataset
-    return {each.kind: each.content for each in messages([report], ("HL7", "FHIR"), MADE_AT)}
+    report = results_of(source or header(), READINGS[name])["SR"].dataset
+    return {message.kind: message.content for message in messages([report], ("HL7", "FHIR"), MADE_AT)}
 
 
 def oru_of(name: str, source: Dataset | None = None) -> str:
@@ -60,8 +60,8 @@ def oru_of(name: str, source: Dataset | None = None) -> str:
 
 
 def bundle_of(name: str, source: Dataset | None = None) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(of(name, source)["FHIR"])
-    return told
+    bundle: dict[str, Any] = json.loads(of(name, source)["FHIR"])
+    return bundle
 
 
 def resources(bundle: dict[str, Any], kind: str) -> list[dict[str, Any]]:
@@ -73,7 +73,7 @@ def answers(message: str) -> list[tuple[str, str, list[str], str]]:
     read = hl7.parse(message)
     found = []
     for segment in read.segments("OBX"):
-        values = [str(each[0]) if isinstance(each, hl7.Repetition) else str(each) for each in segment[5]]
+        values = [str(value[0]) if isinstance(value, hl7.Repetition) else str(value) for value in segment[5]]
         found.append((str(segment[3][0][0]), str(segment[4]), values, str(segment[11])))
     return found
 
@@ -84,25 +84,25 @@ def items(root: Dataset) -> Iterator[Dataset]:
         yield from items(item)
 
 
-def said_by_report(report: Dataset) -> list[tuple[str, str]]:
-    """Names and values of every answer in the report's groups that a reader is told, straight from the elements."""
+def items_of_report(report: Dataset) -> list[tuple[str, str]]:
+    """Names and values of every item in the report's groups that describes the knee, straight from the elements."""
     groups = [
         item
         for item in items(report)
         if item.get("ConceptNameCodeSequence", [Dataset()])[0].get("CodeValue") == "125007"
     ]
-    told = []
+    pairs = []
     for item in (inner for group in groups for inner in group.ContentSequence):
         if item.RelationshipType != "CONTAINS" or item.ValueType == "IMAGE":
             continue
         name = item.ConceptNameCodeSequence[0].CodeValue
         if item.ValueType == "CODE" and name != "121071":
-            told.append((name, item.ConceptCodeSequence[0].CodeValue))
+            pairs.append((name, item.ConceptCodeSequence[0].CodeValue))
         elif item.ValueType == "NUM":
-            told.append((name, str(item.MeasuredValueSequence[0].NumericValue)))
+            pairs.append((name, str(item.MeasuredValueSequence[0].NumericValue)))
         elif item.ValueType == "TEXT":
-            told.append((name, item.TextValue))
-    return told
+            pairs.append((name, item.TextValue))
+    return pairs
 
 
 @pytest.mark.parametrize("name", READINGS)
@@ -113,11 +113,11 @@ def test_hl7s_own_definitions_find_no_error_in_a_message(name: str, tmp_path: Pa
     report = tmp_path / "report.txt"
     assert parse_message(text).validate(report_file=str(report))
     remarks = {line.split(" not in ")[0] for line in report.read_text().splitlines() if line}
-    assert remarks <= {f"Warning: Value {each}" for each in ("99GENU", "SCT", "UCUM", "CWE")}
+    assert remarks <= {f"Warning: Value {item}" for item in ("99GENU", "SCT", "UCUM", "CWE")}
 
 
 def test_hl7s_own_definitions_find_the_errors_that_there_are() -> None:
-    """What the test above leans on: a message without its order, or with a field too many, is found out."""
+    """The premise of the test above: a message without its order, or with a field too many, is rejected."""
     text = oru_of("graded")
     assert text.startswith("MSH|^~\\&|GENU||||20260504132205+0000||ORU^R01^ORU_R01|")
     for wrong in (text.replace("ORU^R01^ORU_R01", "ORU^R01^ORU_R99"), text.replace("\rOBR|", "\rZZZ|")):
@@ -138,26 +138,26 @@ def test_fhirs_own_definitions_hold_of_a_bundle_in_both_versions(name: str) -> N
 
 @pytest.mark.parametrize("name", READINGS)
 def test_a_message_has_every_code_of_the_report_and_no_other(name: str) -> None:
-    """What the report says of each knee, names and values alike, is what HL7 and FHIR say."""
-    report = made_of(header(), READINGS[name])["SR"].dataset
-    wanted = sorted(said_by_report(report))
+    """HL7 and FHIR have the names and values that the report has for every knee."""
+    report = results_of(header(), READINGS[name])["SR"].dataset
+    wanted = sorted(items_of_report(report))
     read = hl7.parse(oru_of(name))
     about = {"113014", "260753009", "111001", "111002", "111003", "363698007", "272741003"}
-    told = [
+    items = [
         (code, read.unescape(value))
         for code, _, values, _ in answers(oru_of(name))
         for value in values
         if code not in about
     ]
     notice = "AI second opinion, not for primary diagnosis. Not verified by a physician."
-    told.remove(("121106", notice))
-    assert sorted(told) == wanted
+    items.remove(("121106", notice))
+    assert sorted(items) == wanted
     in_fhir = []
     for knee in resources(bundle_of(name), "Observation"):
         value = knee.get("valueCodeableConcept", {"coding": [{"code": "KLNG"}]})
         in_fhir += [("KL", value["coding"][0]["code"]), ("121106", knee["note"][0]["text"])]
-        in_fhir += [(each["code"]["coding"][0]["code"], _value(each)) for each in knee["component"]]
-    assert sorted((each for each in in_fhir if each[0] not in about), key=str) == [
+        in_fhir += [(item["code"]["coding"][0]["code"], _value(item)) for item in knee["component"]]
+    assert sorted((item for item in in_fhir if item[0] not in about), key=str) == [
         (code, _number(value)) for code, value in wanted
     ]
 
@@ -180,22 +180,22 @@ def _number(text: str) -> str:
 
 def test_a_ris_reads_grade_and_side_from_fixed_places() -> None:
     """OBX-3 names the answer and OBX-4 the side; ends of the set, neighbours and probabilities are there."""
-    told = {(code, side): values for code, side, values, _ in answers(oru_of("unsure"))}
-    assert told["KL", "R"] == ["KL3"]
-    assert told["KL", "L"] == ["KL2"]
-    assert told["KLLOWEST", "R"] == ["KL1"]
-    assert told["UNDECIDED", "L"] == ["KL1", "KL2"]
-    assert told["PKL3", "R"] == ["70.8"]
-    assert told["272741003", "L"] == ["7771000"]
-    assert told["113014", ""] == [STUDY_UID]
-    assert told["260753009", ""] == [SOURCE_UID]
+    values_of = {(code, side): values for code, side, values, _ in answers(oru_of("unsure"))}
+    assert values_of["KL", "R"] == ["KL3"]
+    assert values_of["KL", "L"] == ["KL2"]
+    assert values_of["KLLOWEST", "R"] == ["KL1"]
+    assert values_of["UNDECIDED", "L"] == ["KL1", "KL2"]
+    assert values_of["PKL3", "R"] == ["70.8"]
+    assert values_of["272741003", "L"] == ["7771000"]
+    assert values_of["113014", ""] == [STUDY_UID]
+    assert values_of["260753009", ""] == [SOURCE_UID]
     assert [code for code, side, _, _ in answers(oru_of("unsure")) if (code, side) == ("UNDECIDED", "L")] == [
         "UNDECIDED"
     ]
 
 
-def test_a_message_says_that_it_is_preliminary_and_not_for_diagnosis() -> None:
-    """OBR-25 and OBX-11 are P, the notice stands before every answer; DiagnosticReport and Observation say the same."""
+def test_a_message_is_marked_preliminary_and_not_for_diagnosis() -> None:
+    """OBR-25 and OBX-11 are P, the notice precedes every item; DiagnosticReport and Observation have the same."""
     read = hl7.parse(oru_of("graded"))
     assert str(read["OBR"][0][25]) == "P"
     assert {status for code, _, _, status in answers(oru_of("graded"))} == {"P", "O"}
@@ -203,42 +203,42 @@ def test_a_message_says_that_it_is_preliminary_and_not_for_diagnosis() -> None:
     assert first[0] == "121106"
     assert "not for primary diagnosis" in first[2][0]
     bundle = bundle_of("graded")
-    made = [*resources(bundle, "DiagnosticReport"), *resources(bundle, "Observation")]
-    assert {each["status"] for each in made} == {"preliminary"}
-    assert "not for primary diagnosis" in made[0]["conclusion"]
-    assert "not for primary diagnosis" in made[1]["note"][1]["text"]
+    found = [*resources(bundle, "DiagnosticReport"), *resources(bundle, "Observation")]
+    assert {resource["status"] for resource in found} == {"preliminary"}
+    assert "not for primary diagnosis" in found[0]["conclusion"]
+    assert "not for primary diagnosis" in found[1]["note"][1]["text"]
 
 
 @pytest.mark.parametrize(("name", "code"), [("no knee", "NOT_A_KNEE"), ("mixed", "JOINT_CUT_OFF")])
 def test_a_refusal_has_its_reason_and_no_grade(name: str, code: str) -> None:
     """KLNG with the status "cannot be obtained", and the reason; in FHIR no value, and why it is absent."""
-    told = [(each, values, status) for each, side, values, status in answers(oru_of(name)) if side in ("", "L")]
-    assert ("KL", ["KLNG"], "X") in told
-    assert ("NGREASON", [code], "P") in told
-    assert not [each for each, _, _ in told if each.startswith("PKL")]
+    items = [(name, values, status) for name, side, values, status in answers(oru_of(name)) if side in ("", "L")]
+    assert ("KL", ["KLNG"], "X") in items
+    assert ("NGREASON", [code], "P") in items
+    assert not [name for name, _, _ in items if name.startswith("PKL")]
     knee = resources(bundle_of(name), "Observation")[-1]
     assert "valueCodeableConcept" not in knee
-    assert [each["code"] for each in knee["dataAbsentReason"]["coding"]] == ["not-performed", code]
+    assert [name["code"] for name in knee["dataAbsentReason"]["coding"]] == ["not-performed", code]
 
 
 def test_who_made_it_and_which_examination_it_is() -> None:
-    """Accession number, study, model, version and weights are where a RIS looks for them."""
+    """Accession number, study, model, version and weights are where a RIS reads them."""
     read = hl7.parse(oru_of("graded"))
     order = read["OBR"][0]
     assert (str(order[3]), str(order[18]), str(order[4][0][0])) == ("A1", "A1", "KOAA")
     assert str(order[7]) == "20240501101500"
-    assert {str(each[18]).split("^")[0] for each in read.segments("OBX")} == {f"{CARD.name} {CARD.version}"}
+    assert {str(item[18]).split("^")[0] for item in read.segments("OBX")} == {f"{CARD.name} {CARD.version}"}
     bundle = bundle_of("graded")
     (device,) = resources(bundle, "Device")
     assert device["modelNumber"] == CARD.name
-    assert [each["value"] for each in device["version"]] == [CARD.version, f"weights sha256: {CARD.sha256}"]
+    assert [item["value"] for item in device["version"]] == [CARD.version, f"weights sha256: {CARD.sha256}"]
     (report,) = resources(bundle, "DiagnosticReport")
     assert report["imagingStudy"][0]["identifier"] == {"system": "urn:dicom:uid", "value": f"urn:oid:{STUDY_UID}"}
     assert report["basedOn"][0]["identifier"]["value"] == "A1"
     assert report["subject"]["identifier"] == {"value": "P1"}
 
 
-def test_issuers_procedure_and_time_zone_are_told_where_the_film_has_them() -> None:
+def test_issuers_procedure_and_time_zone_are_sent_where_the_film_has_them() -> None:
     """Assigning authorities in HL7, system and assigner in FHIR, the procedure as the second code of OBR-4."""
     issuer, accession, procedure = Dataset(), Dataset(), Dataset()
     issuer.UniversalEntityID, issuer.UniversalEntityIDType = "1.2.3", "ISO"
@@ -272,17 +272,17 @@ def test_names_of_every_script_arrive(script: str) -> None:
     """Family and given name of each representation, in UTF-8, whatever character set the film has."""
     text = oru_of("graded", named(script))
     assert hl7.parse(text)["MSH"][0][18] == ["UNICODE UTF-8"]
-    told = str(hl7.parse(text)["PID"][0][5]).split("~")
+    names_sent = str(hl7.parse(text)["PID"][0][5]).split("~")
     wanted = [group.split("^") for group in NAMES[script][1].split("=")]
-    assert [each.split("^")[:2] for each in told] == wanted
-    assert [each.split("^")[7] for each in told] == ["A", "I", "P"][: len(wanted)]
+    assert [name.split("^")[:2] for name in names_sent] == wanted
+    assert [name.split("^")[7] for name in names_sent] == ["A", "I", "P"][: len(wanted)]
     shown = resources(bundle_of("graded", named(script)), "DiagnosticReport")[0]["subject"]["display"]
     assert shown == " ".join(wanted[0])
 
 
 @pytest.mark.parametrize("what", DIRTY)
 def test_a_dirty_header_makes_no_invalid_message(what: str) -> None:
-    """Without names and dates, with odd ones: both stay valid, and nothing is made up."""
+    """Without names and dates, or with invalid ones: both stay valid, and nothing is invented."""
     source = DIRTY[what]()
     parse_message(oru_of("graded", source), validation_level=VALIDATION_LEVEL.STRICT)
     bundle = bundle_of("graded", source)
@@ -293,52 +293,56 @@ def test_a_dirty_header_makes_no_invalid_message(what: str) -> None:
 
 
 @pytest.mark.parametrize("name", READINGS)
-def test_made_twice_a_message_is_the_same_and_another_answer_is_another(name: str) -> None:
+def test_created_twice_a_message_is_the_same_and_another_answer_is_another(name: str) -> None:
     """Bytes, control id and identifiers; none of the identifiers is shared with another answer of the film."""
-    report = made_of(header(), READINGS[name])["SR"].dataset
+    report = results_of(header(), READINGS[name])["SR"].dataset
     first, second = (messages([report], ("HL7", "FHIR"), MADE_AT) for _ in range(2))
     assert first == second
     other = of("no knee" if name != "no knee" else "graded")
-    control, others = (hl7.parse(each.decode())["MSH"][0][10] for each in (first[0].content, other["HL7"]))
+    control, others = (hl7.parse(message.decode())["MSH"][0][10] for message in (first[0].content, other["HL7"]))
     assert control != others
     assert len(str(control)) == 20
     conditions = [
-        {entry["request"]["ifNoneExist"] for entry in json.loads(each)["entry"] if entry["request"]["url"] != "Device"}
-        for each in (first[1].content, other["FHIR"])
+        {
+            entry["request"]["ifNoneExist"]
+            for entry in json.loads(message)["entry"]
+            if entry["request"]["url"] != "Device"
+        }
+        for message in (first[1].content, other["FHIR"])
     ]
     assert not conditions[0] & conditions[1]
-    assert len({each.sop_instance_uid for each in first}) == 2
+    assert len({message.sop_instance_uid for message in first}) == 2
 
 
-def test_only_what_is_wanted_is_made_and_the_time_of_making_counts() -> None:
+def test_only_wanted_kinds_are_created_and_the_creation_time_counts() -> None:
     """A destination that takes HL7 alone costs no Bundle."""
-    report = made_of(header(), READINGS["graded"])["SR"].dataset
-    assert [each.kind for each in messages([report], ("SR", "FHIR"), MADE_AT)] == ["FHIR"]
+    report = results_of(header(), READINGS["graded"])["SR"].dataset
+    assert [message.kind for message in messages([report], ("SR", "FHIR"), MADE_AT)] == ["FHIR"]
     assert messages([report], ("SC", "SR"), MADE_AT) == []
     later = messages([report], ("HL7",), MADE_AT + timedelta(days=1))[0].content.decode()
     assert "20260505132205" in later
 
 
 def test_two_knees_of_one_side_keep_apart() -> None:
-    """A RIS that tells answers apart by OBX-3 and OBX-4 must not take one knee's grade for the other's."""
+    """A RIS that identifies items by OBX-3 and OBX-4 must not take one knee's grade for the other's."""
     twice = reading(RIGHT, replace(LEFT, laterality=RIGHT.laterality))
-    report = made_of(header(), twice)["SR"].dataset
+    report = results_of(header(), twice)["SR"].dataset
     (message,) = messages([report], ("HL7",), MADE_AT)
     grades = [(side, values) for code, side, values, _ in answers(message.content.decode()) if code == "KL"]
     assert grades == [("R", ["KL3"]), ("R2", ["KL1"])]
 
 
-SAID = said_of(made_of(header(), READINGS["graded"])["SR"].dataset, MADE_AT)
+REPORT = parse_report(results_of(header(), READINGS["graded"])["SR"].dataset, MADE_AT)
 TEXT = st.text(st.characters(exclude_categories=("Cs",)) | st.sampled_from("|^~\\&\r\n\x0b\x1c"), max_size=30)
 
 
 @given(text=TEXT)
 @settings(max_examples=300, deadline=None)
 def test_any_text_survives_escaping(text: str) -> None:
-    """What separates in HL7 and MLLP does not stand in an escaped text, and another's parser reads it back."""
-    told = escaped(text)
-    assert not set(told) & set("|^~&\r\n\x0b\x1c")
-    message = hl7.parse("MSH|^~\\&|x\rNTE|1||" + told + "|end\r")
+    """Delimiters of HL7 and MLLP are not in an escaped text, and another parser reads it back."""
+    escaped = escape(text)
+    assert not set(escaped) & set("|^~&\r\n\x0b\x1c")
+    message = hl7.parse("MSH|^~\\&|x\rNTE|1||" + escaped + "|end\r")
     field = message["NTE"][0]
     assert str(field[4]) == "end"
     assert message.unescape(str(field[3])) == text
@@ -347,48 +351,48 @@ def test_any_text_survives_escaping(text: str) -> None:
 PART = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="^="), min_size=1, max_size=12)
 
 
-@given(parts=st.lists(PART, min_size=5, max_size=5), patient_id=TEXT)
+@given(name_parts=st.lists(PART, min_size=5, max_size=5), patient_id=TEXT)
 @settings(max_examples=200, deadline=None)
-def test_any_name_and_any_patient_id_survive_a_message(parts: list[str], patient_id: str) -> None:
+def test_any_name_and_any_patient_id_survive_a_message(name_parts: list[str], patient_id: str) -> None:
     """Family, given, middle, prefix, suffix arrive in HL7's order; nothing of them reaches another field or segment."""
-    family, given_, middle, prefix, suffix = (part.strip() for part in parts)
-    patient = {"id": patient_id, "name": "^".join(parts), "birth_date": "19550312", "sex": "F"}
-    text = oru(replace(SAID, patient=patient)).decode()
-    assert [line[:3] for line in text.split("\r")] == [line[:3] for line in oru(SAID).decode().split("\r")]
+    family, given_, middle, prefix, suffix = (part.strip() for part in name_parts)
+    patient = {"id": patient_id, "name": "^".join(name_parts), "birth_date": "19550312", "sex": "F"}
+    text = oru(replace(REPORT, patient=patient)).decode()
+    assert [line[:3] for line in text.split("\r")] == [line[:3] for line in oru(REPORT).decode().split("\r")]
     read = hl7.parse(text)
     fields = text.split("\r")[1].split("|")
     assert fields[7:9] == ["19550312", "F"]
     if patient_id:
         assert read.unescape(fields[3].split("^")[0]) == patient_id
     if "".join((family, given_, middle, prefix, suffix)):
-        told = [read.unescape(each) for each in fields[5].split("^")]
-        assert told == [family, given_, middle, suffix, prefix, "", "L", "A"]
+        components = [read.unescape(component) for component in fields[5].split("^")]
+        assert components == [family, given_, middle, suffix, prefix, "", "L", "A"]
 
 
 def test_a_name_without_a_character_is_no_name() -> None:
     """Nothing but separators gives an empty PID-5, as an absent name does."""
-    assert names("") == names("^^=^") == ""
-    assert names("Doe^Jane==") == "Doe^Jane^^^^^L^A"
+    assert person_names("") == person_names("^^=^") == ""
+    assert person_names("Doe^Jane==") == "Doe^Jane^^^^^L^A"
 
 
-def test_a_report_is_taken_apart_by_its_codes() -> None:
-    """The grade first, numbers with their unit, and no more than what the knee's group says."""
-    (knee,) = SAID.groups
+def test_a_report_is_parsed_by_its_codes() -> None:
+    """The grade first, numbers with their unit, and no more than the knee's group contains."""
+    (knee,) = REPORT.groups
     assert knee.grade == codes.GRADES[RIGHT.grade]  # type: ignore[index]
     assert knee.items[0].name == codes.GRADE
-    assert knee.value(codes.LEVEL) is None
+    assert knee.value(codes.SET_LEVEL) is None
     assert knee.value(codes.PROBABILITIES[RIGHT.grade]) == Quantity("70.8", codes.PERCENT)  # type: ignore[index]
-    assert isinstance(knee.side, Code)
+    assert isinstance(knee.laterality, Code)
 
 
 PAGE = (ROOT / "deploy" / "RIS.md").read_text()
 
 
 def test_the_example_for_administrators_is_what_is_sent() -> None:
-    """Line by line, but for what the page says that it leaves out, and for MSH-10, which changes with each version."""
+    """Line by line, except what the page declares as left out, and MSH-10, which changes with every version."""
     shown = ("MSH" + PAGE.split("```\nMSH", 1)[1].split("\n```", 1)[0]).split("\n")
     source = header(IssuerOfPatientID="HOSPITAL", TimezoneOffsetFromUTC="+0100")
-    report = made_of(source, reading(UNSURE))["SR"].dataset
+    report = results_of(source, reading(UNSURE))["SR"].dataset
     (sent,) = messages([report], ("HL7",), MADE_AT)
     lines = sent.content.decode().removesuffix("\r").split("\r")
     head, *rest = ["|".join(line.split("|")[:12]) if line.startswith("OBX") else line for line in lines]
@@ -398,8 +402,11 @@ def test_the_example_for_administrators_is_what_is_sent() -> None:
 
 
 def test_the_settings_for_administrators_are_settings() -> None:
-    """Copied as they stand on the page they load, and the coding scheme's name is the one that is sent."""
+    """Copied from the page they load, and the coding scheme's name is the one that is sent."""
     text = PAGE.split("```toml\n", 1)[1].split("```", 1)[0]
     found = Settings(**tomllib.loads(text)).destination
-    assert [(each.protocol, each.objects) for each in found] == [("mllp", ("HL7",)), ("fhir", ("FHIR",))]
+    assert [(destination.protocol, destination.objects) for destination in found] == [
+        ("mllp", ("HL7",)),
+        ("fhir", ("FHIR",)),
+    ]
     assert f"`urn:oid:{codes.SCHEME_UID}`" in PAGE

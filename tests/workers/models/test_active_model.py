@@ -28,7 +28,7 @@ from workers.models.promotion import promote, roll_back
 from workers.models.registry import DEFAULT, Model, read_card
 from workers.phantom import samples
 from workers.read import Film
-from workers.report import MadeObject
+from workers.report import ResultInstance
 from workers.tasks import WorkerContext, grade
 from workers.worker import set_up
 
@@ -134,7 +134,7 @@ def test_a_new_model_s_report_names_the_one_that_it_replaces(
     third = again()
     assert replaced_by(third) == [str(second.SOPInstanceUID)]
     assert len({str(each.SOPInstanceUID) for each in (first, second, third)}) == 3
-    assert dciodvfy(MadeObject("SR", third), tmp_path) == []
+    assert dciodvfy(ResultInstance("SR", third), tmp_path) == []
 
 
 def test_a_film_in_hand_is_finished_by_the_model_that_began_it(settings: Settings, context: WorkerContext) -> None:

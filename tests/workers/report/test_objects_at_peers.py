@@ -11,12 +11,12 @@ import pytest
 
 from node.deliver.fallbacks import compressed
 from tests.peers.archives import HOST, Orthanc, needs, orthanc
-from tests.samples.source_films import CUT_OFF, LEFT, RIGHT, all_made, header, named, reading
-from workers.report import MadeObject
+from tests.samples.source_films import CUT_OFF, LEFT, RIGHT, header, named, reading, result_list
+from workers.report import ResultInstance
 
 KINDS = ("SC", "SC1", "SR", "SEG", "PR", "KO", "PM", "PDF")
 PICTURES = {"SC", "SC1", "SEG"}
-"""Those of which Orthanc makes a picture; of the others it says that there is none."""
+"""Kinds of which Orthanc has a preview."""
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +25,12 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
         yield running
 
 
-def sent(archive: Orthanc, made: list[MadeObject], folder: Path, *options: str) -> None:
+def store_at(archive: Orthanc, instances: list[ResultInstance], folder: Path, *options: str) -> None:
     """Store the objects with DCMTK's storescu."""
     paths = []
-    for number, each in enumerate(made):
+    for number, instance in enumerate(instances):
         paths.append(folder / f"{number}.dcm")
-        paths[-1].write_bytes(each.encode())
+        paths[-1].write_bytes(instance.encode())
     command = ["storescu", "-R", "-aec", archive.ae_title, *options, HOST, str(archive.port), *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -49,26 +49,26 @@ def is_shown(archive: Orthanc, uid: str) -> bool:
 @needs("Orthanc", "storescu")
 @pytest.mark.parametrize("script", ["latin", "korean", "utf-8"])
 def test_orthanc_keeps_and_shows_every_object(script: str, archive: Orthanc, tmp_path: Path) -> None:
-    """Two knees with all kinds of objects: each comes back as it was sent, and the pictures have previews."""
-    made = all_made(named(script), reading(RIGHT, LEFT), kinds=KINDS, is_red=lambda _: True)
-    assert {each.kind for each in made} == set(KINDS)
-    uids = [each.sop_instance_uid for each in made]
+    """Two knees with all kinds of objects: every one is returned as it was sent, and the pictures have previews."""
+    instances = result_list(named(script), reading(RIGHT, LEFT), kinds=KINDS, is_red=lambda _: True)
+    assert {instance.kind for instance in instances} == set(KINDS)
+    uids = [instance.sop_instance_uid for instance in instances]
     for uid in set(uids) & set(archive.received()):
         archive.fetch(f"/instances/{archive.received()[uid]}", method="DELETE")
-    sent(archive, made, tmp_path)
-    for each in made:
-        back = pydicom.dcmread(io.BytesIO(archive.file(each.sop_instance_uid)))
-        assert back == pydicom.dcmread(io.BytesIO(each.encode())), each.kind
-        assert is_shown(archive, each.sop_instance_uid) == (each.kind in PICTURES), each.kind
+    store_at(archive, instances, tmp_path)
+    for instance in instances:
+        back = pydicom.dcmread(io.BytesIO(archive.file(instance.sop_instance_uid)))
+        assert back == pydicom.dcmread(io.BytesIO(instance.encode())), instance.kind
+        assert is_shown(archive, instance.sop_instance_uid) == (instance.kind in PICTURES), instance.kind
 
 
 @needs("Orthanc", "storescu")
 def test_orthanc_decodes_compressed_pages(tmp_path: Path) -> None:
     """JPEG-LS pages, one knee refused: each frame can be drawn."""
-    (made,) = all_made(header(), reading(RIGHT, CUT_OFF), kinds=("SC",))
-    packed = MadeObject("SC", compressed(made.dataset))
+    (instance,) = result_list(header(), reading(RIGHT, CUT_OFF), kinds=("SC",))
+    packed = ResultInstance("SC", compressed(instance.dataset))
     with orthanc(tmp_path / "orthanc") as archive:
-        sent(archive, [packed], tmp_path, "-xt")
-        name = archive.received()[made.sop_instance_uid]
+        store_at(archive, [packed], tmp_path, "-xt")
+        name = archive.received()[instance.sop_instance_uid]
         for frame in range(8):
             assert archive.fetch(f"/instances/{name}/frames/{frame}/preview").startswith(b"\x89PNG")

@@ -34,8 +34,8 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 
 @pytest.fixture(scope="module")
 def address(archive: Orthanc) -> Iterator[str]:
-    with ohif.viewer(archive.url) as told:
-        yield told
+    with ohif.viewer(archive.url) as address:
+        yield address
 
 
 @pytest.fixture
@@ -100,18 +100,18 @@ def test_the_report_is_drawn_at_the_joint(case: Answered, address: str, driver: 
     """An outline of each knee, where it lies, and beside it the grade, the refusal or the flag in words."""
     screen = Screen(driver, address, case.study)
     screen.open(SR)
-    screen.until(lambda: all(each in screen.text() for each in expected(case)))
+    screen.until(lambda: all(comment in screen.text() for comment in expected(case)))
     knees = case.reading.knees
     boxes = [knee.box for knee in knees] or [(0.0, 0.0, float(case.source.Columns), float(case.source.Rows))]
     screen.until(lambda: len(screen.outlines()) == len(boxes))
     places = [on_screen(box, case, screen.canvas()) for box in boxes]
     assert np.abs(np.subtract(sorted(places), sorted(screen.outlines()))).max() < 4
-    said = screen.text()
-    assert ("SIDE CONFLICT" in said) == any(flag.red for knee in knees for flag in knee.flags)
-    assert ("Not graded: 1.00" in said) == (not knees or any(knee.grade is None for knee in knees))
-    assert "Knee joints graded" not in said  # a number of nought reads as its unit
-    assert ": %" not in said.replace("  ", " ")
-    screen.keep(f"sr-{case.name}")
+    text = screen.text()
+    assert ("SIDE CONFLICT" in text) == any(flag.red for knee in knees for flag in knee.flags)
+    assert ("Not graded: 1.00" in text) == (not knees or any(knee.grade is None for knee in knees))
+    assert "Knee joints graded" not in text  # a number of nought reads as its unit
+    assert ": %" not in text.replace("  ", " ")
+    screen.save_screenshot(f"sr-{case.name}")
     assert screen.complaints() == []
 
 
@@ -123,10 +123,10 @@ def test_segments_are_shown_switched_and_faded(two_knees: Answered, address: str
     screen.show_segments()
     screen.until(lambda: coloured(screen) > 500)
     before = coloured(screen)
-    screen.keep("seg")
+    screen.save_screenshot("seg")
     assert {"Right knee, attention 25-50 %", "Left knee, attention 25-50 %"} <= set(screen.segments())
     screen.switch_segments("Hide")
-    screen.keep("seg-off")
+    screen.save_screenshot("seg-off")
     screen.until(lambda: coloured(screen) < before / 10)
     screen.switch_segments("Show")
     screen.until(lambda: coloured(screen) > 500)
@@ -141,27 +141,27 @@ def test_pages_scroll(two_knees: Answered, address: str, driver: Chrome) -> None
     screen = Screen(driver, address, two_knees.study)
     screen.open(SC)
     screen.until(lambda: "(1/14)" in screen.text())
-    screen.keep("sc-1")
+    screen.save_screenshot("sc-1")
     first = picture(screen)
     for _ in range(2):
         driver.find_element(By.TAG_NAME, "body").send_keys(Keys.ARROW_DOWN)
     screen.until(lambda: "(3/14)" in screen.text() and (picture(screen) != first).any())
     screen.until(lambda: coloured(screen) > 2000)
-    screen.keep("sc-3")
+    screen.save_screenshot("sc-3")
     assert screen.complaints() == []
 
 
 def test_a_map_and_a_page_open(flagged: Answered, address: str, driver: Chrome) -> None:
     """The Parametric Map lies in colour over the film, the PDF opens, and what cannot be drawn breaks nothing."""
     screen = Screen(driver, address, flagged.study)
-    screen.until(lambda: len(screen.thumbnails()) == 1 + len(flagged.made))
+    screen.until(lambda: len(screen.thumbnails()) == 1 + len(flagged.instances))
     screen.open(PM)
     screen.until(lambda: coloured(screen) > 2000)
-    screen.keep("pm")
+    screen.save_screenshot("pm")
     for what in ("Genu KL outlines", "Genu KL red flag"):  # presentation state and key object
         screen.open(what)
         screen.until(lambda: screen.outlines() == [])
     screen.open(PDF)
     screen.until(lambda: driver.find_elements(By.CSS_SELECTOR, 'object[type="application/pdf"], iframe, embed'))
-    screen.keep("pdf")
+    screen.save_screenshot("pdf")
     assert screen.complaints() == []

@@ -31,9 +31,9 @@ from workers.preprocessing import Box
 from workers.report.layout.canvas import Canvas, font
 from workers.report.layout.colours import AGAINST, FOR, TABLE, Bytes, heat_alpha, heat_colour
 from workers.report.layout.page_frame import RED, Layout
-from workers.report.layout.pages import Page, pages, pixel_aspect
-from workers.report.layout.rendering import cut
-from workers.report.layout.wording import SIDE_SOURCES, SIDES, WARNING, Row, where
+from workers.report.layout.pages import Page, draw_pages, pixel_aspect
+from workers.report.layout.rendering import crop
+from workers.report.layout.wording import KNEE_LABELS, LATERALITY_SOURCE_TEXTS, WARNING, KneeContent, attention_facts
 
 LONG = 480
 LAYOUT = Layout(LONG)
@@ -48,53 +48,64 @@ def flagged(finding: Finding, *flags: Flag) -> Finding:
     return replace(finding, flags=flags)
 
 
-def drawn(*rows: Row, long_side: int = LONG, of: Any = None) -> list[Page]:
-    return pages(of or film(header()), rows, card=CARD, made_at=MADE_AT, long_side=long_side)
+def drawn(*rows: KneeContent, long_side: int = LONG, of: Any = None) -> list[Page]:
+    return draw_pages(of or film(header()), rows, card=CARD, made_at=MADE_AT, long_side=long_side)
 
 
-def by_name(*rows: Row, long_side: int = LONG) -> dict[str, Bytes]:
+def by_name(*rows: KneeContent, long_side: int = LONG) -> dict[str, Bytes]:
     return {page.name: page.pixels for page in drawn(*rows, long_side=long_side)}
 
 
 def picture(page: Bytes, layout: Layout = LAYOUT) -> Bytes:
-    return page[layout.top : layout.foot]
+    return page[layout.top : layout.bottom]
 
 
 def is_grey(shown: Bytes) -> bool:
     return bool((shown.max(-1) == shown.min(-1)).all())
 
 
-def test_each_knee_has_its_pages_and_the_right_one_comes_first() -> None:
-    """Seven pages a knee, named by side, in the order in which one scrolls; as a film hangs, whatever order is told."""
+def test_every_knee_has_its_pages_and_the_right_one_comes_first() -> None:
+    """Seven pages a knee, named by side, in scrolling order; right knee first, whatever the order of the input."""
     expected = [f"{side} {name}" for side in "RL" for name in ALL]
-    assert [page.name for page in drawn(Row(RIGHT, heat()), Row(LEFT, heat(Box(*LEFT.box))))] == expected
-    assert [page.name for page in drawn(Row(LEFT, heat(Box(*LEFT.box))), Row(RIGHT, heat()))] == expected
-    crossed = Row(replace(RIGHT, box=LEFT.box), heat(Box(*LEFT.box))), Row(replace(LEFT, box=RIGHT.box), heat())
+    assert [
+        page.name for page in drawn(KneeContent(RIGHT, heat()), KneeContent(LEFT, heat(Box(*LEFT.box))))
+    ] == expected
+    assert [
+        page.name for page in drawn(KneeContent(LEFT, heat(Box(*LEFT.box))), KneeContent(RIGHT, heat()))
+    ] == expected
+    crossed = (
+        KneeContent(replace(RIGHT, box=LEFT.box), heat(Box(*LEFT.box))),
+        KneeContent(replace(LEFT, box=RIGHT.box), heat()),
+    )
     assert [page.knee.laterality for page in drawn(*crossed)] == [Laterality.RIGHT] * 7 + [Laterality.LEFT] * 7
 
 
-def test_two_knees_of_unknown_side_are_told_apart_by_their_place() -> None:
+def test_two_knees_of_unknown_side_are_ordered_by_their_place() -> None:
     """The one on the image's left is the first."""
     second = replace(UNKNOWN, box=LEFT.box)
-    told = drawn(Row(second, heat()), Row(UNKNOWN, heat()))
-    assert [page.name for page in told] == [f"{number} {name}" for number in "12" for name in ALL]
-    assert told[0].knee.box == UNKNOWN.box
+    page_list = drawn(KneeContent(second, heat()), KneeContent(UNKNOWN, heat()))
+    assert [page.name for page in page_list] == [f"{number} {name}" for number in "12" for name in ALL]
+    assert page_list[0].knee.box == UNKNOWN.box
 
 
 @pytest.mark.parametrize(
-    "row", [Row(CUT_OFF, None), Row(EMPTY, heat(empty=True))], ids=["refused knee", "map without evidence"]
+    "knee",
+    [KneeContent(CUT_OFF, None), KneeContent(EMPTY, heat(empty=True))],
+    ids=["refused knee", "map without evidence"],
 )
-def test_a_knee_without_anything_to_show_has_the_radiograph_and_the_words(row: Row) -> None:
+def test_a_knee_without_anything_to_show_has_the_radiograph_and_the_words(knee: KneeContent) -> None:
     """Overlays of nothing would be the same picture four times, and a refused knee has no map of its own."""
-    told = by_name(row)
-    assert [name.split(" ", 1)[1] for name in told] == ["original", "explanation"]
-    assert all(is_grey(picture(page)) for name, page in told.items() if "original" in name)
+    pages_by_name = by_name(knee)
+    assert [name.split(" ", 1)[1] for name in pages_by_name] == ["original", "explanation"]
+    assert all(is_grey(picture(page)) for name, page in pages_by_name.items() if "original" in name)
 
 
 @pytest.mark.parametrize("long_side", [400, 480, 900, 2048])
 def test_all_pages_have_one_size_and_an_even_number_of_bytes(long_side: int) -> None:
-    """Frames of one object must; the long side is what the settings say."""
-    shapes = {page.pixels.shape for page in drawn(Row(RIGHT, heat()), Row(CUT_OFF, None), long_side=long_side)}
+    """Frames of one object must; the long side is that of the settings."""
+    shapes = {
+        page.pixels.shape for page in drawn(KneeContent(RIGHT, heat()), KneeContent(CUT_OFF, None), long_side=long_side)
+    }
     [(height, width, colours)] = shapes
     assert (height, colours) == (long_side, 3)
     assert width % 2 == 0
@@ -103,25 +114,28 @@ def test_all_pages_have_one_size_and_an_even_number_of_bytes(long_side: int) -> 
 
 def test_fourteen_pages_stay_below_eight_megabytes_by_default() -> None:
     """Two knees, uncompressed, as any archive takes them."""
-    assert sum(page.pixels.nbytes for page in drawn(Row(RIGHT, heat()), Row(LEFT, heat(Box(*LEFT.box))))) <= 8_000_000
+    assert (
+        sum(page.pixels.nbytes for page in drawn(KneeContent(RIGHT, heat()), KneeContent(LEFT, heat(Box(*LEFT.box)))))
+        <= 8_000_000
+    )
 
 
 def test_nothing_is_written_on_the_joint() -> None:
     """The original page is the film's own pixels between the strips, and nothing else."""
-    shown = picture(by_name(Row(RIGHT, heat()))["R original"])
-    expected = cut(film(header()), Box(*RIGHT.box), LAYOUT.side, LAYOUT.side)
+    shown = picture(by_name(KneeContent(RIGHT, heat()))["R original"])
+    expected = crop(film(header()), Box(*RIGHT.box), LAYOUT.picture_size, LAYOUT.picture_size)
     assert np.array_equal(shown, np.repeat(expected[..., None], 3, axis=2))
 
 
-def test_an_overlay_is_coloured_where_the_map_speaks_and_stronger_with_each_page() -> None:
-    """Grey where there is no evidence, and bone to be seen through the strongest colour."""
-    told = by_name(Row(RIGHT, heat()))
-    plain = picture(told["R original"])
-    side = LAYOUT.side
+def test_an_overlay_is_coloured_where_the_map_has_evidence_and_stronger_with_every_page() -> None:
+    """Grey where there is no evidence, and bone visible through the strongest colour."""
+    pages_by_name = by_name(KneeContent(RIGHT, heat()))
+    plain = picture(pages_by_name["R original"])
+    side = LAYOUT.picture_size
     peak = slice(int(side * 0.45), int(side * 0.55)), slice(int(side * 0.25), int(side * 0.4))
     strong = []
     for percent in (25, 50, 75):
-        shown = picture(told[f"R overlay {percent} %"])
+        shown = picture(pages_by_name[f"R overlay {percent} %"])
         strong.append(float(np.ptp(shown[peak].astype(int), axis=-1).mean()))
         assert is_grey(shown[: side // 8, -side // 8 :])
         assert np.array_equal(shown[: side // 8, -side // 8 :], plain[: side // 8, -side // 8 :])
@@ -137,23 +151,23 @@ def test_an_overlay_is_coloured_where_the_map_speaks_and_stronger_with_each_page
 
 def test_outlines_are_light_lines_with_a_dark_rim_and_change_nothing_else() -> None:
     """Three rings around the peak that show on bone and on air, without colour."""
-    told = by_name(Row(RIGHT, heat()))
-    plain, lined = (picture(told[f"R {name}"]).astype(int) for name in ("original", "contours"))
+    pages_by_name = by_name(KneeContent(RIGHT, heat()))
+    plain, lined = (picture(pages_by_name[f"R {name}"]).astype(int) for name in ("original", "contours"))
     assert is_grey(lined.astype(np.uint8))
     changed = (plain != lined).any(-1)
     assert 0.01 < changed.mean() < 0.25
-    through_peak = lined[int(LAYOUT.side * 0.56), :, 0] - plain[int(LAYOUT.side * 0.56), :, 0]
+    through_peak = lined[int(LAYOUT.picture_size * 0.56), :, 0] - plain[int(LAYOUT.picture_size * 0.56), :, 0]
     assert (through_peak < -20).any() or (through_peak > 60).any()
 
 
 def test_a_map_is_as_strong_on_every_film() -> None:
-    """One fixed scale: a weak map looks weak."""
+    """One fixed scale: a weak map is drawn weakly."""
     strong = heat()
     quarter = (strong.strength / 4).astype(np.float32)
     weak = replace(strong, values=quarter, strength=quarter)
     colour = [
-        int(np.ptp(picture(by_name(Row(RIGHT, each))["R overlay 50 %"]).astype(int), axis=-1).sum())
-        for each in (strong, weak)
+        int(np.ptp(picture(by_name(KneeContent(RIGHT, heat_map))["R overlay 50 %"]).astype(int), axis=-1).sum())
+        for heat_map in (strong, weak)
     ]
     assert colour[1] < colour[0] / 2
 
@@ -188,7 +202,7 @@ def lab(colours: Any, eye: str) -> Any:
 
 @pytest.mark.parametrize("eye", AS_SEEN)
 def test_colour_blind_readers_see_the_same_order_and_both_signs(eye: str) -> None:
-    """The heat map's colours grow lighter evenly; what speaks for and what against stay far apart."""
+    """The heat map's colours grow lighter evenly; evidence for and against have distant colours."""
     light = lab(TABLE, eye)[:, 0]
     assert (np.diff(light) > -0.3).all()
     steps = np.diff(light[[0, 64, 128, 192, 255]])
@@ -201,29 +215,29 @@ class Ink:
     """Every line of type that the pages have, with the rectangle that it covers; a copied sheet has its copy's too."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.sheets: dict[int, list[tuple[str, tuple[float, float, float, float]]]] = {}
-        self.kept: list[Canvas] = []
+        self.texts: dict[int, list[tuple[str, tuple[float, float, float, float]]]] = {}
+        self.canvases: list[Canvas] = []
         set_type, copy, fill = Canvas.text, Canvas.copy, Canvas.box
 
-        def noted(sheet: Canvas, x: float, y: float, words: str, size: int, **style: Any) -> float:
+        def noted(canvas: Canvas, x: float, y: float, words: str, size: int, **style: Any) -> float:
             letters = font(size, bold=style.get("bold", False))
-            box = sheet.pen.textbbox((x, y), words, font=letters, anchor=style.get("anchor", "ls"))
-            self.kept.append(sheet)
-            self.sheets.setdefault(id(sheet), []).append((words, box))
-            return set_type(sheet, x, y, words, size, **style)
+            box = canvas.draw.textbbox((x, y), words, font=letters, anchor=style.get("anchor", "ls"))
+            self.canvases.append(canvas)
+            self.texts.setdefault(id(canvas), []).append((words, box))
+            return set_type(canvas, x, y, words, size, **style)
 
-        def copied(sheet: Canvas) -> Canvas:
-            other = copy(sheet)
-            self.kept.append(other)
-            self.sheets[id(other)] = list(self.sheets.get(id(sheet), []))
+        def copied(canvas: Canvas) -> Canvas:
+            other = copy(canvas)
+            self.canvases.append(other)
+            self.texts[id(other)] = list(self.texts.get(id(canvas), []))
             return other
 
-        def covered(sheet: Canvas, x0: float, y0: float, x1: float, y1: float, **style: Any) -> None:
-            fill(sheet, x0, y0, x1, y1, **style)
+        def covered(canvas: Canvas, x0: float, y0: float, x1: float, y1: float, **style: Any) -> None:
+            fill(canvas, x0, y0, x1, y1, **style)
             if style.get("fill") == (0, 0, 0):  # what lies below is gone
-                self.sheets[id(sheet)] = [
+                self.texts[id(canvas)] = [
                     (words, box)
-                    for words, box in self.sheets.get(id(sheet), [])
+                    for words, box in self.texts.get(id(canvas), [])
                     if not (x0 <= box[0] and y0 <= box[1] and box[2] <= x1 and box[3] <= y1)
                 ]
 
@@ -231,14 +245,14 @@ class Ink:
         monkeypatch.setattr(Canvas, "text", noted)
         monkeypatch.setattr(Canvas, "copy", copied)
 
-    def check(self, *rows: Row, long_side: int = LONG) -> str:
+    def check(self, *rows: KneeContent, long_side: int = LONG) -> str:
         """All words of the pages of the rows; no line runs over another, off the sheet or onto a picture."""
-        self.sheets.clear()
-        self.kept.clear()
+        self.texts.clear()
+        self.canvases.clear()
         layout = Layout(long_side)
-        told = drawn(*rows, long_side=long_side)
-        assert len(told) <= len(self.sheets)
-        for lines in self.sheets.values():
+        page_list = drawn(*rows, long_side=long_side)
+        assert len(page_list) <= len(self.texts)
+        for lines in self.texts.values():
             explains = any(words == "Explanation" for words, _ in lines)
             for at, (words, (x0, y0, x1, y1)) in enumerate(lines):
                 if not words:
@@ -247,27 +261,27 @@ class Ink:
                 assert y0 >= 0, words
                 assert x1 <= layout.width, words
                 assert y1 <= layout.height, words
-                assert explains or y1 <= layout.top or y0 >= layout.foot, words
+                assert explains or y1 <= layout.top or y0 >= layout.bottom, words
                 for other, (left, top, right, bottom) in lines[at + 1 :]:
                     apart = x1 <= left or right <= x0 or y1 <= top or bottom <= y0
                     assert apart or not other, (words, other)
-        return " ".join(words for lines in self.sheets.values() for words, _ in lines)
+        return " ".join(words for lines in self.texts.values() for words, _ in lines)
 
 
 SETS = [(low, high) for low in KLGrade for high in KLGrade if low <= high]
 
 
 @pytest.mark.parametrize("grade", KLGrade)
-def test_how_sure_a_grade_is_stands_beside_it_and_nothing_overlaps(
+def test_the_certainty_of_a_grade_is_beside_it_and_nothing_overlaps(
     grade: KLGrade, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Confidence, set and doubt in words, for every grade and set."""
     ink = Ink(monkeypatch)
-    likely = tuple(0.46 if each == grade else 0.135 for each in KLGrade)
+    likely = tuple(0.46 if other == grade else 0.135 for other in KLGrade)
     for low, high in (ends for ends in SETS if ends[0] <= grade <= ends[1]):
         for doubt in ((low, high),) if high - low == 1 else ((KLGrade.KL1, KLGrade.KL2), None):
             sure = Certainty(low, high, 0.9, undecided=doubt)
-            words = ink.check(Row(replace(RIGHT, grade=grade, probabilities=likely, certainty=sure), None))
+            words = ink.check(KneeContent(replace(RIGHT, grade=grade, probabilities=likely, certainty=sure), None))
             assert f"KL {grade}" in words
             assert "46 % sure" in words
             assert sure.remaining in words
@@ -278,53 +292,58 @@ def test_how_sure_a_grade_is_stands_beside_it_and_nothing_overlaps(
 def test_every_page_names_its_knee_its_answer_the_model_and_what_it_is_not(
     long_side: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A page that is seen alone, on a phone or a small monitor, still says whose and what it is."""
+    """A page that is shown alone, on a phone or a small monitor, still identifies knee and purpose."""
     ink = Ink(monkeypatch)
-    ink.check(Row(RIGHT, heat()), Row(CUT_OFF, None), long_side=long_side)
-    for lines in ink.sheets.values():
-        words = " ".join(told for told, _ in lines)
-        assert any(side in words for side in SIDES.values())
+    ink.check(KneeContent(RIGHT, heat()), KneeContent(CUT_OFF, None), long_side=long_side)
+    for lines in ink.texts.values():
+        words = " ".join(text for text, _ in lines)
+        assert any(side in words for side in KNEE_LABELS.values())
         assert WARNING in words
         assert CARD.name in words
         assert "KL 3" in words or "Not graded" in words
 
 
-def test_the_explanation_tells_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_explanation_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shares, set, side and its source, notes, model with version and hash, time, limits, and more rows if given."""
     ink = Ink(monkeypatch)
-    row = Row(UNDECIDED, heat(), (("Regions", "medial 62 %, lateral 30 %, elsewhere 8 %"),))
-    words = ink.check(row)
-    for told in ("42.0 %", "KL 1 is likelier; KL 2 errs less on average", "from the position on the film", "Regions"):
-        assert told in words
-    for told in (
+    knee = KneeContent(UNDECIDED, heat(), (("Regions", "medial 62 %, lateral 30 %, elsewhere 8 %"),))
+    words = ink.check(knee)
+    for expected in (
+        "42.0 %",
+        "KL 1 is likelier; KL 2 errs less on average",
+        "from the position on the film",
+        "Regions",
+    ):
+        assert expected in words
+    for expected in (
         "medial 62 %",
         "weights 9f3c1a7be2d0",
         "2026-05-04 13:22 UTC",
         "no outline of disease",
         "a cell is 1/8",
     ):
-        assert told in words
+        assert expected in words
 
 
 @pytest.mark.parametrize(
-    ("shift", "told"), [(-0.152, " (-0.2 grades)"), (0.06, " (+0.1 grades)"), (0.04, ""), (-0.0, "")]
+    ("shift", "expected"), [(-0.152, " (-0.2 grades)"), (0.06, " (+0.1 grades)"), (0.04, ""), (-0.0, "")]
 )
-def test_the_check_says_by_how_much_the_grade_moves(shift: float, told: str) -> None:
-    """Where a reader would see it, rounded to a tenth."""
-    facts = dict(where(replace(RIGHT, attention=replace(WHERE, shift=shift, without=KLGrade.KL2))))
-    assert facts["Check"] == f"KL 2 without what lies beside the joint{told}"
-    assert where(replace(RIGHT, attention=None)) == ()
+def test_the_check_gives_the_shift_of_the_grade(shift: float, expected: str) -> None:
+    """Where it is not zero, rounded to a tenth."""
+    facts = dict(attention_facts(replace(RIGHT, attention=replace(WHERE, shift=shift, without=KLGrade.KL2))))
+    assert facts["Check"] == f"KL 2 without what lies beside the joint{expected}"
+    assert attention_facts(replace(RIGHT, attention=None)) == ()
 
 
-def test_flags_are_told_and_a_grave_one_colours_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flags_are_shown_and_a_red_one_colours_the_header(monkeypatch: pytest.MonkeyPatch) -> None:
     """Red behind white in the head of every page of that knee, words on the explanation; a remark is no alarm."""
     ink = Ink(monkeypatch)
-    words = ink.check(Row(flagged(RIGHT, REMARK, CONFLICT), heat()))
+    words = ink.check(KneeContent(flagged(RIGHT, REMARK, CONFLICT), heat()))
     assert words.count("SIDE CONFLICT") == len(ALL) + 1  # of the strips that they are all copied from
     assert REMARK.meaning.split()[0] in words
-    for page in drawn(Row(flagged(RIGHT, CONFLICT), heat())):
+    for page in drawn(KneeContent(flagged(RIGHT, CONFLICT), heat())):
         assert tuple(page.pixels[2, 2]) == RED
-    for page in drawn(Row(flagged(RIGHT, REMARK), heat())):
+    for page in drawn(KneeContent(flagged(RIGHT, REMARK), heat())):
         assert not page.pixels[2, 2].any()
 
 
@@ -336,31 +355,33 @@ LONG_WORDS = "a very long note of the kind that only a film from far away has, a
     grade=st.sampled_from([*KLGrade, None]),
     why=st.sampled_from(sorted(REASONS)),
     side=st.sampled_from(list(Laterality)),
-    source=st.sampled_from([*SIDE_SOURCES, "a very long name of some attribute that no one has heard of yet at all"]),
+    source=st.sampled_from(
+        [*LATERALITY_SOURCE_TEXTS, "a very long name of some attribute that no one has heard of yet at all"]
+    ),
     facts=st.integers(0, 6),
     flags=st.lists(st.sampled_from([CONFLICT, REMARK]), max_size=4),
 )
 def test_words_keep_to_their_place(
     grade: KLGrade | None, why: str, side: Laterality, source: str, facts: int, flags: list[Flag]
 ) -> None:
-    """Whatever is to be said, nothing overlaps or runs off the page: what is too long is shortened."""
+    """For any text, nothing overlaps or leaves the page: what is too long is shortened."""
     shares = SHARES if grade is not None else None
     finding = Finding(side, source, RIGHT.box, grade, shares, None if grade is not None else REASONS[why])
-    row = Row(flagged(finding, *flags), heat() if grade is not None else None, (("Fact", LONG_WORDS),) * facts)
+    knee = KneeContent(flagged(finding, *flags), heat() if grade is not None else None, (("Fact", LONG_WORDS),) * facts)
     with pytest.MonkeyPatch.context() as patch:
-        Ink(patch).check(row)
+        Ink(patch).check(knee)
 
 
 @pytest.mark.parametrize("box", [(0, 0, 1200, 1000), (-80, -40, 400, 440), (900, 700, 1300, 1100), (5, 5, 205, 405)])
 def test_a_box_of_any_place_and_shape_is_drawn(box: tuple[float, float, float, float]) -> None:
     """A box over the film's edge, a tall one, a whole film: beyond the film it is black, and nothing is stretched."""
     knee = Finding(Laterality.RIGHT, "position", box, KLGrade.KL3, SHARES)
-    shown = picture(by_name(Row(knee, heat()))["R original"])
+    shown = picture(by_name(KneeContent(knee, heat()))["R original"])
     assert shown.any()
     if box[0] < 0:
-        assert not shown[:, : int(80 / 480 * LAYOUT.side) - 4].any()
+        assert not shown[:, : int(80 / 480 * LAYOUT.picture_size) - 4].any()
     if box == (5, 5, 205, 405):
-        assert not shown[:, : LAYOUT.side // 4 - 2].any()
+        assert not shown[:, : LAYOUT.picture_size // 4 - 2].any()
 
 
 @pytest.mark.parametrize(
@@ -383,7 +404,7 @@ def test_pixels_that_are_no_squares_are_drawn_as_they_lay_on_the_detector(
         else header(**{keyword: value})
     )
     assert pixel_aspect(of) == aspect
-    shown = drawn(Row(RIGHT, heat()), of=of)[0].pixels[LAYOUT.top : LAYOUT.foot]
+    shown = drawn(KneeContent(RIGHT, heat()), of=of)[0].pixels[LAYOUT.top : LAYOUT.bottom]
     wide, high = (np.flatnonzero(shown.any(-1).any(axis)) for axis in (0, 1))
     assert (np.ptp(high) + 1) / (np.ptp(wide) + 1) == pytest.approx(aspect, rel=0.02)
 
@@ -393,6 +414,6 @@ def test_tiny_and_huge_films_have_pages_of_the_same_size(rows: int, columns: int
     """The smallest film that is read, and one of 48 megapixels."""
     of = film(header(), rows=rows, columns=columns)
     knee = replace(RIGHT, box=(0.1 * columns, 0.2 * rows, 0.6 * columns, 0.8 * rows))
-    told = drawn(Row(knee, heat()), of=of)
-    assert {page.pixels.shape for page in told} == {(480, 384, 3)}
-    assert picture(told[0].pixels).any()
+    page_list = drawn(KneeContent(knee, heat()), of=of)
+    assert {page.pixels.shape for page in page_list} == {(480, 384, 3)}
+    assert picture(page_list[0].pixels).any()

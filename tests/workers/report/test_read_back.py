@@ -25,16 +25,16 @@ from tests.samples.source_films import (
     RIGHT,
     UNDECIDED,
     UNSURE,
-    all_made,
     dciodvfy,
     header,
-    made_of,
     reading,
+    result_list,
+    results_of,
 )
-from tests.workers.report.test_objects_at_peers import sent
+from tests.workers.report.test_objects_at_peers import store_at
 from workers.phantom import samples
 from workers.report import codes, read_result
-from workers.report.structured_report.content_tree import content_of, name_of
+from workers.report.structured_report.content_tree import concept_name, descendants
 
 FLAGGED = replace(
     UNSURE,
@@ -52,115 +52,115 @@ WHOLE = {
 }
 
 
-def back(made: Dataset) -> Dataset:
+def back(ds: Dataset) -> Dataset:
     """The object as a file, read."""
     stream = io.BytesIO()
-    made.save_as(stream, enforce_file_format=True)
+    ds.save_as(stream, enforce_file_format=True)
     return pydicom.dcmread(io.BytesIO(stream.getvalue()))
 
 
-def as_told(what: Reading) -> dict[str, object]:
+def expected_json(what: Reading) -> dict[str, object]:
     """As `genu grade` prints it: with the model, refused or not."""
     return replace(what, model=CARD).as_json()
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_every_carrier_says_all_that_was_said(name: str) -> None:
+def test_every_object_contains_the_whole_reading(name: str) -> None:
     """Report, pages, single pages and segmentation: the same JSON, digit for digit."""
-    made = all_made(header(), WHOLE[name], kinds=("SC", "SC1", "SR", "SEG"))
-    assert made
-    for each in made:
-        assert read_result(back(each.dataset)).as_json() == as_told(WHOLE[name]), each.kind
+    instances = result_list(header(), WHOLE[name], kinds=("SC", "SC1", "SR", "SEG"))
+    assert instances
+    for instance in instances:
+        assert read_result(back(instance.dataset)).as_json() == expected_json(WHOLE[name]), instance.kind
 
 
-def test_implicit_vr_says_the_same() -> None:
+def test_implicit_vr_gives_the_same_reading() -> None:
     """A peer that knows only Implicit VR gives private attributes back as bytes."""
-    made = made_of(header(), WHOLE["all there is"])["SR"].dataset
-    made.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    assert read_result(back(made)).as_json() == as_told(WHOLE["all there is"])
+    ds = results_of(header(), WHOLE["all there is"])["SR"].dataset
+    ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    assert read_result(back(ds)).as_json() == expected_json(WHOLE["all there is"])
 
 
-def stripped(made: Dataset) -> Dataset:
-    made = back(made)
-    made.remove_private_tags()
-    return made
+def stripped(ds: Dataset) -> Dataset:
+    ds = back(ds)
+    ds.remove_private_tags()
+    return ds
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_a_report_without_private_attributes_says_what_its_codes_say(name: str) -> None:
-    """All but landmarks, tilt, attention and what each witness of the side weighs."""
+def test_a_report_without_private_attributes_gives_the_reading_of_its_codes(name: str) -> None:
+    """All but landmarks, tilt, attention and the weights of the laterality's sources."""
     what = WHOLE[name]
-    told = read_result(stripped(made_of(header(), what)["SR"].dataset))
-    assert told.outcome is what.outcome
-    assert told.reason == what.reason
-    assert told.model == CARD
-    assert told.notes == what.notes
-    assert len(told.knees) == len(what.knees)
-    for found, knee in zip(told.knees, what.knees, strict=True):
+    read = read_result(stripped(results_of(header(), what)["SR"].dataset))
+    assert read.outcome is what.outcome
+    assert read.reason == what.reason
+    assert read.model == CARD
+    assert read.notes == what.notes
+    assert len(read.knees) == len(what.knees)
+    for found, knee in zip(read.knees, what.knees, strict=True):
         bare = replace(knee, evidence=(), tilt=None, landmarks=None, attention=None, flags=found.flags, box=found.box)
         assert found.as_json() == bare.as_json()
-        assert {each.code for each in found.flags} == {each.code for each in knee.flags}
+        assert {flag.code for flag in found.flags} == {flag.code for flag in knee.flags}
         assert found.box == (*knee.box[:2], min(knee.box[2], 1200), knee.box[3])
 
 
-def _another_grade(made: Dataset) -> None:
-    item = next(each for each in content_of(made) if name_of(each) == codes.GRADE)
+def _another_grade(ds: Dataset) -> None:
+    item = next(item for item in descendants(ds) if concept_name(item) == codes.GRADE)
     item.ConceptCodeSequence[0].CodeValue = "KL0"
 
 
-def _cut(made: Dataset) -> None:
-    made[0x0099, 0x1001].value = made[0x0099, 0x1001].value[:-40]
+def _cut(ds: Dataset) -> None:
+    ds[0x0099, 0x1001].value = ds[0x0099, 0x1001].value[:-40]
 
 
-def _by_another(made: Dataset) -> None:
-    made.Manufacturer = "Somebody"
+def _by_another(ds: Dataset) -> None:
+    ds.Manufacturer = "Somebody"
 
 
 REFUSED: dict[str, tuple[str, Callable[[Dataset], object], str]] = {
-    "changed grade": ("SR", _another_grade, "says one thing in its codes and another"),
+    "changed grade": ("SR", _another_grade, "has codes that contradict"),
     "cut answer": ("SC", _cut, "cannot be read back"),
     "another maker": ("SR", _by_another, "was not made by Genu"),
-    "stripped picture": ("SC", lambda made: made.remove_private_tags(), "has lost its private attributes"),
-    "empty report": ("SR", lambda made: setattr(made, "ContentSequence", []), "cannot be read back"),
+    "stripped picture": ("SC", lambda ds: ds.remove_private_tags(), "has lost its private attributes"),
+    "empty report": ("SR", lambda ds: setattr(ds, "ContentSequence", []), "cannot be read back"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_relied_on_is_refused_in_words(name: str) -> None:
     """A changed, cut or foreign object is no answer."""
-    kind, spoil, said = REFUSED[name]
-    made = back(made_of(header(), reading(RIGHT, LEFT))[kind].dataset)
-    spoil(made)
-    with pytest.raises(GenuError, match=said):
-        read_result(made)
+    kind, spoil, message = REFUSED[name]
+    ds = back(results_of(header(), reading(RIGHT, LEFT))[kind].dataset)
+    spoil(ds)
+    with pytest.raises(GenuError, match=message):
+        read_result(ds)
 
 
 @needs("dciodvfy")
-def test_the_validator_has_nothing_against_it(tmp_path: Path) -> None:
+def test_the_validator_finds_nothing(tmp_path: Path) -> None:
     """A private attribute is no error."""
-    for made in all_made(header(), WHOLE["all there is"], kinds=("SC", "SC1", "SR", "SEG")):
-        assert dciodvfy(made, tmp_path) == []
+    for instance in result_list(header(), WHOLE["all there is"], kinds=("SC", "SC1", "SR", "SEG")):
+        assert dciodvfy(instance, tmp_path) == []
 
 
 @needs("Orthanc", "storescu")
 def test_through_an_archive_and_back(tmp_path: Path) -> None:
     """Stored at Orthanc and fetched again."""
-    made = all_made(header(), WHOLE["all there is"], kinds=("SC", "SR", "SEG"))
+    instances = result_list(header(), WHOLE["all there is"], kinds=("SC", "SR", "SEG"))
     with orthanc(tmp_path / "orthanc") as archive:
-        sent(archive, made, tmp_path)
-        for each in made:
-            came = pydicom.dcmread(io.BytesIO(archive.file(each.sop_instance_uid)))
-            assert read_result(came).as_json() == as_told(WHOLE["all there is"])
+        store_at(archive, instances, tmp_path)
+        for instance in instances:
+            received = pydicom.dcmread(io.BytesIO(archive.file(instance.sop_instance_uid)))
+            assert read_result(received).as_json() == expected_json(WHOLE["all there is"])
 
 
 def test_read_prints_what_grade_printed(genu_command: GenuCommand, tmp_path: Path) -> None:
-    """From a film to objects and back, through the two commands; a file that is none of ours ends with 1."""
+    """From a film to objects and back, through the two commands; a foreign file ends with 1."""
     film = tmp_path / "film.dcm"
     samples()[0].save_as(film, enforce_file_format=True)
     graded = json.loads(genu_command("grade", str(film), "--json", "--out", str(tmp_path / "out")).out)
-    answer = genu_command("read", *graded["objects"], "--json")
-    assert answer.code == 0, answer.err
-    lines = [json.loads(line) for line in answer.out.splitlines()]
+    reply = genu_command("read", *graded["objects"], "--json")
+    assert reply.code == 0, reply.err
+    lines = [json.loads(line) for line in reply.out.splitlines()]
     assert len(lines) == len(graded["objects"]) == 3
     for line in lines:
         assert line.pop("file") in graded["objects"]

@@ -1,4 +1,4 @@
-"""The objects made of a reading: whose they are, that they come out the same twice, and that they are valid."""
+"""The objects of a reading: their identity, that they are the same when created twice, and that they are valid."""
 
 import io
 from dataclasses import replace
@@ -29,35 +29,37 @@ from tests.samples.source_films import (
     dciodvfy,
     film,
     header,
-    made_of,
     named,
     reading,
+    results_of,
 )
-from workers.report import refusal, report
+from workers.report import report, report_refusal
 from workers.report.identity import REFERENCES, text_of
 from workers.report.modules import PATIENT, STUDY
-from workers.report.objects import UNREPORTED
+from workers.report.objects import NEVER_REPORTED
 
 RETRAINED = ModelIdentity(CARD.name, CARD.version, "0" * 64)
 
 
-def read_back(made: bytes) -> Dataset:
-    return pydicom.dcmread(io.BytesIO(made))
+def read_back(content: bytes) -> Dataset:
+    return pydicom.dcmread(io.BytesIO(content))
 
 
 def test_a_graded_film_has_a_picture_and_a_report_and_a_refused_one_the_report_alone() -> None:
-    """One SC and one SR for every film with a grade; nothing to look at where there is none."""
-    kinds = {name: sorted(made_of(header(), what)) for name, what in READINGS.items()}
-    refused = {name for name, made in kinds.items() if made == ["SR"]}
+    """One SC and one SR for every film with a grade; no pictures where there is none."""
+    kinds = {name: sorted(results_of(header(), what)) for name, what in READINGS.items()}
+    refused = {name for name, instances in kinds.items() if instances == ["SR"]}
     assert refused == {"no knee", "blank"}
     assert kinds["empty map"] == ["SC", "SR"]  # there is nothing to switch on and off
-    assert all(made == ["SC", "SEG", "SR"] for name, made in kinds.items() if name not in {*refused, "empty map"})
+    assert all(
+        instances == ["SC", "SEG", "SR"] for name, instances in kinds.items() if name not in {*refused, "empty map"}
+    )
 
 
-@pytest.mark.parametrize("code", UNREPORTED)
+@pytest.mark.parametrize("code", NEVER_REPORTED)
 def test_what_would_come_back_for_ever_is_never_reported(code: str) -> None:
     """A report on a report would be routed back and reported on again."""
-    assert made_of(header(), reading(refused=code)) == {}
+    assert results_of(header(), reading(refused=code)) == {}
 
 
 def test_a_failure_is_not_reported() -> None:
@@ -67,45 +69,49 @@ def test_a_failure_is_not_reported() -> None:
 
 
 def test_a_film_that_cannot_be_read_is_refused_from_its_header_alone() -> None:
-    """No pixels are needed to say why there is no grade; the image's size is the header's, or unknown."""
+    """No pixels are needed to report why there is no grade; the image's size is the header's, or unknown."""
     for source in (header(Rows=2500, Columns=3000), header()):
-        [made] = refusal(source, reading(refused="UNREADABLE"), CARD, sr_class="comprehensive", made_at=MADE_AT)
-        assert made.kind == "SR"
-        assert read_back(made.encode()).StudyInstanceUID == source.StudyInstanceUID
+        [instances] = report_refusal(
+            source, reading(refused="UNREADABLE"), CARD, sr_class="comprehensive", made_at=MADE_AT
+        )
+        assert instances.kind == "SR"
+        assert read_back(instances.encode()).StudyInstanceUID == source.StudyInstanceUID
 
 
 @pytest.mark.parametrize("name", READINGS)
-def test_made_twice_the_bytes_are_the_same(name: str) -> None:
+def test_created_twice_the_bytes_are_the_same(name: str) -> None:
     """A second attempt at the same film sends the same objects, so nothing doubles."""
-    first, second = made_of(header(), READINGS[name]), made_of(header(), READINGS[name])
-    assert {kind: made.encode() for kind, made in first.items()} == {k: made.encode() for k, made in second.items()}
+    first, second = results_of(header(), READINGS[name]), results_of(header(), READINGS[name])
+    assert {kind: instances.encode() for kind, instances in first.items()} == {
+        k: instances.encode() for k, instances in second.items()
+    }
 
 
 def test_uids_follow_from_source_model_kind_and_answer() -> None:
-    """Whatever changes what an object says changes its UID, since a PACS silently keeps the first of two."""
+    """Whatever changes an object's content changes its UID, since a PACS silently keeps the first of two."""
     two = READINGS["two knees"]
-    made = [
-        made_of(header(), two),
-        made_of(header(), two, card=RETRAINED),
-        made_of(header(), two, card=ModelIdentity(CARD.name, "1.0.1", CARD.sha256)),
-        made_of(header(), two, sr_class="comprehensive-3d"),
-        made_of(header(), reading(RIGHT)),
-        made_of(header(), reading(refused="NOT_A_KNEE")),
+    answers = [
+        results_of(header(), two),
+        results_of(header(), two, card=RETRAINED),
+        results_of(header(), two, card=ModelIdentity(CARD.name, "1.0.1", CARD.sha256)),
+        results_of(header(), two, sr_class="comprehensive-3d"),
+        results_of(header(), reading(RIGHT)),
+        results_of(header(), reading(refused="NOT_A_KNEE")),
     ]
-    reports = [each["SR"].sop_instance_uid for each in made]
-    pictures = [each["SC"].sop_instance_uid for each in made if "SC" in each]
+    reports = [results["SR"].sop_instance_uid for results in answers]
+    pictures = [results["SC"].sop_instance_uid for results in answers if "SC" in results]
     assert len({*reports, *pictures}) == len(reports) + len(set(pictures))
     assert len(set(pictures)) == 4  # the class of the report does not change the picture
     other = Reading("1.2.3", two.outcome, CARD, knees=two.knees)
-    assert made_of(header(SOPInstanceUID="1.2.3"), other)["SR"].sop_instance_uid not in reports
+    assert results_of(header(SOPInstanceUID="1.2.3"), other)["SR"].sop_instance_uid not in reports
     assert all(uid.startswith("2.25.") and len(uid) <= 64 for uid in reports + pictures)
 
 
-def test_what_is_said_of_certainty_changes_the_uid_and_its_last_digits_do_not() -> None:
+def test_another_certainty_changes_the_uid_and_other_last_digits_do_not() -> None:
     """Another set, level or doubt is another answer; the noise of two engines in probabilities and spread is not."""
     sure = UNSURE.certainty
     assert sure is not None
-    said = [
+    knees = [
         RIGHT,
         UNSURE,
         replace(UNSURE, certainty=replace(sure, lowest=KLGrade.KL2)),
@@ -113,40 +119,42 @@ def test_what_is_said_of_certainty_changes_the_uid_and_its_last_digits_do_not() 
         replace(UNSURE, certainty=replace(sure, level=0.95)),
         replace(UNSURE, certainty=replace(sure, undecided=(KLGrade.KL2, KLGrade.KL3))),
     ]
-    uids = [made.sop_instance_uid for knee in said for made in made_of(header(), reading(knee)).values()]
-    assert len(set(uids)) == 3 * len(said)
+    uids = [instances.sop_instance_uid for knee in knees for instances in results_of(header(), reading(knee)).values()]
+    assert len(set(uids)) == 3 * len(knees)
     noisy = replace(UNSURE, probabilities=tuple(p + 1e-6 for p in SHARES), certainty=replace(sure, spread=0.23450001))
-    again = [made.sop_instance_uid for made in made_of(header(), reading(noisy)).values()]
+    again = [instances.sop_instance_uid for instances in results_of(header(), reading(noisy)).values()]
     assert again == uids[3:6]
 
 
 def test_the_time_of_making_changes_no_uid() -> None:
-    """The caller fixes the time; a UID that hung on it would double results when the caller did not."""
-    later = made_of(header(), READINGS["two knees"], at=MADE_AT + timedelta(days=2))
-    first = made_of(header(), READINGS["two knees"])
-    assert {each.sop_instance_uid for each in later.values()} == {each.sop_instance_uid for each in first.values()}
+    """The caller fixes the time; a UID that depended on it would double results when the caller did not."""
+    later = results_of(header(), READINGS["two knees"], at=MADE_AT + timedelta(days=2))
+    first = results_of(header(), READINGS["two knees"])
+    assert {instance.sop_instance_uid for instance in later.values()} == {
+        instance.sop_instance_uid for instance in first.values()
+    }
 
 
-def test_each_object_has_a_series_of_its_own_in_the_source_study() -> None:
+def test_every_object_has_its_own_series_in_the_source_study() -> None:
     """Results never mix into the modality's series, nor with each other."""
     source = header()
-    made = made_of(source, READINGS["two knees"])
-    series = {str(each.dataset.SeriesInstanceUID) for each in made.values()}
+    instances = results_of(source, READINGS["two knees"])
+    series = {str(instance.dataset.SeriesInstanceUID) for instance in instances.values()}
     assert len(series | {str(source.SeriesInstanceUID)}) == 4
-    assert {str(each.dataset.StudyInstanceUID) for each in made.values()} == {str(source.StudyInstanceUID)}
+    assert {str(instance.dataset.StudyInstanceUID) for instance in instances.values()} == {str(source.StudyInstanceUID)}
 
 
 @pytest.mark.parametrize("script", NAMES)
 @pytest.mark.parametrize("kind", ["SC", "SR", "SEG"])
 def test_patient_and_study_are_those_of_the_source(script: str, kind: str) -> None:
-    """Every attribute of the patient and study modules comes back equal, names and nested items in every script."""
+    """Every attribute of the patient and study modules is equal, names and nested items in every script."""
     source = named(script)
-    made = read_back(made_of(source, READINGS["two knees"])[kind].encode())
+    instances = read_back(results_of(source, READINGS["two knees"])[kind].encode())
     shared = [keyword for keyword in (*PATIENT, *STUDY) if keyword in source]
     assert len(shared) > 10
     for keyword in shared:
-        assert plain(made[keyword].value) == plain(source[keyword].value), keyword
-    assert str(made.PatientName) == NAMES[script][1]
+        assert plain(instances[keyword].value) == plain(source[keyword].value), keyword
+    assert str(instances.PatientName) == NAMES[script][1]
 
 
 def plain(value: object) -> object:
@@ -156,44 +164,48 @@ def plain(value: object) -> object:
     return str(value) if isinstance(value, PersonName) else value
 
 
-def test_the_picture_keeps_the_very_bytes_of_a_name() -> None:
+def test_the_picture_has_the_same_bytes_of_a_name() -> None:
     """In the source's own character set nothing is decoded and encoded anew without need."""
     for script, (terms, _) in NAMES.items():
         source = named(script)
         sent = source.get_item("PatientName").value
-        made = read_back(made_of(source, reading(RIGHT))["SC"].encode())
-        assert made.get_item("PatientName").value == sent, script
-        assert made.SpecificCharacterSet == terms
+        instances = read_back(results_of(source, reading(RIGHT))["SC"].encode())
+        assert instances.get_item("PatientName").value == sent, script
+        assert instances.SpecificCharacterSet == terms
 
 
 @needs("dciodvfy")
 @pytest.mark.parametrize("name", DIRTY)
 def test_results_of_dirty_sources_are_valid(name: str, tmp_path: Path) -> None:
     """dciodvfy finds nothing in either object, whatever the modality sent."""
-    made = made_of(DIRTY[name](), READINGS["two knees"])
-    assert {kind: dciodvfy(each, tmp_path) for kind, each in made.items()} == {"SC": [], "SR": [], "SEG": []}
+    instances = results_of(DIRTY[name](), READINGS["two knees"])
+    assert {kind: dciodvfy(instance, tmp_path) for kind, instance in instances.items()} == {
+        "SC": [],
+        "SR": [],
+        "SEG": [],
+    }
 
 
-def test_matching_keys_are_kept_whatever_they_look_like() -> None:
+def test_matching_keys_are_copied_even_if_invalid() -> None:
     """A PACS matches by them: mended, the result would be another patient's."""
     source = header(PatientID="P" * 80, AccessionNumber="A" * 20)
-    for made in made_of(source, READINGS["two knees"]).values():
-        assert read_back(made.encode()).PatientID == "P" * 80
-        assert read_back(made.encode()).AccessionNumber == "A" * 20
+    for instances in results_of(source, READINGS["two knees"]).values():
+        assert read_back(instances.encode()).PatientID == "P" * 80
+        assert read_back(instances.encode()).AccessionNumber == "A" * 20
 
 
 def test_what_is_no_date_and_no_sex_is_left_empty_and_named_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
     """An invalid value would make the result invalid; the log names the attribute and not what it held."""
-    made = made_of(header(PatientSex="U", StudyDate="2024-05-01", PatientAge="65"), READINGS["graded"])
-    for each in made.values():
-        assert (each.dataset.PatientSex, each.dataset.StudyDate) == (None, None) or (
-            not each.dataset.PatientSex and not each.dataset.StudyDate
+    instances = results_of(header(PatientSex="U", StudyDate="2024-05-01", PatientAge="65"), READINGS["graded"])
+    for instance in instances.values():
+        assert (instance.dataset.PatientSex, instance.dataset.StudyDate) == (None, None) or (
+            not instance.dataset.PatientSex and not instance.dataset.StudyDate
         )
-        assert "PatientAge" not in each.dataset
-    told = capsys.readouterr().out
-    assert "identity_mended" in told
-    assert "PatientSex" in told
-    assert "2024-05-01" not in told
+        assert "PatientAge" not in instance.dataset
+    log = capsys.readouterr().out
+    assert "identity_attributes_dropped" in log
+    assert "PatientSex" in log
+    assert "2024-05-01" not in log
 
 
 @pytest.mark.parametrize("keyword", REFERENCES)
@@ -201,7 +213,7 @@ def test_what_is_no_date_and_no_sex_is_left_empty_and_named_in_the_log(capsys: p
 def test_a_source_that_cannot_be_referred_to_is_a_failure_with_a_reason(keyword: str, value: object) -> None:
     """A UID that is missing or none is never invented."""
     with pytest.raises(Permanent) as failure:
-        made_of(_without(keyword, value), READINGS["graded"])
+        results_of(_without(keyword, value), READINGS["graded"])
     assert failure.value.reason.code == "IDENTITY_MISSING"
     assert keyword in failure.value.detail
 
@@ -216,13 +228,13 @@ def _without(keyword: str, value: object) -> Dataset:
 
 
 def test_times_follow_the_time_zone_that_the_source_names() -> None:
-    """Timezone Offset From UTC holds for every time of an object, so ours are told in it too."""
-    made = made_of(header(TimezoneOffsetFromUTC="+0930"), READINGS["graded"])
-    for each in made.values():
-        assert each.dataset.TimezoneOffsetFromUTC == "+0930"
-        assert (each.dataset.ContentDate, each.dataset.ContentTime) == ("20260504", "225205")
-        assert each.dataset.ContributingEquipmentSequence[-1].ContributionDateTime == "20260504225205+0930"
-    plain_time = made_of(header(), READINGS["graded"])["SR"].dataset
+    """Timezone Offset From UTC applies to every time of an object, so also to those that Genu adds."""
+    instances = results_of(header(TimezoneOffsetFromUTC="+0930"), READINGS["graded"])
+    for instance in instances.values():
+        assert instance.dataset.TimezoneOffsetFromUTC == "+0930"
+        assert (instance.dataset.ContentDate, instance.dataset.ContentTime) == ("20260504", "225205")
+        assert instance.dataset.ContributingEquipmentSequence[-1].ContributionDateTime == "20260504225205+0930"
+    plain_time = results_of(header(), READINGS["graded"])["SR"].dataset
     assert "TimezoneOffsetFromUTC" not in plain_time
     assert plain_time.ContentTime == "132205"
 
@@ -231,14 +243,14 @@ def test_maker_and_model_are_named_and_the_device_uid_follows_the_weights() -> N
     """Manufacturer Genu, software and model versions, and an algorithm whose Device UID changes with training."""
     devices = set()
     for card in (CARD, RETRAINED):
-        for each in made_of(header(), READINGS["graded"], card=card).values():
-            made = read_back(each.encode())
-            assert (made.Manufacturer, made.ManufacturerModelName) == ("Genu", "Genu")
-            assert any(CARD.name in version for version in made.SoftwareVersions)
-            purposes = [item.PurposeOfReferenceCodeSequence[0] for item in made.ContributingEquipmentSequence]
+        for instance in results_of(header(), READINGS["graded"], card=card).values():
+            instances = read_back(instance.encode())
+            assert (instances.Manufacturer, instances.ManufacturerModelName) == ("Genu", "Genu")
+            assert any(CARD.name in version for version in instances.SoftwareVersions)
+            purposes = [item.PurposeOfReferenceCodeSequence[0] for item in instances.ContributingEquipmentSequence]
             assert [code.CodeValue for code in purposes] == ["109101", "109102", "Newcode1"]
-            assert made.ContributingEquipmentSequence[0].Manufacturer == "ACME"
-            algorithm = made.ContributingEquipmentSequence[2]
+            assert instances.ContributingEquipmentSequence[0].Manufacturer == "ACME"
+            algorithm = instances.ContributingEquipmentSequence[2]
             assert card.sha256 in algorithm.ContributionDescription
             devices.add((card.sha256, str(algorithm.DeviceUID)))
     assert len(devices) == 2
@@ -256,16 +268,16 @@ def test_a_source_without_text_gives_no_text() -> None:
 def test_every_reason_of_a_refusal_can_be_reported() -> None:
     """No coded reason is too long for a code value, nor its meaning for a code meaning."""
     failures = {"DECODER_LIMIT", "ATTEMPTS_EXHAUSTED", "FILE_LOST", "IDENTITY_MISSING", "INTERNAL"}
-    for code in REASONS.keys() - failures - set(UNREPORTED):
-        [made] = made_of(header(), reading(refused=code)).values()
-        texts = str(read_back(made.encode()))
+    for code in REASONS.keys() - failures - set(NEVER_REPORTED):
+        [instances] = results_of(header(), reading(refused=code)).values()
+        texts = str(read_back(instances.encode()))
         assert code in texts
         assert REASONS[code].meaning in texts
 
 
 def test_two_knees_of_one_film_keep_their_own_answers() -> None:
-    """Whatever order the knees are told in, each answer stays with its side."""
-    swapped = made_of(header(), reading(LEFT, RIGHT))["SR"].dataset
+    """Whatever the order of the knees, every result stays with its side."""
+    swapped = results_of(header(), reading(LEFT, RIGHT))["SR"].dataset
     groups = swapped.ContentSequence[-1].ContentSequence
     comments = [
         item.TextValue

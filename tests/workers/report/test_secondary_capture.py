@@ -18,19 +18,19 @@ from tests.samples.source_films import (
     MADE_AT,
     READINGS,
     RIGHT,
-    all_made,
     dciodvfy,
     film,
     header,
     heat,
-    made_of,
     reading,
+    result_list,
+    results_of,
 )
 from workers.preprocessing import Box, Pose
 from workers.report import film_png, overlay_png
 from workers.report.layout.colours import Bytes
-from workers.report.layout.contours import outlines
-from workers.report.layout.rendering import on_grid
+from workers.report.layout.contours import contour_polygons
+from workers.report.layout.rendering import strength_on_film
 
 GRADED = [name for name, what in READINGS.items() if any(knee.grade is not None for knee in what.knees)]
 MULTI, SINGLE = "1.2.840.10008.5.1.4.1.1.7.4", "1.2.840.10008.5.1.4.1.1.7"
@@ -44,80 +44,82 @@ def decoded(png: bytes) -> Bytes:
 @pytest.mark.parametrize("name", GRADED)
 def test_dciodvfy_finds_nothing(name: str, tmp_path: Path) -> None:
     """One knee, two, one of them refused, side unknown, an empty map; all pages in one and a page each."""
-    told = all_made(header(), READINGS[name], kinds=("SC", "SC1"))
-    assert len(told) > 2
-    assert [dciodvfy(each, tmp_path) for each in told] == [[]] * len(told)
+    instances = result_list(header(), READINGS[name], kinds=("SC", "SC1"))
+    assert len(instances) > 2
+    assert [dciodvfy(instance, tmp_path) for instance in instances] == [[]] * len(instances)
 
 
 @pytest.mark.parametrize("name", GRADED)
 def test_it_holds_all_pages_in_rgb_within_bounds_and_without_a_pixel_spacing(name: str) -> None:
     """On pages that are not on the film's grid no one may measure."""
-    made = pydicom.dcmread(io.BytesIO(made_of(header(PixelSpacing=["0.2", "0.2"]), READINGS[name])["SC"].encode()))
-    assert made.SOPClassUID == MULTI
-    assert max(made.Rows, made.Columns) == 480
-    assert made.pixel_array.shape == (made.NumberOfFrames, made.Rows, made.Columns, 3)
-    assert len(made.PixelData) <= 8_000_000
-    assert not any(keyword in made for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"))
-    assert made.SourceImageSequence[0].ReferencedSOPInstanceUID == header().SOPInstanceUID
-    assert made.SourceImageSequence[0].SpatialLocationsPreserved == "NO"
-    assert made.BurnedInAnnotation == "YES"
-    assert made.ImageType[:2] == ["DERIVED", "SECONDARY"]
+    ds = pydicom.dcmread(io.BytesIO(results_of(header(PixelSpacing=["0.2", "0.2"]), READINGS[name])["SC"].encode()))
+    assert ds.SOPClassUID == MULTI
+    assert max(ds.Rows, ds.Columns) == 480
+    assert ds.pixel_array.shape == (ds.NumberOfFrames, ds.Rows, ds.Columns, 3)
+    assert len(ds.PixelData) <= 8_000_000
+    assert not any(keyword in ds for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"))
+    assert ds.SourceImageSequence[0].ReferencedSOPInstanceUID == header().SOPInstanceUID
+    assert ds.SourceImageSequence[0].SpatialLocationsPreserved == "NO"
+    assert ds.BurnedInAnnotation == "YES"
+    assert ds.ImageType[:2] == ["DERIVED", "SECONDARY"]
 
 
 def test_the_frames_are_numbered_and_named() -> None:
     """What a viewer lists: knee and page, each name within 16 characters; vectors that are pointed to are there."""
-    made = made_of(header(), READINGS["two knees"])["SC"].dataset
-    assert made.NumberOfFrames == 14
-    assert list(made.FrameIncrementPointer) == [0x00182001, 0x00182002]
-    assert list(made.PageNumberVector) == list(range(1, 15))
-    assert made.FrameLabelVector[0] == "R original"
-    assert made.FrameLabelVector[-1] == "L explanation"
-    assert max(map(len, made.FrameLabelVector)) <= 16
+    ds = results_of(header(), READINGS["two knees"])["SC"].dataset
+    assert ds.NumberOfFrames == 14
+    assert list(ds.FrameIncrementPointer) == [0x00182001, 0x00182002]
+    assert list(ds.PageNumberVector) == list(range(1, 15))
+    assert ds.FrameLabelVector[0] == "R original"
+    assert ds.FrameLabelVector[-1] == "L explanation"
+    assert max(map(len, ds.FrameLabelVector)) <= 16
 
 
 def test_single_frames_are_the_same_pages_in_one_series() -> None:
     """For who takes no multi-frame: each page an object, in order, with the side of its knee and its name."""
     source = header()
-    (multi,) = all_made(source, READINGS["two knees"], kinds=("SC",))
-    singles = [each.dataset for each in all_made(source, READINGS["two knees"], kinds=("SC1",))]
-    assert {str(each.SOPClassUID) for each in singles} == {SINGLE}
-    assert len({str(each.SOPInstanceUID) for each in singles}) == 14
-    assert len({str(each.SeriesInstanceUID) for each in singles} | {str(multi.dataset.SeriesInstanceUID)}) == 2
-    assert [each.InstanceNumber for each in singles] == list(range(1, 15))
-    assert [each.ImageLaterality for each in singles] == ["R"] * 7 + ["L"] * 7
+    (multi,) = result_list(source, READINGS["two knees"], kinds=("SC",))
+    singles = [instance.dataset for instance in result_list(source, READINGS["two knees"], kinds=("SC1",))]
+    assert {str(instance.SOPClassUID) for instance in singles} == {SINGLE}
+    assert len({str(instance.SOPInstanceUID) for instance in singles}) == 14
+    assert len({str(instance.SeriesInstanceUID) for instance in singles} | {str(multi.dataset.SeriesInstanceUID)}) == 2
+    assert [instance.InstanceNumber for instance in singles] == list(range(1, 15))
+    assert [instance.ImageLaterality for instance in singles] == ["R"] * 7 + ["L"] * 7
     frames = multi.dataset.PixelData
     size = len(frames) // 14
-    for number, each in enumerate(singles):
-        assert each.ImageComments.startswith(multi.dataset.FrameLabelVector[number])
-        assert each.PixelData == frames[number * size : (number + 1) * size]
+    for number, instance in enumerate(singles):
+        assert instance.ImageComments.startswith(multi.dataset.FrameLabelVector[number])
+        assert instance.PixelData == frames[number * size : (number + 1) * size]
 
 
 def test_both_forms_are_the_same_twice_and_follow_the_long_side() -> None:
     """The same bytes a second time; another size is another object, since a PACS keeps the first of two."""
     first, again, larger = (
-        all_made(header(), READINGS["two knees"], kinds=("SC", "SC1"), long_side=side) for side in (480, 480, 600)
+        result_list(header(), READINGS["two knees"], kinds=("SC", "SC1"), long_side=side) for side in (480, 480, 600)
     )
-    assert [each.encode() for each in first] == [each.encode() for each in again]
-    assert not {each.sop_instance_uid for each in first} & {each.sop_instance_uid for each in larger}
-    assert {each.dataset.Rows for each in larger} == {600}
+    assert [instance.encode() for instance in first] == [instance.encode() for instance in again]
+    assert not {instance.sop_instance_uid for instance in first} & {instance.sop_instance_uid for instance in larger}
+    assert {instance.dataset.Rows for instance in larger} == {600}
 
 
 @needs("dciodvfy")
 @pytest.mark.parametrize("kind", ["SC", "SC1"])
-def test_compressed_it_says_the_same(kind: str, tmp_path: Path) -> None:
+def test_compressed_it_has_the_same_content(kind: str, tmp_path: Path) -> None:
     """Another transfer syntax, the same UID, attributes and pixels; the compressed object is valid."""
-    made = all_made(header(), reading(RIGHT), kinds=(kind,))[2 if kind == "SC1" else 0]
-    packed = type(made)(made.kind, compressed(copy.deepcopy(made.dataset)))
+    ds = result_list(header(), reading(RIGHT), kinds=(kind,))[2 if kind == "SC1" else 0]
+    packed = type(ds)(ds.kind, compressed(copy.deepcopy(ds.dataset)))
     back = pydicom.dcmread(io.BytesIO(packed.encode()))
     assert back.file_meta.TransferSyntaxUID == pydicom.uid.JPEGLSLossless
-    assert packed.sop_instance_uid == made.sop_instance_uid
-    assert np.array_equal(back.pixel_array, made.dataset.pixel_array)
+    assert packed.sop_instance_uid == ds.sop_instance_uid
+    assert np.array_equal(back.pixel_array, ds.dataset.pixel_array)
     assert dciodvfy(packed, tmp_path) == []
 
 
 def test_the_image_has_a_side_only_if_it_shows_one_knee_of_known_side() -> None:
     """A side at image level would be wrong for one of two knees, and a guess for an unknown one."""
-    sides = {name: made_of(header(Laterality="L"), READINGS[name])["SC"].dataset.get("Laterality") for name in GRADED}
+    sides = {
+        name: results_of(header(Laterality="L"), READINGS[name])["SC"].dataset.get("Laterality") for name in GRADED
+    }
     assert sides == {
         "graded": "R",
         "two knees": None,
@@ -135,10 +137,10 @@ def test_a_film_once_compressed_with_loss_stays_one() -> None:
         LossyImageCompression="01", LossyImageCompressionRatio="12.5", LossyImageCompressionMethod="ISO_10918_1"
     )
     for kind in ("SC", "SC1", "SEG"):
-        made = all_made(lossy, READINGS["graded"], kinds=(kind,))[0].dataset
-        assert (made.LossyImageCompression, made.LossyImageCompressionRatio) == ("01", 12.5)
-        assert made.LossyImageCompressionMethod == "ISO_10918_1"
-    assert made_of(header(), READINGS["graded"])["SC"].dataset.LossyImageCompression == "00"
+        ds = result_list(lossy, READINGS["graded"], kinds=(kind,))[0].dataset
+        assert (ds.LossyImageCompression, ds.LossyImageCompressionRatio) == ("01", 12.5)
+        assert ds.LossyImageCompressionMethod == "ISO_10918_1"
+    assert results_of(header(), READINGS["graded"])["SC"].dataset.LossyImageCompression == "00"
 
 
 @pytest.mark.parametrize(
@@ -152,10 +154,10 @@ def test_a_film_once_compressed_with_loss_stays_one() -> None:
     ],
 )
 def test_a_lossy_transfer_syntax_marks_a_film_that_does_not_say_so(syntax: str, declared: object, marked: str) -> None:
-    """JPEG baseline always loses; JPEG 2000 may not have, if the header says so."""
+    """JPEG baseline is always lossy; JPEG 2000 is not, if the header declares it."""
     source = header(LossyImageCompression=declared)
     source.file_meta.TransferSyntaxUID = pydicom.uid.UID(syntax)
-    assert made_of(source, READINGS["graded"])["SC"].dataset.LossyImageCompression == marked
+    assert results_of(source, READINGS["graded"])["SC"].dataset.LossyImageCompression == marked
 
 
 def test_overlays_lie_on_the_grid_of_the_shown_film() -> None:
@@ -179,7 +181,7 @@ def test_overlays_lie_on_the_grid_of_the_shown_film() -> None:
 
 @pytest.mark.parametrize("turn", [-25, 0, 8, 40])
 def test_a_joint_that_lies_turned_has_its_map_turned(turn: float) -> None:
-    """On the film the strongest place is where its cell lies on the turned joint, outlines run where it says so."""
+    """On the film the strongest pixel is at its cell's position on the turned joint, and outlines follow the map."""
     shown, pose = film(header(), rows=900, columns=1100), Pose((500, 420), 400, turn)
     heat_map = replace(heat(), pose=pose)
     laid = decoded(overlay_png(shown, heat_map))[..., 3].astype(float)
@@ -191,18 +193,18 @@ def test_a_joint_that_lies_turned_has_its_map_turned(turn: float) -> None:
     within = pose.within(np.stack([columns, rows], 1) + 0.5)
     assert -0.01 < within.min() < within.max() < 1.01
     for level in (0.25, 0.5, 0.75):
-        (line,) = outlines(heat_map.strength, pose, level)
-        _, strength = on_grid(heat_map, 1100, 900)
+        (line,) = contour_polygons(heat_map.strength, pose, level)
+        _, strength = strength_on_film(heat_map, 1100, 900)
         top = int(np.floor(pose.around.y0))
         there = [strength[int(py) - top, int(px)] for px, py in line]
         assert np.abs(np.array(there) - level).max() < 0.1
 
 
 def test_another_model_is_another_picture() -> None:
-    """Its name and version stand on every page, and its hash among the words."""
+    """Its name and version are on every page, and its hash is in the text."""
     newer = type(CARD)(CARD.name, "2.0.0", "a" * 64)
     one, other = (
-        all_made(header(), reading(RIGHT, LEFT), kinds=("SC",), card=card)[0].dataset for card in (CARD, newer)
+        result_list(header(), reading(RIGHT, LEFT), kinds=("SC",), card=card)[0].dataset for card in (CARD, newer)
     )
     assert one.SOPInstanceUID != other.SOPInstanceUID
     for here, there in zip(one.pixel_array, other.pixel_array, strict=True):

@@ -24,46 +24,46 @@ from tests.samples.source_films import (
     film,
     header,
     heat,
-    made_of,
     reading,
+    results_of,
 )
 from workers.explanation.grad_cam import HeatMap
 from workers.preprocessing import Box, Pose
-from workers.report import MadeObject, report
-from workers.report.layout.rendering import on_grid, spread
+from workers.report import ResultInstance, report
+from workers.report.layout.rendering import resample_strength, strength_on_film
 
 
 def segmented(
     of: Dataset, *knees: object, rows: int = 1000, columns: int = 1200, factor: float = 1.0
-) -> list[MadeObject]:
+) -> list[ResultInstance]:
     what = reading(*knees)  # type: ignore[arg-type]
     maps = []
     for knee in what.knees:
         strength = (heat().strength * factor).astype(np.float32)
         maps.append(HeatMap(strength, strength, False, Pose.of(Box(*knee.box))) if knee.grade is not None else None)
-    made = film(of, rows=rows, columns=columns)
-    return report(made, what, maps, CARD, sr_class="comprehensive", made_at=MADE_AT, kinds=("SEG",))
+    shown = film(of, rows=rows, columns=columns)
+    return report(shown, what, maps, CARD, sr_class="comprehensive", made_at=MADE_AT, kinds=("SEG",))
 
 
-def read_back(made: MadeObject) -> hd.seg.Segmentation:
-    return hd.seg.segread(io.BytesIO(made.encode()))
+def read_back(instance: ResultInstance) -> hd.seg.Segmentation:
+    return hd.seg.segread(io.BytesIO(instance.encode()))
 
 
 @needs("dciodvfy")
 @pytest.mark.parametrize("name", ["graded", "two knees", "mixed", "side unknown", "unsure"])
 def test_dciodvfy_finds_nothing(name: str, tmp_path: Path) -> None:
     """One knee, two, one refused, side unknown."""
-    assert dciodvfy(made_of(header(), READINGS[name])["SEG"], tmp_path) == []
+    assert dciodvfy(results_of(header(), READINGS[name])["SEG"], tmp_path) == []
 
 
 @needs("dciodvfy")
 @pytest.mark.parametrize("name", DIRTY)
 def test_dirty_sources_have_a_valid_one_too(name: str, tmp_path: Path) -> None:
     """Whatever the modality sent, highdicom never sees it."""
-    assert dciodvfy(made_of(DIRTY[name](), READINGS["two knees"])["SEG"], tmp_path) == []
+    assert dciodvfy(results_of(DIRTY[name](), READINGS["two knees"])["SEG"], tmp_path) == []
 
 
-def test_three_bands_of_each_knee_lie_where_the_map_says() -> None:
+def test_three_bands_of_every_knee_have_the_pixels_of_their_strength() -> None:
     """On the film's grid, every pixel in the band of its strength, and in no other."""
     (made,) = segmented(header(), RIGHT, LEFT)
     seg = read_back(made)
@@ -72,7 +72,7 @@ def test_three_bands_of_each_knee_lie_where_the_map_says() -> None:
     assert seg.SegmentsOverlap == "NO"
     for knee, bands in ((RIGHT, pixels[:3]), (LEFT, pixels[3:])):
         x0, y0, x1, y1 = (int(edge) for edge in knee.box)
-        strength = spread(heat(Box(*knee.box)), Box(*knee.box), x1 - x0, y1 - y0)
+        strength = resample_strength(heat(Box(*knee.box)), Box(*knee.box), x1 - x0, y1 - y0)
         for band, (least, below) in zip(bands, ((0.25, 0.5), (0.5, 0.75), (0.75, 9)), strict=True):
             assert np.array_equal(band[y0:y1, x0:x1], (strength >= least) & (strength < below))
             assert band.sum() == band[y0:y1, x0:x1].sum()
@@ -87,45 +87,47 @@ def test_bits_are_packed_without_gaps_on_films_of_any_width(rows: int, columns: 
     back = pydicom.dcmread(io.BytesIO(made.encode()))
     assert len(back.PixelData) % 2 == 0
     pixels = back.pixel_array
-    top, strength = on_grid(heat(Box(*box)), columns, rows)
+    top, strength = strength_on_film(heat(Box(*box)), columns, rows)
     laid = np.zeros((rows, columns), int)
     laid[top : top + len(strength)] = strength >= 0.25
     assert np.array_equal(pixels.sum(0), laid)
 
 
 def test_a_box_over_the_edge_of_the_film_is_cut_there() -> None:
-    """The part beyond has no pixel; the rest keeps its place."""
+    """The part beyond has no pixel; the rest is at its place."""
     (made,) = segmented(header(), replace(RIGHT, box=(-80, -40, 400, 440)))
     pixels = read_back(made).pixel_array
     over = Box(-80, -40, 400, 440)
-    strength = spread(heat(over), over, 480, 480)[40:, 80:]
+    strength = resample_strength(heat(over), over, 480, 480)[40:, 80:]
     assert np.array_equal(pixels.sum(0)[:440, :400], (strength >= 0.25).astype(int))
 
 
 def test_segments_name_knee_band_site_and_side_and_share_the_reports_tracking() -> None:
     """What a viewer's list shows, and what ties a segment to the report's group."""
-    made = made_of(header(), READINGS["two knees"])
+    made = results_of(header(), READINGS["two knees"])
     segments = made["SEG"].dataset.SegmentSequence
-    labels = [each.SegmentLabel for each in segments]
+    labels = [segment.SegmentLabel for segment in segments]
     assert labels[0] == "Right knee, attention 25-50 %"
     assert labels[-1] == "Left knee, attention over 75 %"
-    assert [each.AnatomicRegionSequence[0].AnatomicRegionModifierSequence[0].CodeMeaning for each in segments] == [
+    assert [
+        segment.AnatomicRegionSequence[0].AnatomicRegionModifierSequence[0].CodeMeaning for segment in segments
+    ] == [
         *["Right"] * 3,
         *["Left"] * 3,
     ]
-    assert {each.SegmentedPropertyTypeCodeSequence[0].CodeValue for each in segments} == {"130403"}
+    assert {segment.SegmentedPropertyTypeCodeSequence[0].CodeValue for segment in segments} == {"130403"}
     tracked = [
         item.UID
         for group in made["SR"].dataset.ContentSequence[-1].ContentSequence
         for item in group.ContentSequence
         if item.ValueType == "UIDREF" and item.ConceptNameCodeSequence[0].CodeValue == "112040"
     ]
-    assert [each.TrackingUID for each in segments] == [uid for uid in tracked for _ in range(3)]
+    assert [segment.TrackingUID for segment in segments] == [uid for uid in tracked for _ in range(3)]
 
 
 def test_a_knee_of_unknown_side_has_no_side() -> None:
-    """None is made up."""
-    made = made_of(header(), READINGS["side unknown"])["SEG"].dataset
+    """None is invented."""
+    made = results_of(header(), READINGS["side unknown"])["SEG"].dataset
     assert "AnatomicRegionModifierSequence" not in made.SegmentSequence[0].AnatomicRegionSequence[0]
     assert made.SegmentSequence[0].SegmentLabel.startswith("Side unknown")
 
@@ -133,7 +135,7 @@ def test_a_knee_of_unknown_side_has_no_side() -> None:
 def test_what_viewers_need_is_there() -> None:
     """An orientation (OHIF, Orthanc's preview), no Frame of Reference, the film as source on the same pixels."""
     source = header()
-    made = made_of(source, READINGS["two knees"])["SEG"].dataset
+    made = results_of(source, READINGS["two knees"])["SEG"].dataset
     shared = made.SharedFunctionalGroupsSequence[0]
     assert list(shared.PlaneOrientationSequence[0].ImageOrientationPatient) == [1, 0, 0, 0, 1, 0]
     assert "FrameOfReferenceUID" not in made
@@ -148,10 +150,10 @@ def test_what_viewers_need_is_there() -> None:
 
 def test_weak_maps_have_fewer_bands_and_none_has_no_object() -> None:
     """One scale for all films: a map that stays below a band has no segment of it."""
-    assert [each.dataset.NumberOfFrames for each in segmented(header(), RIGHT, factor=0.6)] == [2]
+    assert [instance.dataset.NumberOfFrames for instance in segmented(header(), RIGHT, factor=0.6)] == [2]
     assert segmented(header(), RIGHT, factor=0.2) == []
-    assert "SEG" not in made_of(header(), READINGS["empty map"])
-    assert "SEG" not in made_of(header(), READINGS["no knee"])
+    assert "SEG" not in results_of(header(), READINGS["empty map"])
+    assert "SEG" not in results_of(header(), READINGS["no knee"])
 
 
 def test_a_refused_knee_has_no_segment() -> None:
@@ -160,15 +162,15 @@ def test_a_refused_knee_has_no_segment() -> None:
     assert made.dataset.NumberOfFrames == 3
 
 
-def test_boxes_that_overlap_are_told() -> None:
+def test_boxes_that_overlap_are_declared() -> None:
     """Then a pixel may belong to bands of both knees."""
     (made,) = segmented(header(), RIGHT, replace(LEFT, box=(300, 300, 700, 700)))
     assert made.dataset.SegmentsOverlap == "YES"
 
 
-def test_made_twice_it_is_the_same() -> None:
+def test_created_twice_it_is_the_same() -> None:
     """No time of day and no invented UID is in it."""
-    first, second = (made_of(header(), READINGS["two knees"])["SEG"] for _ in range(2))
+    first, second = (results_of(header(), READINGS["two knees"])["SEG"] for _ in range(2))
     assert first.encode() == second.encode()
 
 

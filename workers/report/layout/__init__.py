@@ -1,1 +1,1 @@
-"""Pages for people: fonts, canvas, frames, heat maps over the film, and the words on them."""
+"""Pages for readers: fonts, canvas, page frame, heat maps over the film, and texts."""

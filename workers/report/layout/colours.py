@@ -1,9 +1,9 @@
 """
-Strength of evidence to colour: perceptually even, and transparent where there is little of it.
+Colours for the strength of evidence: perceptually uniform, and transparent where it is weak.
 
 The colours are matplotlib's "inferno" (Smith & van der Walt 2015, CC0), whose lightness rises evenly: it
-reads the same to colour-blind eyes and on a grey-level monitor. Its darkest third is left out, since on a
-radiograph it would darken bone that the map says nothing about.
+reads the same for colour-blind readers and on a grey-level monitor. Its darkest third is omitted, since on a
+radiograph it would darken bone without evidence.
 """
 
 import cv2
@@ -13,16 +13,16 @@ import numpy.typing as npt
 Strength = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 
-DARKEST = 0.3
+DARKEST_STEP = 0.3
 STRONGEST_ALPHA = 0.62
-"""Even under the strongest evidence two fifths of what is seen are bone."""
-VISIBLE = 0.04
+"""Even under the strongest evidence two fifths of the pixel's value are bone."""
+MIN_VISIBLE = 0.04
 """Below this strength nothing is drawn: interpolation alone must not tint the film."""
 
 
 def _table() -> Bytes:
     inferno = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_INFERNO)[:, 0, ::-1]
-    steps = np.linspace(DARKEST * 255, 255, 256).round().astype(int)
+    steps = np.linspace(DARKEST_STEP * 255, 255, 256).round().astype(int)
     return np.ascontiguousarray(inferno[steps])
 
 
@@ -35,14 +35,14 @@ def heat_colour(strength: Strength) -> Bytes:
 
 
 def heat_alpha(strength: Strength) -> Strength:
-    """How opaque (0 to 1) the colour of a strength is drawn: rising with it, soon enough for the faint to be seen."""
+    """The opacity (0 to 1) of a strength: it rises with the square root, so that weak evidence is visible."""
     strength = np.clip(strength, 0, 1)
-    risen = np.clip((strength - VISIBLE) / (1 - VISIBLE), 0, 1)
-    return np.asarray(STRONGEST_ALPHA * np.sqrt(risen), dtype=np.float32)
+    relative = np.clip((strength - MIN_VISIBLE) / (1 - MIN_VISIBLE), 0, 1)
+    return np.asarray(STRONGEST_ALPHA * np.sqrt(relative), dtype=np.float32)
 
 
 FOR, AGAINST = (255, 170, 40), (60, 150, 255)
-"""What speaks for and what against, told apart by colour-blind eyes too (orange and blue)."""
+"""Evidence for and against a grade: orange and blue, which colour-blind readers distinguish too."""
 
 
 def signed_colour(grey: Bytes, strength: Strength, opacity: float) -> Bytes:

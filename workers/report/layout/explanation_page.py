@@ -1,4 +1,4 @@
-"""The page that explains an answer in words and bars: grade, probabilities, set, side, flags, model, limits."""
+"""The page that explains a result in text and bars: grade, probabilities, set, laterality, flags, model, limits."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,134 +9,137 @@ from node import __version__
 from node.evidence import Certainty, KLGrade
 from node.finding import Finding, ModelIdentity
 from workers.report.codes import GRADE_NAMES
-from workers.report.layout.canvas import AMBER, DIM, GREY, WHITE, Canvas, shortened, wrapped
+from workers.report.layout.canvas import AMBER, DIM, GREY, WHITE, Canvas, shorten, wrap
 from workers.report.layout.page_frame import Layout
-from workers.report.layout.wording import LIMITS, Row, flags_of, told_by
+from workers.report.layout.wording import LIMITS, KneeContent, laterality_source_text, sorted_flags
 
-PITCH = 21
-"""From one grade's bar to the next one's, in units of the page."""
-ROWS_BEGIN, ROWS_END = 270, 448
-"""The rows of facts; what does not fit between is shortened."""
+BAR_PITCH = 21
+"""Distance from one grade's bar to the next, in units of the page."""
+FACTS_TOP, FACTS_BOTTOM = 270, 448
+"""Extent of the facts in units of the page; text that does not fit is shortened."""
 
 
-def explain_page(
-    sheet: Canvas, row: Row, card: ModelIdentity, layout: Layout, *, notes: Sequence[str], made_at: datetime
+def draw_explanation(
+    canvas: Canvas, knee: KneeContent, card: ModelIdentity, layout: Layout, *, notes: Sequence[str], made_at: datetime
 ) -> None:
-    """Everything between the strips of a knee's page, in words."""
-    sheet.box(0, layout.top, layout.width, layout.height - layout.at(24), fill=(0, 0, 0))
-    if row.finding.grade is None or row.finding.probabilities is None:
-        begin = _refusal(sheet, row.finding, layout)
+    """Draw everything between the header and footer of a knee's explanation page."""
+    canvas.box(0, layout.top, layout.width, layout.height - layout.px(24), fill=(0, 0, 0))
+    if knee.finding.grade is None or knee.finding.probabilities is None:
+        facts_top = _draw_refusal(canvas, knee.finding, layout)
     else:
-        _answer(sheet, row.finding, row.finding.grade, layout)
-        _bars(sheet, row.finding, row.finding.probabilities, layout)
-        begin = ROWS_BEGIN
-    _rows(sheet, facts(row, card, notes, made_at), layout, begin)
-    _limits(sheet, layout)
+        _draw_grade(canvas, knee.finding, knee.finding.grade, layout)
+        _draw_probabilities(canvas, knee.finding, knee.finding.probabilities, layout)
+        facts_top = FACTS_TOP
+    _draw_facts(canvas, explanation_facts(knee, card, notes, made_at), layout, facts_top)
+    _draw_limits(canvas, layout)
 
 
-def _answer(sheet: Canvas, finding: Finding, grade: KLGrade, layout: Layout) -> None:
-    at, margin = layout.at, layout.at(10)
+def _draw_grade(canvas: Canvas, finding: Finding, grade: KLGrade, layout: Layout) -> None:
+    px, margin = layout.px, layout.px(10)
     name, features = GRADE_NAMES[grade]
-    beside = sheet.text(margin, at(92), f"KL {grade}", at(50), bold=True, colour=AMBER) + at(12)
-    sheet.text(beside, at(70), name, at(18))
-    sheet.text(beside, at(92), f"{finding.confidence_text} sure", at(18))
-    wide = layout.width - 2 * margin
-    sheet.text(margin, at(112), shortened(features, at(12.5), wide), at(12.5), colour=GREY)
+    x = canvas.text(margin, px(92), f"KL {grade}", px(50), bold=True, colour=AMBER) + px(12)
+    canvas.text(x, px(70), name, px(18))
+    canvas.text(x, px(92), f"{finding.confidence_text} sure", px(18))
+    width = layout.width - 2 * margin
+    canvas.text(margin, px(112), shorten(features, px(12.5), width), px(12.5), colour=GREY)
     if finding.certainty is not None:
-        sheet.text(margin, at(131), finding.certainty.remaining, at(14))
-        sheet.text(margin, at(148), finding.certainty.doubt, at(14), colour=AMBER, bold=True)
+        canvas.text(margin, px(131), finding.certainty.remaining, px(14))
+        canvas.text(margin, px(148), finding.certainty.doubt, px(14), colour=AMBER, bold=True)
 
 
-def _bars(sheet: Canvas, finding: Finding, shares: Sequence[float], layout: Layout) -> None:
-    """The model's probability of each grade, from 0 to 100 % of the track; a bracket before those not ruled out."""
-    at, margin = layout.at, layout.at(10)
-    left, right = margin + at(56), layout.width - margin - at(60)
-    for grade, share in zip(KLGrade, shares, strict=True):
-        top, mine = at(155 + PITCH * int(grade)), grade == finding.grade
-        colour = WHITE if mine else GREY
-        sheet.text(margin + at(12), top + at(14), f"KL {grade}", at(13), colour=colour, bold=mine)
-        sheet.box(left, top + at(3), right, top + at(15), fill=(36, 36, 36))
-        sheet.box(left, top + at(3), left + max(round((right - left) * share), 1), top + at(15), fill=_bar(mine))
-        told = f"{100 * share:.1f} %"
-        sheet.text(layout.width - margin, top + at(14), told, at(13), colour=colour, bold=mine, anchor="rs")
+def _draw_probabilities(canvas: Canvas, finding: Finding, probabilities: Sequence[float], layout: Layout) -> None:
+    """The model's probability of each grade, as bars of 0 to 100 %; a bracket marks the grades not ruled out."""
+    px, margin = layout.px, layout.px(10)
+    left, right = margin + px(56), layout.width - margin - px(60)
+    for grade, probability in zip(KLGrade, probabilities, strict=True):
+        top, is_reported = px(155 + BAR_PITCH * int(grade)), grade == finding.grade
+        colour = WHITE if is_reported else GREY
+        canvas.text(margin + px(12), top + px(14), f"KL {grade}", px(13), colour=colour, bold=is_reported)
+        canvas.box(left, top + px(3), right, top + px(15), fill=(36, 36, 36))
+        end = left + max(round((right - left) * probability), 1)
+        canvas.box(left, top + px(3), end, top + px(15), fill=_bar_colour(is_reported))
+        text = f"{100 * probability:.1f} %"
+        canvas.text(layout.width - margin, top + px(14), text, px(13), colour=colour, bold=is_reported, anchor="rs")
     if finding.certainty is not None:
-        _bracket(sheet, finding.certainty, layout)
+        _draw_bracket(canvas, finding.certainty, layout)
 
 
-def _bar(mine: bool) -> tuple[int, int, int]:
-    return AMBER if mine else (128, 128, 128)
+def _bar_colour(is_reported: bool) -> tuple[int, int, int]:
+    return AMBER if is_reported else (128, 128, 128)
 
 
-def _bracket(sheet: Canvas, certainty: Certainty, layout: Layout) -> None:
-    """Its shape says which grades remain, not its colour."""
-    at, x = layout.at, layout.at(10)
-    first = at(155 + PITCH * int(certainty.lowest)) + at(2)
-    last = at(155 + PITCH * int(certainty.highest)) + at(16)
-    sheet.box(x, first, x + at(2), last, fill=WHITE)
-    for y in (first, last - at(2)):
-        sheet.box(x, y, x + at(7), y + at(2), fill=WHITE)
+def _draw_bracket(canvas: Canvas, certainty: Certainty, layout: Layout) -> None:
+    """A bracket beside the grades not ruled out: its shape marks them, not its colour."""
+    px, x = layout.px, layout.px(10)
+    first = px(155 + BAR_PITCH * int(certainty.lowest)) + px(2)
+    last = px(155 + BAR_PITCH * int(certainty.highest)) + px(16)
+    canvas.box(x, first, x + px(2), last, fill=WHITE)
+    for y in (first, last - px(2)):
+        canvas.box(x, y, x + px(7), y + px(2), fill=WHITE)
 
 
-def _refusal(sheet: Canvas, finding: Finding, layout: Layout) -> int:
-    """What is said in place of a grade; returns the unit below it."""
-    at, margin = layout.at, layout.at(10)
-    sheet.text(margin, at(92), "Not graded", at(38), bold=True, colour=AMBER)
+def _draw_refusal(canvas: Canvas, finding: Finding, layout: Layout) -> int:
+    """Reason and advice in place of a grade; returns where the facts begin, in units of the page."""
+    px, margin = layout.px, layout.px(10)
+    canvas.text(margin, px(92), "Not graded", px(38), bold=True, colour=AMBER)
     if finding.reason is not None:
-        wide = layout.width - 2 * margin
-        y = sheet.paragraph(margin, at(122), finding.reason.meaning + ".", at(17), width=wide)
-        sheet.paragraph(margin, y + at(4), finding.reason.advice, at(15), width=wide, colour=GREY)
+        width = layout.width - 2 * margin
+        y = canvas.paragraph(margin, px(122), finding.reason.meaning + ".", px(17), width=width)
+        canvas.paragraph(margin, y + px(4), finding.reason.advice, px(15), width=width, colour=GREY)
     return 220
 
 
-def facts(row: Row, card: ModelIdentity, notes: Sequence[str], made_at: datetime) -> list[tuple[str, str]]:
-    """What else is known of the answer, as (name, words), the most telling first."""
-    finding = row.finding
-    told = [("Warning" if flag.red else "Flag", f"{flag.meaning}. {flag.advice}") for flag in flags_of(finding)]
-    told.append(("Side", told_by(finding).removeprefix("side ")))
+def explanation_facts(
+    knee: KneeContent, card: ModelIdentity, notes: Sequence[str], made_at: datetime
+) -> list[tuple[str, str]]:
+    """Further facts about the result as (name, text), the most important first."""
+    finding = knee.finding
+    facts = [("Warning" if flag.red else "Flag", f"{flag.meaning}. {flag.advice}") for flag in sorted_flags(finding)]
+    facts.append(("Side", laterality_source_text(finding).removeprefix("side ")))
     if finding.grade is not None:
-        told.append(("Heat map", _map(row)))
-    told += row.facts
+        facts.append(("Heat map", _heat_map_text(knee)))
+    facts += knee.facts
     if finding.grade is not None and finding.probabilities is not None:
-        likeliest = KLGrade(int(np.argmax(finding.probabilities)))
-        if likeliest != finding.grade:  # the card says what a mistake costs, and the grade is the one that costs least
-            told.append(("Grade", f"KL {likeliest} is likelier; KL {finding.grade} errs less on average"))
-    told += [("Film", note) for note in notes]
-    told.append(("Model", f"{card.name} {card.version}, weights {card.sha256[:12]}, Genu {__version__}"))
+        most_likely = KLGrade(int(np.argmax(finding.probabilities)))
+        if most_likely != finding.grade:  # the reported grade has the least expected cost by the card's cost matrix
+            facts.append(("Grade", f"KL {most_likely} is likelier; KL {finding.grade} errs less on average"))
+    facts += [("Film", note) for note in notes]
+    facts.append(("Model", f"{card.name} {card.version}, weights {card.sha256[:12]}, Genu {__version__}"))
     zone = "UTC" if not made_at.utcoffset() else made_at.strftime("UTC%z")
-    return [*told, ("Received", f"{made_at:%Y-%m-%d %H:%M} {zone}")]
+    return [*facts, ("Received", f"{made_at:%Y-%m-%d %H:%M} {zone}")]
 
 
-def _map(row: Row) -> str:
-    if row.heat_map is None:
+def _heat_map_text(knee: KneeContent) -> str:
+    if knee.heat_map is None:
         return "none was made"
-    if row.heat_map.empty:
+    if knee.heat_map.empty:
         return "no positive evidence for the grade in it, so nothing is drawn"
-    cells = row.heat_map.strength.shape[1]
-    return f"Grad-CAM for KL {row.finding.grade}, one scale for all films; a cell is 1/{cells} of the picture wide"
+    cells = knee.heat_map.strength.shape[1]
+    return f"Grad-CAM for KL {knee.finding.grade}, one scale for all films; a cell is 1/{cells} of the picture wide"
 
 
-def _rows(sheet: Canvas, facts: Sequence[tuple[str, str]], layout: Layout, begin: int) -> None:
-    """The facts under each other, each on as many lines as there is room for."""
-    at, margin = layout.at, layout.at(10)
-    x, size, line = margin + at(70), at(12.5), at(16)
-    wide = layout.width - margin - x
-    sheet.box(margin, at(begin), layout.width - margin, at(begin) + 1, fill=DIM)
-    lines = [wrapped(words, size, wide) if words else [""] for _, words in facts]
-    most = (at(ROWS_END) - at(begin)) // (line + at(1))
-    while sum(map(len, lines)) > most and max(map(len, lines)) > 1:
+def _draw_facts(canvas: Canvas, facts: Sequence[tuple[str, str]], layout: Layout, facts_top: int) -> None:
+    """The facts one below the other; the longest are shortened until all fit."""
+    px, margin = layout.px, layout.px(10)
+    x, size, line_height = margin + px(70), px(12.5), px(16)
+    width = layout.width - margin - x
+    canvas.box(margin, px(facts_top), layout.width - margin, px(facts_top) + 1, fill=DIM)
+    lines = [wrap(text, size, width) if text else [""] for _, text in facts]
+    max_lines = (px(FACTS_BOTTOM) - px(facts_top)) // (line_height + px(1))
+    while sum(map(len, lines)) > max_lines and max(map(len, lines)) > 1:
         longest = max(range(len(lines)), key=lambda number: len(lines[number]))
         lines[longest] = [*lines[longest][:-2], " ".join(lines[longest][-2:])]
-    y = at(begin) + at(16)
-    for (name, _), told in list(zip(facts, lines, strict=True))[:most]:
-        sheet.text(margin, y, shortened(name, size, x - margin - at(4)), size, colour=GREY)
-        for words in told:
-            sheet.text(x, y, shortened(words, size, wide), size)
-            y += line
-        y += at(1)
+    y = px(facts_top) + px(16)
+    for (name, _), text_lines in list(zip(facts, lines, strict=True))[:max_lines]:
+        canvas.text(margin, y, shorten(name, size, x - margin - px(4)), size, colour=GREY)
+        for text in text_lines:
+            canvas.text(x, y, shorten(text, size, width), size)
+            y += line_height
+        y += px(1)
 
 
-def _limits(sheet: Canvas, layout: Layout) -> None:
-    at, margin = layout.at, layout.at(10)
-    top = layout.foot - at(9)
-    sheet.box(margin, top, layout.width - margin, top + 1, fill=DIM)
-    sheet.paragraph(margin, top + at(15), LIMITS, at(11), width=layout.width - 2 * margin, colour=GREY)
+def _draw_limits(canvas: Canvas, layout: Layout) -> None:
+    px, margin = layout.px, layout.px(10)
+    top = layout.bottom - px(9)
+    canvas.box(margin, top, layout.width - margin, top + 1, fill=DIM)
+    canvas.paragraph(margin, top + px(15), LIMITS, px(11), width=layout.width - 2 * margin, colour=GREY)

@@ -1,4 +1,4 @@
-"""What the pictures say in words: sides, what told them, the limits of a heat map. ASCII, few words, one place."""
+"""Texts of pages, PDF and presentation state: knees, sources of laterality, limits. ASCII and short."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from workers.preprocessing import Pose
 from workers.report.layout.colours import Strength
 
 WARNING = "AI second opinion, not for primary diagnosis"
-SIDES = {Laterality.RIGHT: "Right knee", Laterality.LEFT: "Left knee", Laterality.UNKNOWN: "Side unknown"}
-SIDE_SOURCES = {
+KNEE_LABELS = {Laterality.RIGHT: "Right knee", Laterality.LEFT: "Left knee", Laterality.UNKNOWN: "Side unknown"}
+LATERALITY_SOURCE_TEXTS = {
     "ImageLaterality": "side from the header (Image Laterality)",
     "Laterality": "side from the header (Laterality)",
     "AnatomicRegionSequence": "side from the header (Anatomic Region)",
@@ -23,16 +23,16 @@ SIDE_SOURCES = {
     "image": "side from the image",
     "none": "neither header nor film tells the side",
 }
-SEEN = 0.05
-"""Grades; a smaller move is none to a reader, rounded to a tenth."""
+MIN_SHIFT = 0.05
+"""In grades; a smaller shift would round to zero."""
 LIMITS = (
     "One view of an adult's knee, graded by a network. The heat map shows what spoke for the grade: "
     "no outline of disease, and no proof of it."
 )
 
 
-class Heat(Protocol):
-    """What drawing needs of a heat map (workers.explanation.grad_cam.HeatMap is one)."""
+class DrawableHeatMap(Protocol):
+    """What drawing needs of a heat map; workers.explanation.grad_cam.HeatMap implements it."""
 
     @property
     def strength(self) -> Strength: ...
@@ -45,47 +45,47 @@ class Heat(Protocol):
 
 
 @dataclass(frozen=True)
-class Row:
-    """A knee to draw: what is said of it, its map if it has one, and `facts`, more to tell as (name, words)."""
+class KneeContent:
+    """A knee to draw: its finding, its heat map if it has one, and further `facts` as (name, text)."""
 
     finding: Finding
-    heat_map: Heat | None
+    heat_map: DrawableHeatMap | None
     facts: tuple[tuple[str, str], ...] = ()
 
 
-def ordered(rows: Sequence[Row]) -> list[Row]:
-    """The patient's right first, as a film hangs; of two unknown sides, the one on the image's left."""
+def in_display_order(knees: Sequence[KneeContent]) -> list[KneeContent]:
+    """The patient's right knee first, as films are displayed; of two of unknown laterality, the image's left one."""
     order = {Laterality.RIGHT: 0, Laterality.UNKNOWN: 1, Laterality.LEFT: 2}
-    return sorted(rows, key=lambda row: (order[row.finding.laterality], row.finding.box[0]))
+    return sorted(knees, key=lambda knee: (order[knee.finding.laterality], knee.finding.box[0]))
 
 
-def flags_of(finding: Finding) -> list[Flag]:
-    """The flags of a knee, the grave ones first."""
+def sorted_flags(finding: Finding) -> list[Flag]:
+    """The flags of a knee, red ones first."""
     return sorted(finding.flags, key=lambda flag: not flag.red)
 
 
-def where(finding: Finding) -> tuple[tuple[str, str], ...]:
-    """Where the grade came from, as facts of its page: the loudest regions, and what is left without the rest."""
-    told = finding.attention
-    if told is None:
+def attention_facts(finding: Finding) -> tuple[tuple[str, str], ...]:
+    """Facts on the grade's attribution: the regions with the most evidence, and the grade without the surroundings."""
+    attention = finding.attention
+    if attention is None:
         return ()
-    inside = "" if told.inside is None else f"{100 * told.inside:.0f} % from the joint: "
-    loudest = sorted(told.regions.items(), key=lambda each: -abs(each[1]))[:3]
-    shares = ", ".join(f"{name} {share:+.2f}" for name, share in loudest)
-    moved = f" ({told.shift:+.1f} grades)" if abs(told.shift) >= SEEN else ""
+    inside = "" if attention.inside is None else f"{100 * attention.inside:.0f} % from the joint: "
+    largest = sorted(attention.regions.items(), key=lambda share: -abs(share[1]))[:3]
+    shares = ", ".join(f"{name} {share:+.2f}" for name, share in largest)
+    shift = f" ({attention.shift:+.1f} grades)" if abs(attention.shift) >= MIN_SHIFT else ""
     return (
-        ("Evidence", f"{inside}{shares}, of {told.margin:+.2f} over KL {told.second}"),
-        ("Check", f"KL {told.without} without what lies beside the joint{moved}"),
+        ("Evidence", f"{inside}{shares}, of {attention.margin:+.2f} over KL {attention.second}"),
+        ("Check", f"KL {attention.without} without what lies beside the joint{shift}"),
     )
 
 
-def told_by(finding: Finding) -> str:
-    """What told the side, in words."""
-    return SIDE_SOURCES.get(finding.laterality_source, f"side from {finding.laterality_source}")
+def laterality_source_text(finding: Finding) -> str:
+    """The source of the laterality as a text."""
+    return LATERALITY_SOURCE_TEXTS.get(finding.laterality_source, f"side from {finding.laterality_source}")
 
 
-def grade_words(finding: Finding) -> str:
-    """The answer in a line of ASCII: "KL 3, 71 %", or why there is none."""
+def grade_text(finding: Finding) -> str:
+    """The grade as a line of ASCII: "KL 3, 71 %", or why there is none."""
     if finding.grade is None:
         return f"not graded: {finding.reason.meaning}" if finding.reason else "not graded"
     return f"KL {finding.grade}, {finding.confidence_text}"

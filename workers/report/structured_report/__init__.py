@@ -1,1 +1,1 @@
-"""The Structured Report: TID 1500 written, read back, and its content tree walked."""
+"""The Structured Report: TID 1500 written, parsed, checked, and its content tree traversed."""

@@ -1,4 +1,4 @@
-"""Walking through the content tree of a report (PS3.3 C.17.3)."""
+"""Traversal of the content tree of a report (PS3.3 C.17.3)."""
 
 from collections.abc import Iterator
 
@@ -7,25 +7,25 @@ from pydicom.sr.coding import Code
 
 from workers.report import codes
 
-NAMELESS = Code("", "", "")
+NO_NAME = Code("", "", "")
 
 
-def content_of(item: Dataset) -> Iterator[Dataset]:
-    """All items of a content tree below this one, in order."""
-    for inner in item.get("ContentSequence") or ():
-        yield inner
-        yield from content_of(inner)
+def descendants(item: Dataset) -> Iterator[Dataset]:
+    """All items below this one in the content tree, depth first."""
+    for child in item.get("ContentSequence") or ():
+        yield child
+        yield from descendants(child)
 
 
-def groups_of(report: Dataset) -> Iterator[Dataset]:
+def measurement_groups(report: Dataset) -> Iterator[Dataset]:
     """The measurement groups (TID 1501), one for each knee or for a film without one."""
-    return (item for item in content_of(report) if name_of(item) == codes.MEASUREMENT_GROUP)
+    return (item for item in descendants(report) if concept_name(item) == codes.MEASUREMENT_GROUP)
 
 
-def name_of(item: Dataset) -> Code:
-    """The concept name of an item; NAMELESS where it has none."""
+def concept_name(item: Dataset) -> Code:
+    """The concept name of an item; NO_NAME where it has none."""
     names = item.get("ConceptNameCodeSequence")
-    return code_of(names[0]) if names else NAMELESS
+    return code_of(names[0]) if names else NO_NAME
 
 
 def code_of(item: Dataset) -> Code:
@@ -33,7 +33,7 @@ def code_of(item: Dataset) -> Code:
     return Code(str(item.CodeValue), str(item.CodingSchemeDesignator), str(item.CodeMeaning))
 
 
-def source_of(report: Dataset) -> str:
-    """The SOP Instance UID of the film that a report speaks of."""
+def source_instance_uid(report: Dataset) -> str:
+    """The SOP Instance UID of the film that a report describes."""
     study = report.CurrentRequestedProcedureEvidenceSequence[0]
     return str(study.ReferencedSeriesSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID)

@@ -1,8 +1,8 @@
 """
-The film in a report's Image Library (TID 1600), with those descriptors that its header has.
+The film in a report's Image Library (TID 1600), with the descriptors that its header has.
 
-highdicom's own library wants a Patient Orientation and an Imager Pixel Spacing of every radiograph, which
-computed radiography often lacks (TID 1603 asks for them only where they are known).
+highdicom's own library requires a Patient Orientation and an Imager Pixel Spacing of every radiograph, which
+computed radiography often lacks (TID 1603 requires them only where they are known).
 """
 
 import highdicom as hd
@@ -10,13 +10,14 @@ from pydicom.dataset import Dataset
 
 from workers.report import codes
 from workers.report.identity import text_of
+from workers.report.source import positive_pair
 
 _CONTEXT = hd.sr.RelationshipTypeValues.HAS_ACQ_CONTEXT
 _CONTAINS = hd.sr.RelationshipTypeValues.CONTAINS
 
 
 def image_library(header: Dataset, shape: tuple[int, int]) -> hd.sr.ContainerContentItem:
-    """An Image Library container that holds one group with one image."""
+    """An Image Library container with one group of one image."""
     image = hd.sr.ImageContentItem(
         codes.SOURCE, text_of(header, "SOPClassUID"), text_of(header, "SOPInstanceUID"), relationship_type=_CONTAINS
     )
@@ -37,21 +38,12 @@ def _descriptors(header: Dataset, shape: tuple[int, int]) -> list[hd.sr.ContentI
         item = hd.sr.NumContentItem(name, int(count), codes.PIXELS, relationship_type=_CONTEXT)
         item.MeasuredValueSequence[0].NumericValue = str(count)
         items.append(item)
-    towards = header.get("PatientOrientation") or ()
-    if len(towards) == 2 and all(towards):
-        for name, letters in zip((codes.ORIENTATION_ROW, codes.ORIENTATION_COLUMN), towards, strict=True):
-            items.append(hd.sr.TextContentItem(name, str(letters), _CONTEXT))
-    spacing = _imager_spacing(header)
+    orientation = header.get("PatientOrientation") or ()
+    if len(orientation) == 2 and all(orientation):
+        for name, direction in zip((codes.ORIENTATION_ROW, codes.ORIENTATION_COLUMN), orientation, strict=True):
+            items.append(hd.sr.TextContentItem(name, str(direction), _CONTEXT))
+    spacing = positive_pair(header, "ImagerPixelSpacing")
     if spacing:
         for name, millimetres in zip((codes.VERTICAL_SPACING, codes.HORIZONTAL_SPACING), spacing, strict=True):
             items.append(hd.sr.NumContentItem(name, millimetres, codes.MILLIMETRE, relationship_type=_CONTEXT))
     return items
-
-
-def _imager_spacing(header: Dataset) -> tuple[float, float] | None:
-    """Imager Pixel Spacing as (between rows, between columns) if it holds two lengths."""
-    try:
-        rows, columns = (float(value) for value in header.get("ImagerPixelSpacing") or ())
-    except (ValueError, TypeError):
-        return None
-    return (rows, columns) if rows > 0 and columns > 0 else None

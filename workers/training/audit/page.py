@@ -14,7 +14,7 @@ from workers.explanation.regions import JOINT
 from workers.grading.grader import contrast_map, expected_map
 from workers.models.registry import Model
 from workers.report.layout.colours import Bytes, signed_colour
-from workers.report.layout.rendering import cut, laid, mixed, spread
+from workers.report.layout.rendering import blend, crop, resample_cells, resample_strength
 from workers.training.audit.knees import Asked
 
 SIDE, OPACITY = 240, 0.5
@@ -87,11 +87,11 @@ def row(number: int, asked: Asked) -> Shown:
 def picture(asked: Asked, model: Model) -> Bytes:
     """Film, heat map, contrast map and map of the expected grade of a knee, side by side (SIDE, 4 SIDE, 3)."""
     film, graded, box = as_film(asked.labelled), asked.graded, asked.graded.knee.joint.box
-    grey = cut(film, box, SIDE, SIDE)
-    strength = (spread(asked.heat_map, box, SIDE, SIDE) * 255).round().astype(np.uint8)
+    grey = crop(film, box, SIDE, SIDE)
+    strength = (resample_strength(asked.heat_map, box, SIDE, SIDE) * 255).round().astype(np.uint8)
     plain = np.repeat(grey[..., None], 3, axis=2)
     signed = [
-        signed_colour(grey, laid(each / model.card.heat_scale, graded.knee.pose, box, SIDE, SIDE), OPACITY)
+        signed_colour(grey, resample_cells(each / model.card.heat_scale, graded.knee.pose, box, SIDE, SIDE), OPACITY)
         for each in (contrast_map(graded), expected_map(graded))
     ]
-    return np.hstack([plain, mixed(grey, strength, OPACITY), *signed])
+    return np.hstack([plain, blend(grey, strength, OPACITY), *signed])
