@@ -6,7 +6,7 @@ import pytest
 from pydicom.sr._concepts_dict import concepts
 
 from node.evidence import Agreement, Evidence, KLGrade, LateralitySource
-from node.finding import Finding, Laterality
+from node.finding import Finding, Laterality, ScaleSource
 from node.reasons import FLAGS, REASONS, Flag, Reason, flag
 from tests.paths import ROOT
 from workers.report import codes
@@ -64,7 +64,7 @@ def test_flags_and_evidence_survive_json() -> None:
     """Also a flag that another version knows and this one does not, and a knee of before there were any."""
     finding = Finding(
         Laterality.LEFT,
-        "image",
+        LateralitySource.IMAGE,
         (0.0, 0.0, 9.0, 9.0),
         KLGrade.KL1,
         (0.1, 0.6, 0.1, 0.1, 0.1),
@@ -75,7 +75,7 @@ def test_flags_and_evidence_survive_json() -> None:
         ),
         agreement=Agreement.CONFLICT,
         field_of_view_mm=101.5,
-        scale_source="calibrated",
+        scale_source=ScaleSource.CALIBRATED,
     )
     fields = finding.as_json()
     assert Finding.from_json(fields) == finding

@@ -24,7 +24,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from node.evidence import Attention, Certainty, KLGrade
+from node.evidence import Attention, Certainty, KLGrade, LateralitySource
 from node.finding import Finding, Laterality, ModelIdentity, Outcome, Reading
 from node.reasons import reason
 from node.settings import ObjectKind
@@ -179,26 +179,38 @@ WHERE = Attention(
     KLGrade.KL3,
     -0.12,
 )
-RIGHT = Finding(Laterality.RIGHT, "position", (100, 300, 500, 700), KLGrade.KL3, SHARES, attention=WHERE)
+RIGHT = Finding(Laterality.RIGHT, LateralitySource.POSITION, (100, 300, 500, 700), KLGrade.KL3, SHARES, attention=WHERE)
 LEFT = Finding(
-    Laterality.LEFT, "position", (700, 300, 1100, 700), KLGrade.KL1, (0.1, 0.6, 0.2, 0.06, 0.04), attention=WHERE
+    Laterality.LEFT,
+    LateralitySource.POSITION,
+    (700, 300, 1100, 700),
+    KLGrade.KL1,
+    (0.1, 0.6, 0.2, 0.06, 0.04),
+    attention=WHERE,
 )
 UNKNOWN = Finding(
-    Laterality.UNKNOWN, "none", (100, 300, 500, 700), KLGrade.KL0, (0.9, 0.04, 0.03, 0.02, 0.01), attention=WHERE
+    Laterality.UNKNOWN,
+    LateralitySource.NONE,
+    (100, 300, 500, 700),
+    KLGrade.KL0,
+    (0.9, 0.04, 0.03, 0.02, 0.01),
+    attention=WHERE,
 )
-EMPTY = Finding(Laterality.RIGHT, "ImageLaterality", (100, 300, 500, 700), KLGrade.KL3, SHARES, empty_map=True)
+EMPTY = Finding(
+    Laterality.RIGHT, LateralitySource.IMAGE_LATERALITY, (100, 300, 500, 700), KLGrade.KL3, SHARES, empty_map=True
+)
 SURE = replace(RIGHT, certainty=Certainty(KLGrade.KL3, KLGrade.KL3, 0.9))
 UNSURE = replace(RIGHT, certainty=Certainty(KLGrade.KL1, KLGrade.KL3, 0.9, spread=0.2345))
 UNDECIDED = Finding(
     Laterality.LEFT,
-    "position",
+    LateralitySource.POSITION,
     LEFT.box,
     KLGrade.KL2,
     (0.08, 0.42, 0.41, 0.06, 0.03),
     certainty=Certainty(KLGrade.KL0, KLGrade.KL4, 0.9, undecided=(KLGrade.KL1, KLGrade.KL2), spread=0.5),
 )
 """Between KL 1 and KL 2; the grade that is given is not the most probable one."""
-CUT_OFF = Finding(Laterality.LEFT, "position", (900, 300, 1300, 700), reason=reason("JOINT_CUT_OFF"))
+CUT_OFF = Finding(Laterality.LEFT, LateralitySource.POSITION, (900, 300, 1300, 700), reason=reason("JOINT_CUT_OFF"))
 
 
 def reading(*knees: Finding, refused: str = "", model: ModelIdentity = CARD, notes: tuple[str, ...] = ()) -> Reading:

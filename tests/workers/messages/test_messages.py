@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
+from node.finding import ScaleSource
 from node.reasons import FLAGS
 from node.ris.fhir import in_version
 from node.settings import Settings
@@ -44,7 +45,7 @@ from workers.messages.report_content import Code, Quantity, parse_report
 from workers.report import codes
 
 FLAGGED = replace(
-    RIGHT, flags=(FLAGS["MARKER"], FLAGS["SIDE_CONFLICT"]), field_of_view_mm=81.2, scale_source="calibrated"
+    RIGHT, flags=(FLAGS["MARKER"], FLAGS["SIDE_CONFLICT"]), field_of_view_mm=81.2, scale_source=ScaleSource.CALIBRATED
 )
 READINGS = {**CLEAN, "flagged": reading(FLAGGED, LEFT, notes=("a note | with a bar", "another"))}
 

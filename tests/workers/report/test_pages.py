@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.evidence import Certainty, KLGrade
+from node.evidence import Certainty, KLGrade, LateralitySource
 from node.finding import Finding, Laterality
 from node.reasons import REASONS, Flag
 from tests.samples.source_films import (
@@ -375,7 +375,7 @@ def test_words_keep_to_their_place(
 @pytest.mark.parametrize("box", [(0, 0, 1200, 1000), (-80, -40, 400, 440), (900, 700, 1300, 1100), (5, 5, 205, 405)])
 def test_a_box_of_any_place_and_shape_is_drawn(box: tuple[float, float, float, float]) -> None:
     """A box over the film's edge, a tall one, a whole film: beyond the film it is black, and nothing is stretched."""
-    knee = Finding(Laterality.RIGHT, "position", box, KLGrade.KL3, SHARES)
+    knee = Finding(Laterality.RIGHT, LateralitySource.POSITION, box, KLGrade.KL3, SHARES)
     shown = picture(by_name(KneeContent(knee, heat()))["R original"])
     assert shown.any()
     if box[0] < 0:

@@ -13,7 +13,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from node.errors import GenuError
 from node.evidence import Agreement, Evidence, LateralitySource
-from node.finding import Outcome, Reading
+from node.finding import Outcome, Reading, ScaleSource
 from node.reasons import flag
 from tests.peers.archives import needs, orthanc
 from tests.peers.genu_command import GenuCommand
@@ -39,10 +39,10 @@ from workers.report.structured_report.content_tree import concept_name, descenda
 FLAGGED = replace(
     UNSURE,
     flags=(flag("MARKER"), flag("AGE_UNKNOWN")),
-    evidence=(Evidence(LateralitySource("ImageLaterality"), "R", 3.0), Evidence(LateralitySource("image"), "L", 1.5)),
+    evidence=(Evidence(LateralitySource.IMAGE_LATERALITY, "R", 3.0), Evidence(LateralitySource.IMAGE, "L", 1.5)),
     agreement=Agreement.CONFLICT,
     field_of_view_mm=131.4,
-    scale_source="detector plane",
+    scale_source=ScaleSource.DETECTOR_PLANE,
     tilt=-3.2,
     landmarks=tuple((100.5 + i, 200.25) for i in range(16)),
 )

@@ -15,7 +15,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
-from node.evidence import KLGrade
+from node.evidence import KLGrade, LateralitySource
 from node.finding import Finding, Laterality
 from tests.paths import ROOT
 from tests.peers.archives import needs
@@ -394,6 +394,8 @@ def test_the_library_has_the_descriptors_of_the_header() -> None:
 
 def test_a_knee_without_grade_and_reason_cannot_be_reported() -> None:
     """Neither a grade nor an empty group is invented."""
-    mute = Finding(Laterality.RIGHT, "position", RIGHT.box)
+    mute = Finding(Laterality.RIGHT, LateralitySource.POSITION, RIGHT.box)
     with pytest.raises(ValueError, match="reason"):
-        results_of(header(), reading(mute, Finding(Laterality.LEFT, "position", RIGHT.box, KLGrade.KL3, SHARES)))
+        results_of(
+            header(), reading(mute, Finding(Laterality.LEFT, LateralitySource.POSITION, RIGHT.box, KLGrade.KL3, SHARES))
+        )
