@@ -1,5 +1,5 @@
 """
-Measurements, side by side with what else is installed: `make bench`, or `python -m bench --help`.
+Benchmarks of Genu and of other installed receivers: `make bench`, or `python -m bench --help`.
 
-Nothing here says whether a figure is good; it says what was measured, how often, how it spread, and on what.
+Every figure has its number of measurements, its spread and the machine; none is rated.
 """

@@ -1,4 +1,4 @@
-"""The network alone: the engine that is shipped against plain torch of the same weights."""
+"""Forward passes of the network: the default engine and plain torch with the same weights."""
 
 import time
 
@@ -10,12 +10,12 @@ from node.errors import SettingsError
 from workers.models.registry import DEFAULT, Model, load, read_card
 
 BATCHES = (1, 8)
-A_ROUND = 10
-"""Forward passes of an engine before it is the other's turn."""
+PASSES_PER_ROUND = 10
+"""Forward passes of an engine before the next engine's turn."""
 
 
 def measure(*, rounds: int) -> Table:
-    """Milliseconds a knee, one knee and eight at a time, the engines taking turns."""
+    """Milliseconds per knee, with batches of one and eight, the engines taking turns."""
     name = DEFAULT
     card = read_card(name)
     models: dict[str, Model] = {}
@@ -25,7 +25,7 @@ def measure(*, rounds: int) -> Table:
             models[engine] = load(name, engine=engine)
         except SettingsError as error:
             notes.append(f"Not measured: {error}")
-    found: dict[tuple[int, str], list[float]] = {}
+    times: dict[tuple[int, str], list[float]] = {}
     random = np.random.default_rng(1)
     images = {n: random.standard_normal((n, 3, card.input_size, card.input_size), np.float32) for n in BATCHES}
     with bar() as progress:
@@ -33,20 +33,20 @@ def measure(*, rounds: int) -> Table:
         for _ in range(rounds):
             for batch in BATCHES:
                 for engine, model in models.items():
-                    found.setdefault((batch, engine), []).extend(_milliseconds_a_knee(model, images[batch]))
+                    times.setdefault((batch, engine), []).extend(_milliseconds_per_knee(model, images[batch]))
                     progress.advance(step)
-    rows = tuple(_row(batch, engine, values) for (batch, engine), values in sorted(found.items()))
+    rows = tuple(_row(batch, engine, values) for (batch, engine), values in sorted(times.items()))
     return Table("forward", "Forward pass of a knee", rows, tuple(notes))
 
 
-def _milliseconds_a_knee(model: Model, images: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> list[float]:
+def _milliseconds_per_knee(model: Model, images: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> list[float]:
     model.run(images)
-    found = []
-    for _ in range(A_ROUND):
-        begun = time.perf_counter()
+    times = []
+    for _ in range(PASSES_PER_ROUND):
+        started = time.perf_counter()
         model.run(images)
-        found.append((time.perf_counter() - begun) * 1000 / len(images))
-    return found
+        times.append((time.perf_counter() - started) * 1000 / len(images))
+    return times
 
 
 def _row(batch: int, engine: str, values: list[float]) -> dict[str, Cell]:

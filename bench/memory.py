@@ -1,21 +1,21 @@
-"""What memory a process holds and the most that it ever held (proc_pid_status(5)), of each part of a running node."""
+"""Resident and peak memory (proc_pid_status(5)) of each process of a running node."""
 
 import re
 from pathlib import Path
 
 from bench.tables import Row, Table
 
-WORDS = re.compile(r"-m node (?:--settings \S+ )?(\w+)(?: --name (\S+))?")
+COMMAND = re.compile(r"-m node (?:--settings \S+ )?(\w+)(?: --name (\S+))?")
 
 
 class Peaks:
-    """The peaks of the parts of all nodes that were looked at."""
+    """The highest peak memory of each process over all recorded nodes."""
 
     def __init__(self) -> None:
         self._peaks: dict[str, float] = {}
 
-    def look(self, supervisor: int) -> None:
-        """What the node under that process id has held by now is remembered, part by part."""
+    def record(self, supervisor: int) -> None:
+        """Record the peak memory of each process of the node whose supervisor has that process id."""
         for pid, name in processes(supervisor).items():
             peak = peak_mb(pid)
             if peak is not None:
@@ -23,44 +23,44 @@ class Peaks:
 
     def table(self) -> Table:
         rows: tuple[Row, ...] = tuple(
-            {"part": name, "MB": peak} for name, peak in sorted(self._peaks.items(), key=lambda each: -each[1])
+            {"part": name, "MB": peak} for name, peak in sorted(self._peaks.items(), key=lambda item: -item[1])
         )
-        note = "Each process for itself: libraries that several have loaded count in each."
-        return Table("memory", "Peak memory of each part, during the bursts", rows, (note,))
+        note = "Shared libraries count in every process that has loaded them."
+        return Table("memory", "Peak memory of each process, during the bursts", rows, (note,))
 
 
 def processes(supervisor: int) -> dict[int, str]:
-    """The processes of a node and what each is, the supervisor first."""
+    """Process id and name of each process of a node, the supervisor first."""
     found = {supervisor: "run"}
     waiting = [(supervisor, "run")]
     while waiting:
-        parent, parents_name = waiting.pop()
+        parent, parent_name = waiting.pop()
         for pid in _children(parent):
-            found[pid] = _name(pid, parents_name)
+            found[pid] = _name(pid, parent_name)
             waiting.append((pid, found[pid]))
     return found
 
 
 def peak_mb(pid: int) -> float | None:
-    """The most that the process ever held; None if it is gone."""
+    """The peak resident memory of the process (VmHWM); None if it has ended."""
     return _status_mb(pid, "VmHWM")
 
 
-def held_mb(pid: int) -> float | None:
-    """What the process holds now; None if it is gone."""
+def resident_mb(pid: int) -> float | None:
+    """The resident memory of the process now (VmRSS); None if it has ended."""
     return _status_mb(pid, "VmRSS")
 
 
 def _status_mb(pid: int, name: str) -> float | None:
     try:
-        told = re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+        match = re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     except OSError:
         return None
-    return int(told[1]) * 1024 / 1e6 if told else None
+    return int(match[1]) * 1024 / 1e6 if match else None
 
 
 def _children(pid: int) -> list[int]:
-    """Of all its threads: a child belongs to the thread that started it."""
+    """The children of all threads: a child belongs to the thread that started it."""
     found: list[int] = []
     for file in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
@@ -70,16 +70,16 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def _name(pid: int, parents_name: str) -> str:
+def _name(pid: int, parent_name: str) -> str:
     try:
         line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
-        return f"child of {parents_name}"
-    words = WORDS.search(line)
-    if words:
-        return f"{words[1]} ({words[2]})" if words[2] else words[1]
+        return f"child of {parent_name}"
+    command = COMMAND.search(line)
+    if command:
+        return f"{command[1]} ({command[2]})" if command[2] else command[1]
     if "watchdog.py" in line:
         return "broker's watchdog"
     if "valkey" in line or "redis" in line:
         return "broker"
-    return f"decoder of {parents_name}" if parents_name.startswith("work") else f"child of {parents_name}"
+    return f"decoder of {parent_name}" if parent_name.startswith("work") else f"child of {parent_name}"

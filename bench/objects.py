@@ -1,4 +1,4 @@
-"""The result objects of a film of both knees: how long each kind takes to make, and how large it is."""
+"""The result objects of a film of both knees: the time to create each kind, and its size."""
 
 from datetime import UTC, datetime
 from functools import partial
@@ -8,7 +8,7 @@ from typing import get_args
 import numpy as np
 
 from bench.films import Films
-from bench.progress import taking_turns
+from bench.progress import in_turns
 from bench.tables import Row, Spread, Table
 from node.evidence import Certainty, KLGrade, LateralitySource
 from node.finding import Finding, Laterality, ModelIdentity, Outcome, Reading
@@ -24,7 +24,7 @@ MODEL = ModelIdentity("kl-bench", "1.0.0", "0" * 64)
 
 
 def measure(films: Films, *, rounds: int) -> Table:
-    """Milliseconds from a reading to encoded files, the kinds taking turns, and their sizes."""
+    """Milliseconds from a reading to encoded objects, the kinds taking turns, and their sizes."""
     uid, path = films.file()
     reader = Reader.within(Work())
     try:
@@ -36,32 +36,34 @@ def measure(films: Films, *, rounds: int) -> Table:
     wanted |= {kind: (kind,) for kind in get_args(ObjectKind)}
     sizes: dict[str, int] = {}
 
-    def made(name: str, kinds: tuple[ObjectKind, ...]) -> None:
-        sizes[name] = _make(film, uid, kinds)
+    def encode(name: str, kinds: tuple[ObjectKind, ...]) -> None:
+        sizes[name] = _encoded_size(film, uid, kinds)
 
-    found = taking_turns(
-        "result objects", {name: partial(made, name, kinds) for name, kinds in wanted.items()}, rounds=rounds
+    times = in_turns(
+        "result objects", {name: partial(encode, name, kinds) for name, kinds in wanted.items()}, rounds=rounds
     )
     rows: tuple[Row, ...] = tuple(
         {"objects": name, "ms": Spread.of(values), "MB": sizes[name] / 1e6, "n": len(values)}
-        for name, values in found.items()
+        for name, values in times.items()
     )
-    high, wide = film.pixels.shape
-    note = f"Film of {wide} x {high} pixels. KO is made of a red flag. SR stands in every row."
-    return Table("objects", "Result objects of a film of both knees, made and encoded", rows, (note,))
+    height, width = film.pixels.shape
+    note = f"Film of {width} x {height} pixels. KO is created for a red flag. Every row includes SR."
+    return Table("objects", "Result objects of a film of both knees, created and encoded", rows, (note,))
 
 
-def _make(film: Film, uid: str, kinds: tuple[ObjectKind, ...]) -> int:
-    """The bytes of the objects of those kinds."""
+def _encoded_size(film: Film, uid: str, kinds: tuple[ObjectKind, ...]) -> int:
+    """The size of the objects of those kinds, in bytes."""
     y, x = np.mgrid[0:8, 0:8].astype(np.float32)
     strength = (0.9 * np.exp(-((x - 2.4) ** 2 + (y - 4) ** 2) / 3)).astype(np.float32)
-    sure = Certainty(KLGrade.KL1, KLGrade.KL3, 0.9)
+    certainty = Certainty(KLGrade.KL1, KLGrade.KL3, 0.9)
     knees = tuple(
-        Finding(side, LateralitySource.POSITION, box, KLGrade.KL2, SHARES, certainty=sure)
+        Finding(side, LateralitySource.POSITION, box, KLGrade.KL2, SHARES, certainty=certainty)
         for side, box in zip((Laterality.RIGHT, Laterality.LEFT), BOXES, strict=True)
     )
     reading = Reading(uid, Outcome.GRADED, MODEL, knees=knees)
     maps = [HeatMap(strength, strength, False, Pose.of(Box(*box))) for box in BOXES]
     at = datetime(2026, 1, 1, tzinfo=UTC)
-    made = report(film, reading, maps, MODEL, sr_class="comprehensive", made_at=at, kinds=kinds, is_red=lambda _: True)
-    return sum(len(each.encode()) for each in made)
+    objects = report(
+        film, reading, maps, MODEL, sr_class="comprehensive", made_at=at, kinds=kinds, is_red=lambda _: True
+    )
+    return sum(len(result.encode()) for result in objects)

@@ -1,10 +1,10 @@
-"""What a worker does with a film once it is read, step by step: finding and gating, grading, explaining."""
+"""The steps of a worker on a film that has been read: detection and eligibility, grading, explanation."""
 
 from collections.abc import Callable
 
 import numpy as np
 
-from bench.progress import taking_turns
+from bench.progress import in_turns
 from bench.tables import Row, Spread, Table
 from node.finding import Laterality
 from workers.analysis import prepare_film
@@ -21,7 +21,7 @@ ROWS, COLUMNS = 2048, 2500
 
 
 def measure(*, rounds: int) -> Table:
-    """Milliseconds a film of two knees, each step after the other; and the cost of explaining, in plain forwards."""
+    """Milliseconds of each step for a film of two knees, and the cost of explaining in forward passes."""
     rendered = render([KneeShape(Laterality.RIGHT), KneeShape(Laterality.LEFT)], rows=ROWS, columns=COLUMNS, seed=3)
     film = film_of(rendered.pixels.astype(np.float32) / np.float32(4095), Laterality.UNKNOWN)
     models, grader, rules = load_detection_models(), load(DEFAULT), Rules()
@@ -33,24 +33,24 @@ def measure(*, rounds: int) -> Table:
 
     graded = grade()
 
-    def explained() -> None:
+    def run_explanation() -> None:
         attribute(crops, graded, grader)
-        for one in graded:
-            explain(one, grader.card.heat_scale)
+        for knee in graded:
+            explain(knee, grader.card.heat_scale)
 
     steps: dict[str, Callable[[], object]] = {
         "joints, laterality, artefacts, eligibility": lambda: prepare_film(film, models, rules),
         "grade": grade,
-        "maps, attribution, second forward": explained,
+        "maps, attribution, second forward": run_explanation,
     }
-    found = taking_turns("stages", steps, rounds=rounds)
+    times = in_turns("stages", steps, rounds=rounds)
     rows: tuple[Row, ...] = tuple(
-        {"step": name, "ms a film": Spread.of(values), "n": len(values)} for name, values in found.items()
+        {"step": name, "ms a film": Spread.of(values), "n": len(values)} for name, values in times.items()
     )
-    times = np.array(found["maps, attribution, second forward"]) / np.array(found["grade"])
+    ratio = np.array(times["maps, attribution, second forward"]) / np.array(times["grade"])
     model = f"{grader.card.name} {grader.card.version}"
     notes = (
         f"A rendered film of {COLUMNS} x {ROWS} pixels with {len(knees)} knees, {model}.",
-        f"Explaining costs {float(np.median(times)):.2f} times a plain forward ({times.min():.2f}-{times.max():.2f}).",
+        f"Explaining costs {float(np.median(ratio)):.2f} times a plain forward ({ratio.min():.2f}-{ratio.max():.2f}).",
     )
     return Table("stages", "A film of both knees in a worker, step by step", rows, notes)

@@ -1,4 +1,4 @@
-"""What was measured, as tables for people and as JSON."""
+"""Results of the benchmarks, as tables and as JSON."""
 
 import json
 import statistics
@@ -13,7 +13,7 @@ from rich.text import Text
 
 @dataclass(frozen=True)
 class Spread:
-    """How often something was measured, and between what it lay."""
+    """Number of measurements, least, median and most."""
 
     n: int
     least: float
@@ -34,7 +34,7 @@ Row = Mapping[str, Cell]
 
 @dataclass(frozen=True)
 class Table:
-    """One question and its answers: each row has the same columns."""
+    """The results of one benchmark: every row has the same columns."""
 
     name: str
     title: str
@@ -43,31 +43,31 @@ class Table:
 
 
 def short(value: float) -> str:
-    """Three digits that count: 1234, 123, 12.3, 1.23."""
+    """Three significant digits: 1234, 123, 12.3, 1.23."""
     size = abs(value)
     return f"{value:.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"
 
 
 def percentiles(values: Sequence[float], *wanted: int) -> dict[str, float]:
     """The percentiles by their usual names: p50, p95."""
-    return {f"p{each}": float(np.percentile(values, each)) for each in wanted}
+    return {f"p{percent}": float(np.percentile(values, percent)) for percent in wanted}
 
 
 def show(table: Table, console: Console) -> None:
-    """The table is printed, and what is to be known of it below."""
+    """Print the table, and its notes below."""
     console.print(Text(table.title, style="bold"))
-    made = RichTable()
+    grid = RichTable()
     for name, cell in (table.rows[0] if table.rows else {}).items():
-        made.add_column(name, justify="left" if isinstance(cell, str) else "right", no_wrap=isinstance(cell, Spread))
+        grid.add_column(name, justify="left" if isinstance(cell, str) else "right", no_wrap=isinstance(cell, Spread))
     for row in table.rows:
-        made.add_row(*(short(cell) if isinstance(cell, float) else str(cell) for cell in row.values()))
+        grid.add_row(*(short(cell) if isinstance(cell, float) else str(cell) for cell in row.values()))
     if table.rows:
-        console.print(made)
+        console.print(grid)
     for note in table.notes:
         console.print(Text(note))
     console.print()
 
 
 def as_json(tables: Sequence[Table]) -> str:
-    """The same as JSON: tables by name; a spread is an object of n, least, median and most."""
+    """The tables by name; a spread is an object of n, least, median and most."""
     return json.dumps({table.name: asdict(table) for table in tables}, indent=1)

@@ -1,4 +1,4 @@
-"""Receivers that can be measured: Genu's as it is shipped, DCMTK's storescp and Orthanc, each a process of its own."""
+"""Receivers that can be measured: Genu, DCMTK's storescp and Orthanc, each a process of its own."""
 
 import os
 import subprocess
@@ -17,45 +17,46 @@ PDU = 131072
 
 
 @dataclass(frozen=True)
-class Receiving:
-    """A receiver that runs."""
+class RunningReceiver:
+    """A running receiver."""
 
     ae_title: str
     port: int
     stored: Callable[[], int]
-    """How many objects it has."""
-    forget: Callable[[], None]
-    """What it has is gone from the disk, so that no measurement writes back what another left in the cache."""
+    """Returns the number of objects that it has stored."""
+    clear: Callable[[], None]
+    """Deletes its objects, so that no measurement writes back what another left in the page cache."""
 
 
 @dataclass(frozen=True)
-class Contestant:
+class ReceiverType:
     """A receiver that can be started in a folder."""
 
     name: str
     durable: str
-    """When it answers 0x0000: with the object on the disk, or in the kernel's cache, gone in a power cut."""
-    needs: str
-    start: Callable[[Path], AbstractContextManager[Receiving]]
+    """Where the object is when it answers 0x0000: on the disk, or in the page cache, which a power cut loses."""
+    requires: str
+    """The program that must be installed; empty if none."""
+    start: Callable[[Path], AbstractContextManager[RunningReceiver]]
 
 
 @contextmanager
-def genu(folder: Path) -> Iterator[Receiving]:
-    """`genu receive`, with the ledger, the vault and the embedded broker that it has in a hospital."""
+def genu(folder: Path) -> Iterator[RunningReceiver]:
+    """`genu receive`, with its ledger, vault and embedded broker, as in production."""
     file = write_settings(folder, [])
     port = load(file).receive.port
     command = [sys.executable, "-m", "node", "--settings", str(file), "receive"]
     (folder / "data").mkdir()
-    kept = folder / "data" / "radiographs"
+    stored = folder / "data" / "radiographs"
     with EmbeddedBroker(folder / "data") as broker, _process(folder, command, {"GENU__BROKER__URL": broker.url}, port):
-        yield _on_disk("GENU", port, kept, "*/*.dcm")
+        yield _on_disk("GENU", port, stored, "*/*.dcm")
 
 
-def storescp(*options: str, nodelay: bool = False) -> Callable[[Path], AbstractContextManager[Receiving]]:
+def storescp(*options: str, nodelay: bool = False) -> Callable[[Path], AbstractContextManager[RunningReceiver]]:
     """DCMTK's storescp with these options; `nodelay` is the variable that switches Nagle's algorithm off."""
 
     @contextmanager
-    def start(folder: Path) -> Iterator[Receiving]:
+    def start(folder: Path) -> Iterator[RunningReceiver]:
         port, received = free_port(), folder / "received"
         received.mkdir()
         command = [program_path("storescp") or "storescp", "-od", str(received), *options, str(port)]
@@ -67,48 +68,48 @@ def storescp(*options: str, nodelay: bool = False) -> Callable[[Path], AbstractC
 
 
 @contextmanager
-def orthanc_fsync(folder: Path) -> Iterator[Receiving]:
+def orthanc_fsync(folder: Path) -> Iterator[RunningReceiver]:
     """Orthanc that writes every object through to the disk before it answers (its default)."""
     with orthanc(folder, configuration={"SyncStorageArea": True, "MaximumPduLength": PDU}) as peer:
 
-        def forget() -> None:
+        def clear() -> None:
             for patient in peer.request("/patients"):
                 peer.request(f"/patients/{patient}", method="DELETE")
 
-        yield Receiving("ORTHANC", peer.port, lambda: int(peer.request("/statistics")["CountInstances"]), forget)
+        yield RunningReceiver("ORTHANC", peer.port, lambda: int(peer.request("/statistics")["CountInstances"]), clear)
 
 
 DISK, CACHE = "disk", "cache"
-ALL = (
-    Contestant("Genu", DISK, "", genu),
-    Contestant("Orthanc, fsync", DISK, "Orthanc", orthanc_fsync),
-    Contestant("storescp, defaults", CACHE, "storescp", storescp()),
-    Contestant("storescp, tuned", CACHE, "storescp", storescp("--max-pdu", str(PDU), nodelay=True)),
-    Contestant(
+RECEIVERS = (
+    ReceiverType("Genu", DISK, "", genu),
+    ReceiverType("Orthanc, fsync", DISK, "Orthanc", orthanc_fsync),
+    ReceiverType("storescp, defaults", CACHE, "storescp", storescp()),
+    ReceiverType("storescp, tuned", CACHE, "storescp", storescp("--max-pdu", str(PDU), nodelay=True)),
+    ReceiverType(
         "storescp, tuned, +B --fork", CACHE, "storescp", storescp("--max-pdu", str(PDU), "+B", "--fork", nodelay=True)
     ),
 )
 
 
-def installed() -> tuple[list[Contestant], list[str]]:
-    """Those that can be started here, and the names of the programs that the others lack."""
-    here = [each for each in ALL if not each.needs or program_path(each.needs)]
-    return here, sorted({each.needs for each in ALL if each not in here})
+def installed() -> tuple[list[ReceiverType], list[str]]:
+    """The receivers that can be started here, and the programs that the others require."""
+    found = [receiver for receiver in RECEIVERS if not receiver.requires or program_path(receiver.requires)]
+    return found, sorted({receiver.requires for receiver in RECEIVERS if receiver not in found})
 
 
-def _on_disk(ae_title: str, port: int, folder: Path, pattern: str) -> Receiving:
-    """A receiver that keeps each object as a file of `folder`."""
+def _on_disk(ae_title: str, port: int, folder: Path, pattern: str) -> RunningReceiver:
+    """A receiver that stores each object as a file in `folder`."""
 
-    def forget() -> None:
+    def clear() -> None:
         for path in folder.glob(pattern):
             path.unlink()
 
-    return Receiving(ae_title, port, lambda: sum(1 for _ in folder.glob(pattern)), forget)
+    return RunningReceiver(ae_title, port, lambda: sum(1 for _ in folder.glob(pattern)), clear)
 
 
 @contextmanager
 def _process(folder: Path, command: Sequence[str], variables: dict[str, str], port: int) -> Iterator[None]:
-    """A server that listens on `port`; it is ended by its process id."""
+    """A server process that listens on `port`; it is stopped when the block is left."""
     environment = {name: value for name, value in os.environ.items() if name != "TCP_NODELAY"}
     log = folder / "server.log"
     with log.open("wb") as out:

@@ -1,4 +1,4 @@
-"""A node whose journeys are measured: what goes in, what comes back, and when, as the ledger's journal has it."""
+"""A running node to measure: its destination, its receiver, and the times of events in the ledger's journal."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -12,21 +12,24 @@ from node.settings import DEFAULT_OBJECTS, Destination
 from tests.peers.archives import HOST, program_path, storescp
 from tests.peers.running_node import Node, running
 
-PATIENCE_SECONDS = 120.0
+TIMEOUT_SECONDS = 120.0
 """For one film."""
 
 
 @contextmanager
 def node(folder: Path, *, workers: int = 1) -> Iterator[Node]:
-    """`genu run` with so many workers, and a destination that answers at once."""
+    """`genu run` with `workers` workers, and a destination that answers at once."""
     folder.mkdir()
-    with destination(folder / "pacs") as pacs, running(folder, pacs, extra=f"[work]\nprocesses = {workers}\n") as made:
-        yield made
+    with (
+        destination(folder / "pacs") as pacs,
+        running(folder, pacs, extra=f"[work]\nprocesses = {workers}\n") as running_node,
+    ):
+        yield running_node
 
 
 @contextmanager
 def destination(folder: Path) -> Iterator[Destination]:
-    """DCMTK's storescp where it is installed, otherwise the demo PACS: what a PACS takes for itself is not measured."""
+    """DCMTK's storescp if it is installed, otherwise the demo PACS: both answer at once."""
     folder.mkdir()
     if program_path("storescp"):
         with storescp(folder) as peer:
@@ -36,15 +39,15 @@ def destination(folder: Path) -> Iterator[Destination]:
             yield Destination(name="pacs", ae_title=pacs.ae_title, host=HOST, port=pacs.port)
 
 
-def receiver(made: Node) -> Destination:
-    """The node, to send to."""
-    receive = made.settings.receive
+def receiver(running_node: Node) -> Destination:
+    """The receiver of the node, as a destination."""
+    receive = running_node.settings.receive
     return Destination(name="-", ae_title=receive.ae_title, host=HOST, port=receive.port, calling_ae_title="BENCH")
 
 
 def await_delivered(ledger: Ledger, uids: Sequence[str]) -> None:
-    """The destination has acknowledged both results of every film. Raises if a film ends otherwise or not at all."""
-    deadline = time.monotonic() + PATIENCE_SECONDS * max(1, len(uids) / 10)
+    """Wait until all results are acknowledged. Raises RuntimeError if a film ends otherwise, or takes too long."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS * max(1, len(uids) / 10)
     open_uids = list(uids)
     while open_uids:
         entry = ledger.find(open_uids[-1])
@@ -57,12 +60,12 @@ def await_delivered(ledger: Ledger, uids: Sequence[str]) -> None:
             time.sleep(0.1)
 
 
-def moments(ledger: Ledger, uid: str) -> dict[str, list[datetime]]:
-    """When what happened to a radiograph: received, claimed, reported, sent (each of its objects), delivered."""
-    found: dict[str, list[datetime]] = {}
-    for line in ledger.journal(uid):
-        found.setdefault(line.what, []).append(line.at)
-    if len(found.get("sent", ())) != len(DEFAULT_OBJECTS):
-        told = " and ".join(DEFAULT_OBJECTS)
-        raise RuntimeError(f"{len(found.get('sent', ()))} results of a film were sent, not one {told} each")
-    return found
+def event_times(ledger: Ledger, uid: str) -> dict[str, list[datetime]]:
+    """Times of the events of a radiograph: received, claimed, reported, sent (of each object), delivered."""
+    times: dict[str, list[datetime]] = {}
+    for event in ledger.journal(uid):
+        times.setdefault(event.what, []).append(event.at)
+    if len(times.get("sent", ())) != len(DEFAULT_OBJECTS):
+        expected = " and ".join(DEFAULT_OBJECTS)
+        raise RuntimeError(f"{len(times.get('sent', ()))} results of a film were sent, not one {expected} each")
+    return times
