@@ -9,26 +9,32 @@ import threading
 import time
 import unicodedata
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
+from typing import Any
 
 import structlog
+from argon2 import PasswordHasher, extract_parameters
+from argon2.exceptions import Argon2Error, VerifyMismatchError
 
 log = structlog.get_logger()
 
 CREDENTIALS_FILE = "admin.json"
-"""The password file in the storage folder: a scrypt hash, never the password. Delete it to have a new one chosen."""
+"""The password file in the storage folder: an Argon2id hash, never the password. Delete it to have a new one chosen."""
 
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # no characters that are easily confused (0 o, 1 l i)
-_SCRYPT_COST = {"n": 2**15, "r": 8, "p": 1}  # 32 MiB and some 80 ms for each guess (RFC 7914 section 2)
-_SCRYPT_MEMORY = 64 * 2**20
+_MEMORY_KIB = 32 * 1024
+_HASHER = PasswordHasher(time_cost=3, memory_cost=_MEMORY_KIB, parallelism=1)  # one core and 32 MiB for each guess
+_MAX_MEMORY_KIB = 2 * _MEMORY_KIB
+"""A hash that asks for more memory is refused."""
+_SCRYPT_COST = ("n", "r", "p")
 
 
 def create_first_password(folder: Path) -> str | None:
     """
-    A new password, returned this once and stored as a scrypt hash; None if the folder already has one.
+    A new password, returned this once and stored as an Argon2id hash; None if the folder already has one.
 
     When several processes start at once only one of them gets a password: the file appears whole or not at all.
     """
@@ -37,26 +43,26 @@ def create_first_password(folder: Path) -> str | None:
     if target.exists():
         return None
     password = "-".join("".join(secrets.choice(_ALPHABET) for _ in range(5)) for _ in range(4))
-    salt = secrets.token_bytes(16)
-    content = {
-        "scheme": "scrypt",
-        **_SCRYPT_COST,
-        "salt": salt.hex(),
-        "hash": _scrypt(password, salt, _SCRYPT_COST).hex(),
-    }
-    temporary = folder / f".{CREDENTIALS_FILE}.{secrets.token_hex(8)}"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    temporary = _write_hash(folder, password)
     try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-            json.dump(content, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
         os.link(temporary, target)
     except FileExistsError:
         return None
     finally:
         temporary.unlink()
     return password
+
+
+def _write_hash(folder: Path, password: str) -> Path:
+    """Write the hash of the password to a new temporary file, readable by the node's user only, and fsync it."""
+    content = {"scheme": "argon2", "hash": _HASHER.hash(_normalised(password))}
+    temporary = folder / f".{CREDENTIALS_FILE}.{secrets.token_hex(8)}"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as stream:
+        json.dump(content, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return temporary
 
 
 class Password:
@@ -70,28 +76,61 @@ class Password:
         return self._digest is not None or self._file.is_file()
 
     def verify(self, guess: str) -> bool:
-        """Whether `guess` is the password. The comparison takes the same time wherever the guess differs."""
+        """
+        Whether `guess` is the password. The comparison takes the same time wherever the guess differs.
+
+        A correct guess replaces a scrypt hash, which version 0.1 wrote, by an Argon2id hash.
+        """
         if self._digest is not None:
             return hmac.compare_digest(hashlib.sha256(_normalised(guess)).digest(), self._digest)
         try:
             content = json.loads(self._file.read_text(encoding="ascii"))
-            cost = {key: int(content[key]) for key in _SCRYPT_COST}
-            digest = _scrypt(guess, bytes.fromhex(content["salt"]), cost)
-            return hmac.compare_digest(digest, bytes.fromhex(content["hash"]))
+            if content["scheme"] == "argon2":
+                return _matches_argon2(guess, str(content["hash"]))
+            matches = _matches_scrypt(guess, content)
         except FileNotFoundError:
             return False
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, Argon2Error) as error:
             log.error("password_file_unusable", error=type(error).__name__)
             return False
+        if matches:
+            self._rehash(guess)
+        return matches
+
+    def _rehash(self, password: str) -> None:
+        """Replace the file by one with an Argon2id hash of the password; if that fails, the old file stays valid."""
+        try:
+            temporary = _write_hash(self._file.parent, password)
+            try:
+                temporary.replace(self._file)
+            finally:
+                temporary.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("password_not_rehashed", error=type(error).__name__)
+
+
+def _matches_argon2(guess: str, encoded: str) -> bool:
+    """Raises Argon2Error or ValueError if `encoded` is no usable Argon2 hash."""
+    if extract_parameters(encoded).memory_cost > _MAX_MEMORY_KIB:
+        raise ValueError("the hash asks for too much memory")
+    try:
+        return _HASHER.verify(encoded, _normalised(guess))
+    except VerifyMismatchError:
+        return False
+
+
+def _matches_scrypt(guess: str, content: Mapping[str, Any]) -> bool:
+    """Raises KeyError, TypeError or ValueError if `content` is no usable scrypt hash (RFC 7914)."""
+    n, r, p = (int(content[key]) for key in _SCRYPT_COST)
+    salt, expected = bytes.fromhex(content["salt"]), bytes.fromhex(content["hash"])
+    maxmem = _MAX_MEMORY_KIB * 1024
+    digest = hashlib.scrypt(_normalised(guess), salt=salt, n=n, r=r, p=p, maxmem=maxmem, dklen=32)
+    return hmac.compare_digest(digest, expected)
 
 
 def _normalised(text: str) -> bytes:
     """The same bytes for the same password, however a keyboard composes its accents (RFC 8265 section 4.2)."""
     return unicodedata.normalize("NFC", text).encode("utf-8", "surrogatepass")
-
-
-def _scrypt(password: str, salt: bytes, cost: dict[str, int]) -> bytes:
-    return hashlib.scrypt(_normalised(password), salt=salt, maxmem=_SCRYPT_MEMORY, dklen=32, **cost)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Authentication of the admin pages: password, sessions, the delay after failed sign-ins, CSRF tokens."""
 
+import errno
+import hashlib
 import json
 import stat
 import threading
@@ -180,13 +182,79 @@ def test_the_first_password_is_returned_once_and_stored_as_a_hash(tmp_path: Path
     file = tmp_path / CREDENTIALS_FILE
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert chosen not in file.read_text()
-    assert json.loads(file.read_text())["scheme"] == "scrypt"
+    content = json.loads(file.read_text())
+    assert content["scheme"] == "argon2"
+    assert content["hash"].startswith("$argon2id$v=19$m=32768,t=3,p=1$")
     password = Password("", tmp_path)
     assert password.is_set()
     assert password.verify(chosen)
     assert not password.verify(chosen + "x")
     assert not password.verify("")
     assert [path.name for path in tmp_path.iterdir()] == [CREDENTIALS_FILE]
+
+
+def write_scrypt_file(folder: Path, password: str) -> None:
+    """The file that version 0.1 wrote."""
+    salt, cost = bytes(range(16)), {"n": 2**15, "r": 8, "p": 1}
+    digest = hashlib.scrypt(password.encode(), salt=salt, maxmem=2**26, dklen=32, **cost)
+    content = {"scheme": "scrypt", **cost, "salt": salt.hex(), "hash": digest.hex()}
+    (folder / CREDENTIALS_FILE).write_text(json.dumps(content))
+
+
+def test_a_scrypt_file_stays_valid_and_is_replaced_after_signing_in(tmp_path: Path) -> None:
+    """A wrong password leaves the file as it is; the correct one replaces it by an Argon2id hash of itself."""
+    write_scrypt_file(tmp_path, "first-password")
+    file, password = tmp_path / CREDENTIALS_FILE, Password("", tmp_path)
+    old = file.read_text()
+    assert not password.verify("first-passwore")
+    assert file.read_text() == old
+    assert password.verify("first-password")
+    assert json.loads(file.read_text())["scheme"] == "argon2"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert password.verify("first-password")
+    assert not password.verify("first-passwore")
+    assert [path.name for path in tmp_path.iterdir()] == [CREDENTIALS_FILE]
+
+
+def test_a_scrypt_file_that_cannot_be_replaced_stays_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read-only folder does not keep anyone from signing in."""
+
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    write_scrypt_file(tmp_path, "first-password")
+    monkeypatch.setattr(Path, "replace", read_only)
+    assert Password("", tmp_path).verify("first-password")
+    assert Password("", tmp_path).verify("first-password")
+    assert [path.name for path in tmp_path.iterdir()] == [CREDENTIALS_FILE]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hash": ""},
+        {"hash": None},
+        {"hash": "$argon2id$v=19$m=32768,t=3,p=1$c2FsdHNhbHRzYWx0$"},
+        {"hash": "$argon2id$v=19$m=4194304,t=1,p=1$c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNoaGFzaA"},
+        {"hash": "\u00e4"},
+        {"scheme": "scrypt"},
+        {"scheme": "scrypt", "n": 2**40, "r": 8, "p": 1, "salt": "00", "hash": "00"},
+        {"scheme": "scrypt", "n": 2**70, "r": 8, "p": 1, "salt": "00", "hash": "00"},
+        {"scheme": "plain"},
+    ],
+)
+def test_a_tampered_file_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    """A hash that is damaged, costs too much memory or belongs to another scheme signs nobody in."""
+    password = create_first_password(tmp_path)
+    file = tmp_path / CREDENTIALS_FILE
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({**content, **change}))
+    assert password is not None
+    assert not Password("", tmp_path).verify(password)
+    file.write_text(json.dumps({**content, "hash": content["hash"][:-4] + "AAAA"}))
+    assert not Password("", tmp_path).verify(password)
+    file.write_text("[]")
+    assert not Password("", tmp_path).verify(password)
 
 
 def test_of_simultaneous_starts_one_gets_the_password(tmp_path: Path) -> None:
