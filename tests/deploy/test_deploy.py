@@ -1,4 +1,4 @@
-"""The containers: what they are made of, what they start, and that the demo's PACS and the broker do their part."""
+"""The containers: images, commands and confinement, and the configuration of the demo PACS and the broker."""
 
 import fnmatch
 import json
@@ -28,7 +28,7 @@ from tests.peers.archives import HOST, free_port, needs, orthanc, program_path, 
 
 COMPOSE = ROOT / "docker-compose.yml"
 GPU = ROOT / "deploy" / "gpu.yaml"
-PARTS = ("receive", "deliver", "sweep", "admin", "work")
+PROCESSES = ("receive", "deliver", "sweep", "admin", "work")
 PASSWORDS = {"BROKER_PASSWORD": "letters0and1digits", "POSTGRES_PASSWORD": "other2", "DATABASE_URL": "postgresql://x"}
 TORCH = {"torch", "torchvision", "onnx", "onnxscript"}
 
@@ -45,7 +45,7 @@ def compose() -> list[str]:
 
 
 def config(*options: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-    """What Compose makes of the files; it needs no engine for that."""
+    """The merged configuration that Compose prints; it needs no engine for that."""
     environment = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME")}
     files = options if "--file" in options else ("--file", str(COMPOSE), *options)
     return subprocess.run(
@@ -70,8 +70,8 @@ def dockerfile(name: str) -> str:
 
 @pytest.mark.parametrize("gpu", [False, True], ids=["cpu", "gpu"])
 @pytest.mark.parametrize("profiles", [(), ("demo",), ("postgres",), ("demo", "postgres")], ids=str)
-def test_compose_understands_every_combination(profiles: tuple[str, ...], gpu: bool) -> None:
-    """With each profile, with and without the GPU, Compose has nothing to complain of, and the services are there."""
+def test_compose_accepts_every_combination(profiles: tuple[str, ...], gpu: bool) -> None:
+    """With each profile, with and without the GPU, Compose reports no error, and the services are there."""
     files = ["--file", str(COMPOSE), *(["--file", str(GPU)] if gpu else [])]
     done = config(*files, *(word for profile in profiles for word in ("--profile", profile)), **PASSWORDS)
     assert done.returncode == 0, done.stderr
@@ -79,8 +79,8 @@ def test_compose_understands_every_combination(profiles: tuple[str, ...], gpu: b
     merged = yaml.safe_load(done.stdout)["services"]
     wanted = {name for name, service in services().items() if set(service.get("profiles", ())) <= set(profiles)}
     assert wanted <= set(merged)
-    for part in PARTS:
-        assert merged[part]["environment"]["GENU__BROKER__URL"] == "redis://:letters0and1digits@valkey:6379/0"
+    for name in PROCESSES:
+        assert merged[name]["environment"]["GENU__BROKER__URL"] == "redis://:letters0and1digits@valkey:6379/0"
     work = merged["work"]
     assert work["build"]["dockerfile"].endswith("deploy/worker.Dockerfile")
     if gpu:
@@ -91,14 +91,14 @@ def test_compose_understands_every_combination(profiles: tuple[str, ...], gpu: b
 
 
 def test_compose_refuses_to_start_without_a_password() -> None:
-    """There is no default password between the parts."""
+    """The broker has no default password."""
     done = config()
     assert done.returncode != 0
     assert "BROKER_PASSWORD" in done.stderr
 
 
 def test_every_command_of_the_containers_exists() -> None:
-    """Each container starts a command of `genu` with options that it has; every part has one."""
+    """Each container starts an existing command of `genu` with valid options; every process has a container."""
     context = click.Context(genu)
     started = set()
     for name, service in services().items():
@@ -107,7 +107,7 @@ def test_every_command_of_the_containers_exists() -> None:
             assert command is not None, name
             command.make_context(service["command"][1], service["command"][2:], parent=context)
             started.add(service["command"][1])
-    assert started >= set(PARTS)
+    assert started >= set(PROCESSES)
 
 
 def test_the_variables_of_the_containers_are_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -129,8 +129,8 @@ def test_the_variables_of_the_containers_are_settings(monkeypatch: pytest.Monkey
 
 
 def test_the_containers_are_confined() -> None:
-    """The parts run as nobody in particular, write to their volume and /tmp only, and can gain no rights."""
-    for name in (*PARTS, "modality", "valkey"):
+    """The processes run as an unprivileged user, write to their volume and /tmp only, and can gain no rights."""
+    for name in (*PROCESSES, "modality", "valkey"):
         service = services()[name]
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
@@ -143,7 +143,7 @@ def test_the_containers_are_confined() -> None:
 
 
 def test_every_image_is_pinned() -> None:
-    """No `latest`: what was tried is what runs."""
+    """Every image has a version; none is `latest`."""
     images = [service["image"] for service in services().values()]
     images += [yaml.safe_load(GPU.read_text())["services"]["work"]["image"]]
     images += [
@@ -157,7 +157,7 @@ def test_every_image_is_pinned() -> None:
 
 
 def test_no_image_holds_a_secret() -> None:
-    """Passwords come with the start, never with the build; only named files go to the engine."""
+    """Passwords are given at the start, never at the build; only named files are sent to the engine."""
     for name in ("node", "worker"):
         assert not re.search(r"PASSWORD|SECRET|TOKEN|redis://", dockerfile(name))
     lines = (ROOT / ".dockerignore").read_text().splitlines()
@@ -172,26 +172,26 @@ def installed(text: str) -> list[tuple[str, set[str]]]:
 
 
 def test_the_images_install_what_the_makefile_installs() -> None:
-    """The same command with the same pins: `make run`'s extras for the worker, those of the doors for the node."""
+    """The same command with the same pins: the extras of `make run` for the worker, the extra `node` for the node."""
     makefile = (ROOT / "Makefile").read_text().replace("$(PIP)", "pip")
     run, test = installed(makefile)
     assert installed(dockerfile("node")) == [(run[0], {"node"})]
     ((constraint, extras),) = installed(dockerfile("worker"))
     assert constraint == run[0] == test[0]
     engine = re.findall(r"^ARG ENGINE=(.*)$", dockerfile("worker"), re.MULTILINE)
-    assert {each.replace("${ENGINE}", engine[0]) for each in extras} == run[1]
+    assert {extra.replace("${ENGINE}", engine[0]) for extra in extras} == run[1]
     gpu = yaml.safe_load(GPU.read_text())["services"]["work"]["build"]["args"]["ENGINE"]
-    assert {each.replace("${ENGINE}", gpu) for each in extras} == test[1] - {"dev"}
+    assert {extra.replace("${ENGINE}", gpu) for extra in extras} == test[1] - {"dev"}
 
 
 def packages(*extras: str) -> set[str]:
-    """What those extras ask for, an extra that names another followed."""
+    """The packages of those extras, including those of extras that they name."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = list(project["dependencies"])
+    requirements = list(project["dependencies"])
     for extra in extras:
-        asked += project["optional-dependencies"][extra]
-    names = {re.split(r"[\[<>=;! ]", each)[0] for each in asked}
-    inner = [inside for each in asked for inside in re.findall(r"^genu\[([^\]]+)\]", each)]
+        requirements += project["optional-dependencies"][extra]
+    names = {re.split(r"[\[<>=;! ]", requirement)[0] for requirement in requirements}
+    inner = [extra for requirement in requirements for extra in re.findall(r"^genu\[([^\]]+)\]", requirement)]
     return names | (packages(*inner) if inner else set())
 
 
@@ -203,7 +203,7 @@ def test_only_the_gpu_image_has_torch() -> None:
     assert "torch" not in dockerfile("node").split("FROM", 1)[1]
 
 
-def test_what_the_images_copy_is_there_and_not_ignored() -> None:
+def test_the_files_that_the_images_copy_exist_and_are_not_ignored() -> None:
     """A build finds every file that it copies, and an installed Genu has every file that a checkout has."""
     allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     for name in ("node", "worker"):
@@ -216,12 +216,12 @@ def test_what_the_images_copy_is_there_and_not_ignored() -> None:
         ["git", "ls-files", "node", "workers"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     for file in map(Path, tracked.stdout.split()):
-        assert file.suffix == ".py" or any(fnmatch.fnmatch(file.name, each) for each in patterns), file
+        assert file.suffix == ".py" or any(fnmatch.fnmatch(file.name, pattern) for pattern in patterns), file
 
 
 @needs("redis-server")
-def test_the_broker_wants_its_password_and_keeps_what_is_queued(tmp_path: Path) -> None:
-    """Started by the very lines of the file: a password, an append-only file, and no eviction of what waits."""
+def test_the_broker_requires_its_password_and_persists_its_queue(tmp_path: Path) -> None:
+    """Started by the command of the file: a password, an append-only file, and no eviction of queued tasks."""
     port, folder = free_port(), tmp_path / "programs"
     folder.mkdir()
     (folder / "valkey-server").symlink_to(shutil.which("redis-server") or "")
@@ -234,8 +234,8 @@ def test_the_broker_wants_its_password_and_keeps_what_is_queued(tmp_path: Path) 
         assert wait_until(lambda: _answers(client))
         with pytest.raises(redis.AuthenticationError):
             redis.Redis(HOST, port).ping()
-        kept = {name: client.config_get(name)[name] for name in ("appendonly", "maxmemory-policy")}
-        assert kept == {"appendonly": "yes", "maxmemory-policy": "noeviction"}
+        configured = {name: client.config_get(name)[name] for name in ("appendonly", "maxmemory-policy")}
+        assert configured == {"appendonly": "yes", "maxmemory-policy": "noeviction"}
         assert PASSWORDS["BROKER_PASSWORD"] not in Path(f"/proc/{server.pid}/cmdline").read_text()
     finally:
         server.terminate()
@@ -251,7 +251,7 @@ def _answers(client: "redis.Redis") -> bool:
 
 @needs("Orthanc", "storescp", "storescu")
 def test_the_demo_pacs_routes_knees_and_nothing_else(tmp_path: Path) -> None:
-    """A chest stays where it is, Genu's own result is not sent back to it, and a knee arrives as it was."""
+    """A chest is not routed, Genu's own result is not sent back to it, and a knee arrives unchanged."""
     settings = json.loads((ROOT / "deploy" / "orthanc.json").read_text())
     assert settings["DicomModalities"]["genu"] == ["GENU", "receive", 11112]
     script = settings["LuaScripts"][0]
@@ -287,10 +287,10 @@ def test_the_demo_pacs_routes_knees_and_nothing_else(tmp_path: Path) -> None:
         assert set(node.received()) == {"1.2.4", "1.2.5"}
 
 
-def healthy(part: str, admin_port: int, **variables: str) -> "subprocess.CompletedProcess[str]":
+def healthy(process: str, admin_port: int, **variables: str) -> "subprocess.CompletedProcess[str]":
     """The health check as a container runs it."""
     return subprocess.run(
-        [sys.executable, str(ROOT / "deploy" / "healthy.py"), part],
+        [sys.executable, str(ROOT / "deploy" / "healthy.py"), process],
         env={"GENU_ADMIN_URL": f"http://{HOST}:{admin_port}", "GENU__ADMIN__PORT": str(admin_port), **variables},
         capture_output=True,
         text=True,
@@ -299,15 +299,17 @@ def healthy(part: str, admin_port: int, **variables: str) -> "subprocess.Complet
     )
 
 
-def test_a_container_is_healthy_while_its_part_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The check tells a part that beats from one that does not, and says which in a line; Compose calls it so."""
+def test_a_container_is_healthy_while_its_process_sends_heartbeats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check fails with one line for a process without heartbeats; Compose runs it for each process."""
     port, stop = free_port(), threading.Event()
     monkeypatch.setenv("GENU__ADMIN__PORT", str(port))
     monkeypatch.setenv("GENU__STORAGE__FOLDER", str(tmp_path))
     settings, ledger = load(), Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
     ledger.upgrade()
-    page = threading.Thread(target=serve, args=(settings, Vault(tmp_path), ledger, lambda: True, stop))
-    page.start()
+    server = threading.Thread(target=serve, args=(settings, Vault(tmp_path), ledger, lambda: True, stop))
+    server.start()
     try:
         assert wait_until(lambda: healthy("admin", port).returncode == 0)
         assert healthy("deliver", port).returncode == 1
@@ -317,9 +319,11 @@ def test_a_container_is_healthy_while_its_part_beats(tmp_path: Path, monkeypatch
         assert healthy("receive", port, GENU__RECEIVE__PORT=str(port)).returncode == 0
     finally:
         stop.set()
-        page.join(20)
+        server.join(20)
         ledger.close()
-    gone = healthy("work", port)
-    assert gone.returncode == 1
-    assert "Traceback" not in gone.stderr
-    assert [services()[part]["healthcheck"]["test"] for part in PARTS] == [["CMD", "healthy", part] for part in PARTS]
+    unreachable = healthy("work", port)
+    assert unreachable.returncode == 1
+    assert "Traceback" not in unreachable.stderr
+    assert [services()[name]["healthcheck"]["test"] for name in PROCESSES] == [
+        ["CMD", "healthy", name] for name in PROCESSES
+    ]

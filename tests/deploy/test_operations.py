@@ -1,4 +1,4 @@
-"""The operator's documents say what is so: alerts, dashboard, runbook, conformance statement, service, hooks."""
+"""The operator's documents match the code: alerts, dashboard, runbook, conformance statement, service, hooks."""
 
 import json
 import re
@@ -56,7 +56,7 @@ def table(text: str, heading: str) -> list[list[str]]:
     return rows
 
 
-def keep(ledger: Ledger, uid: str) -> None:
+def record(ledger: Ledger, uid: str) -> None:
     ledger.record_received(
         Radiograph(uid, STORAGE_CLASSES[0], TRANSFER_SYNTAXES[0], "0" * 64, 1, "CR", "::1", datetime.now(UTC))
     )
@@ -70,25 +70,30 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     opened.close()
 
 
-def test_alerts_and_dashboard_ask_for_metrics_that_there_are(ledger: Ledger, tmp_path: Path) -> None:
-    """Every genu_ name in them is one that /metrics gives, so that a renamed metric breaks no alarm in silence."""
+def test_alerts_and_dashboard_use_existing_metrics(ledger: Ledger, tmp_path: Path) -> None:
+    """Every genu_ name in them is a metric of /metrics, so that a renamed metric breaks no alert unnoticed."""
     ledger.record_heartbeat("receive", "GENU:11112", Counts().as_detail())
     registry = CollectorRegistry(auto_describe=False)
     registry.register(LedgerCollector(Settings(), Vault(tmp_path), ledger))
-    given = set()
+    existing = set()
     for family in text_string_to_metric_families(generate_latest(registry).decode()):
-        given.add(f"{family.name}_total" if family.type == "counter" else family.name)
+        existing.add(f"{family.name}_total" if family.type == "counter" else family.name)
     dashboard = json.loads((DEPLOY / "grafana-dashboard.json").read_text())
-    asked = [rule["expr"] for rule in alerts()]
-    asked += [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    names = {name for expression in asked for name in re.findall(r"\bgenu_[a-z_]+\b", expression)}
-    assert names <= given
-    states = {word for one in asked for told in re.findall(r'state=~?"([^"]+)"', one) for word in told.split("|")}
+    expressions = [rule["expr"] for rule in alerts()]
+    expressions += [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    names = {name for expression in expressions for name in re.findall(r"\bgenu_[a-z_]+\b", expression)}
+    assert names <= existing
+    states = {
+        state
+        for expression in expressions
+        for pattern in re.findall(r'state=~?"([^"]+)"', expression)
+        for state in pattern.split("|")
+    }
     assert states <= {state.value for state in State}
 
 
-def test_every_alarm_has_its_paragraph() -> None:
-    """Whoever is woken finds what it means and what to press under the link, which names the alarm."""
+def test_every_alert_has_its_paragraph() -> None:
+    """The link of an alert leads to a paragraph of the runbook that names the alert."""
     paragraphs = dict(re.findall(r"^## (.+)\n\n((?:(?!^## ).*\n)*)", RUNBOOK, re.MULTILINE))
     anchors = {title.lower().replace(" ", "-"): text for title, text in paragraphs.items()}
     for rule in alerts():
@@ -99,9 +104,9 @@ def test_every_alarm_has_its_paragraph() -> None:
 
 
 @needs("promtool")
-def test_alarms_ring_when_they_should_and_not_before(tmp_path: Path) -> None:
-    """Prometheus itself runs the rules over an afternoon that goes wrong, and over one that does not."""
-    failing, quiet = "0x60 1x120", "0x180"
+def test_alerts_fire_when_they_should_and_not_before(tmp_path: Path) -> None:
+    """Prometheus itself evaluates the rules over hours with failures, and over hours without."""
+    failing, healthy = "0x60 1x120", "0x180"
     series = [
         ('genu_radiographs{state="FAILED"}', failing),
         ('genu_radiographs{state="DELIVERED"}', failing),
@@ -113,11 +118,11 @@ def test_alarms_ring_when_they_should_and_not_before(tmp_path: Path) -> None:
         ('genu_radiographs_oldest_age_seconds{state="RECEIVED"}', "5x120 900x60"),
         ('genu_radiographs_oldest_age_seconds{state="FAILED"}', "99999x180"),
         ('genu_model_troubles{role="answers"}', "0x120 1x60"),
-        ("genu_ledger_up", quiet.replace("0x", "1x")),
+        ("genu_ledger_up", healthy.replace("0x", "1x")),
     ]
     soon = {"GenuDiskFull", "GenuDeliveryGivenUp", "GenuGradingLate"}
-    rings = {55: set(), 70: {"GenuFailed"}, 118: {"GenuFailed"}, 123: soon}
-    rings[145] = {*soon, "GenuDestinationDown", "GenuDiskFillsUp", "GenuModelTrouble"}
+    firing = {55: set(), 70: {"GenuFailed"}, 118: {"GenuFailed"}, 123: soon}
+    firing[145] = {*soon, "GenuDestinationDown", "GenuDiskFillsUp", "GenuModelTrouble"}
     file = tmp_path / "afternoon.yml"
     file.write_text(
         json.dumps(
@@ -128,7 +133,7 @@ def test_alarms_ring_when_they_should_and_not_before(tmp_path: Path) -> None:
                     {
                         "interval": "1m",
                         "input_series": [{"series": name, "values": values} for name, values in series],
-                        "promql_expr_test": [_ringing(minute, names) for minute, names in rings.items()],
+                        "promql_expr_test": [_firing_at(minute, names) for minute, names in firing.items()],
                     }
                 ],
             }
@@ -140,8 +145,8 @@ def test_alarms_ring_when_they_should_and_not_before(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def _ringing(minute: int, names: set[str]) -> dict[str, Any]:
-    """After so many minutes these alarms ring, and no others."""
+def _firing_at(minute: int, names: set[str]) -> dict[str, Any]:
+    """After `minute` minutes these alerts fire, and no others."""
     return {
         "expr": 'count by (alertname) (ALERTS{alertstate="firing"})',
         "eval_time": f"{minute}m",
@@ -149,36 +154,36 @@ def _ringing(minute: int, names: set[str]) -> dict[str, Any]:
     }
 
 
-def test_the_runbook_knows_every_reason_and_only_commands_that_there_are() -> None:
-    """What a person must mend has its line here, all else in CODES.md; nothing is advised that cannot be typed."""
+def test_the_runbook_has_existing_reasons_and_commands_only() -> None:
+    """Every reason is in the runbook or in CODES.md; every command, setting and log event in the runbook exists."""
     rows = table(RUNBOOK, "Reason") + table(RUNBOOK[RUNBOOK.index("## Most radiographs") :], "Reason")
-    told = {row[0] for row in table((DEPLOY / "CODES.md").read_text(), "Code")}
-    assert {row[0] for row in rows} <= set(REASONS) == told
+    documented = {row[0] for row in table((DEPLOY / "CODES.md").read_text(), "Code")}
+    assert {row[0] for row in rows} <= set(REASONS) == documented
     assert {row[0] for row in table(RUNBOOK, "Part")} == {"receive", "work", "deliver", "sweep"}
     commands = genu.list_commands(click.Context(genu))
     for text in (RUNBOOK, CONFORMANCE, (DEPLOY / "genu.service").read_text()):
         for name in re.findall(r"`genu\s+([a-z]+)", text):
             assert name in commands, name
     known = {key for _, keys in setting_tables() for key, _, _ in keys} | {"host", "address"}
-    spoken = set(re.findall(r"`([a-z]+_[a-z_]+)`", RUNBOOK)) - {"association_refused", "store_refused", "pg_dump"}
+    mentioned = set(re.findall(r"`([a-z]+_[a-z_]+)`", RUNBOOK)) - {"association_refused", "store_refused", "pg_dump"}
     reasons = {"unknown_source", "called_ae_title", "no_context", "too_many", "not_dicom"}
-    assert spoken - reasons <= known
+    assert mentioned - reasons <= known
     sources = "".join(path.read_text() for path in (ROOT / "node" / "receive").glob("*.py"))
     for word in (*reasons, "stalled", "oversized", "crowded", "association_refused", "store_refused"):
         assert f'"{word}"' in sources, word
 
 
-def test_the_backup_of_the_runbook_is_whole_while_the_node_writes(ledger: Ledger, tmp_path: Path) -> None:
-    """Its very line, run on a ledger in use, gives a copy that opens and has every row committed before."""
+def test_the_backup_of_the_runbook_is_complete_while_the_node_writes(ledger: Ledger, tmp_path: Path) -> None:
+    """Its command, run on a ledger in use, makes a copy that opens and has every row committed before."""
     line = next(line for line in RUNBOOK.splitlines() if "live.backup(copy)" in line)
     program = re.findall(r'python3 -c "([^"]+)"', line)[0]
     for number in range(20):
-        keep(ledger, f"1.2.{number + 1}")
+        record(ledger, f"1.2.{number + 1}")
     (tmp_path / "backup").mkdir()
     copied = tmp_path / "backup" / "ledger.sqlite"
     command = [sys.executable, "-c", program, str(tmp_path / "ledger.sqlite"), str(copied)]
     subprocess.run(command, check=True, timeout=30)
-    keep(ledger, "1.2.99")
+    record(ledger, "1.2.99")
     assert not copied.with_name("ledger.sqlite-wal").exists()
     with sqlite3.connect(copied) as restored:
         assert restored.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -189,23 +194,23 @@ def test_the_backup_of_the_runbook_is_whole_while_the_node_writes(ledger: Ledger
     again.close()
 
 
-def test_conformance_lists_the_classes_and_syntaxes_that_are_accepted() -> None:
+def test_conformance_lists_the_accepted_classes_and_syntaxes() -> None:
     """The two tables are node/radiograph.py, name by name, in its order."""
     assert table(CONFORMANCE, "SOP class") == [[uid.name, str(uid)] for uid in STORAGE_CLASSES]
     assert table(CONFORMANCE, "Transfer syntax") == [[uid.name, str(uid)] for uid in TRANSFER_SYNTAXES]
 
 
-def test_conformance_lists_the_statuses_and_rejections_that_are_given() -> None:
+def test_conformance_lists_the_statuses_and_rejections() -> None:
     """Every status that the receiver can answer, and every A-ASSOCIATE-RJ, with its three numbers."""
-    given = {f"{value:04X}" for name, value in vars(statuses).items() if name.isupper() and isinstance(value, int)}
-    assert {row[0] for row in table(CONFORMANCE, "Status")} == given
+    existing = {f"{value:04X}" for name, value in vars(statuses).items() if name.isupper() and isinstance(value, int)}
+    assert {row[0] for row in table(CONFORMANCE, "Status")} == existing
     rows = [tuple(int(cell.split()[0]) for cell in row[1:]) for row in table(CONFORMANCE, "Rejected")]
-    each = (admission.UNKNOWN_SOURCE, admission.WRONG_CALLED_AE_TITLE, admission.TOO_MANY, admission.STOPPING)
-    assert rows == [(one.result, one.source, one.diagnostic) for one in each]
+    rejections = (admission.UNKNOWN_SOURCE, admission.WRONG_CALLED_AE_TITLE, admission.TOO_MANY, admission.STOPPING)
+    assert rows == [(rejection.result, rejection.source, rejection.diagnostic) for rejection in rejections]
 
 
-def test_conformance_tells_the_defaults_that_hold() -> None:
-    """Limits and patience are the settings' own."""
+def test_conformance_lists_the_current_defaults() -> None:
+    """Limits and timeouts are those of the settings."""
     defaults = {f"{name.strip('[]')}.{key}": default for name, keys in setting_tables() for key, default, _ in keys}
     rows = [row for heading in ("Limit", "Patience") for row in table(CONFORMANCE, heading)]
     assert len(rows) == 9
@@ -213,24 +218,24 @@ def test_conformance_tells_the_defaults_that_hold() -> None:
         assert defaults[setting.strip("`")] == default, setting
 
 
-def test_conformance_names_what_is_written_into_objects() -> None:
+def test_conformance_has_the_identification_of_result_objects() -> None:
     """Implementation classes, versions and series numbers are those of the code."""
-    for told in (PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION, IMPLEMENTATION_CLASS_UID):
-        assert str(told) in CONFORMANCE
+    for value in (PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION, IMPLEMENTATION_CLASS_UID):
+        assert str(value) in CONFORMANCE
     assert f"Genu {__version__}" in CONFORMANCE
     assert f"GENU_{__version__}" in CONFORMANCE
     assert ["Series Number", str(SC_SERIES), str(SR_SERIES)] in table(CONFORMANCE, "Attribute")
 
 
 def test_the_changelog_has_this_version() -> None:
-    """What is released is written down, with its day."""
+    """The released version has an entry with its date."""
     text = (ROOT / "CHANGELOG.md").read_text()
     assert re.search(rf"^## \[{re.escape(__version__)}\] - \d{{4}}-\d\d-\d\d$", text, re.MULTILINE)
 
 
 @needs("systemd-analyze")
-def test_systemd_understands_the_service(tmp_path: Path) -> None:
-    """It loads without a word of complaint; only its program and user are not installed here."""
+def test_systemd_accepts_the_service(tmp_path: Path) -> None:
+    """It loads without a warning; its program and user are replaced, because they are not installed here."""
     text = (DEPLOY / "genu.service").read_text()
     assert text.count("/opt/genu/.venv/bin/genu --settings /etc/genu/genu.toml") == 2
     text = re.sub(r"^(User|Group|Documentation)=.*\n", "", text, flags=re.MULTILINE)
@@ -241,10 +246,10 @@ def test_systemd_understands_the_service(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_hooks_run_the_checks_of_the_makefile_and_fetch_nothing() -> None:
+def test_the_hooks_run_the_checks_of_the_makefile_and_download_nothing() -> None:
     """The same three tools as `make check`, from .venv, at the versions installed there."""
     repositories = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
-    assert [each["repo"] for each in repositories] == ["local"]
+    assert [repository["repo"] for repository in repositories] == ["local"]
     entries = [hook["entry"] for hook in repositories[0]["hooks"]]
     assert all(entry.startswith(".venv/bin/") for entry in entries)
     recipe = re.findall(r"^check:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)[0]
