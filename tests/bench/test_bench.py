@@ -120,7 +120,7 @@ def test_the_shipped_engine_is_measured(output) -> None:  # type: ignore[no-unty
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without Orthanc and DCMTK the tables name them as not installed."""
     for module in (receivers, machine, receiving):
-        monkeypatch.setattr(module, "have", lambda program: None)
+        monkeypatch.setattr(module, "program_path", lambda program: None)
     found, missing = receivers.installed()
     assert [receiver.name for receiver in found] == ["Genu"]
     assert missing == ["Orthanc", "storescp"]
