@@ -103,7 +103,6 @@ def _template_environment(settings: Settings) -> jinja2.Environment:
         grade_meanings=view_models.GRADE_MEANINGS,
         reasons=REASONS,
         laterality_names=view_models.LATERALITY_NAMES,
-        laterality_sources=view_models.LATERALITY_SOURCES,
         states=view_models.STATE_TEXTS,
         refresh_seconds=int(view_models.REFRESH_INTERVAL.total_seconds()),
     )

@@ -51,18 +51,6 @@ GRADE_MEANINGS = {
 """The meaning of each grade (Kellgren & Lawrence 1957)."""
 
 LATERALITY_NAMES = {Laterality.RIGHT: "Right", Laterality.LEFT: "Left", Laterality.UNKNOWN: "Side unknown"}
-LATERALITY_SOURCES = {
-    "ImageLaterality": "Image Laterality of the header",
-    "Laterality": "Laterality of the header",
-    "AnatomicRegionSequence": "the header's anatomic region",
-    "FrameLaterality": "Frame Laterality of the header",
-    "SeriesDescription": "Series Description of the header",
-    "ProtocolName": "Protocol Name of the header",
-    "marker": "the marker on the film",
-    "position": "the position on the film",
-    "image": "the image itself",
-    "none": "nothing on the film or in the header",
-}
 PATIENT_FIELDS = (
     ("name", "Name"),
     ("id", "Patient ID"),

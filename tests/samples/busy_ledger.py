@@ -15,7 +15,7 @@ from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
 from node.admin.app import application
-from node.evidence import Certainty, KLGrade
+from node.evidence import Agreement, Certainty, Evidence, KLGrade, LateralitySource
 from node.finding import Finding, Laterality, ModelIdentity, Outcome, Reading
 from node.ledger import Ledger, ResultObject, ShadowReading
 from node.radiograph import Radiograph
@@ -143,7 +143,7 @@ def answer(sample: SampleNode, uid: str, *, doubt: tuple[KLGrade, KLGrade] | Non
     knees = (
         Finding(
             Laterality.RIGHT,
-            "position",
+            LateralitySource.POSITION,
             (40.0, 60.0, 360.0, 380.0),
             KLGrade.KL3,
             (0.01, 0.04, 0.17, 0.71, 0.07),
@@ -151,11 +151,16 @@ def answer(sample: SampleNode, uid: str, *, doubt: tuple[KLGrade, KLGrade] | Non
         ),
         Finding(
             Laterality.LEFT,
-            f"ImageLaterality{MARKUP}",
+            LateralitySource.IMAGE_LATERALITY,
             (440.0, 60.0, 760.0, 380.0),
             KLGrade.KL0,
             (0.83, 0.12, 0.04, 0.01, 0.0),
             empty_map=True,
+            evidence=(
+                Evidence(LateralitySource.IMAGE_LATERALITY, "L", 4.0),
+                Evidence(LateralitySource.MARKER, "R", 3.0),
+            ),
+            agreement=Agreement.CONFLICT,
         ),
     )
     reading = Reading(uid, Outcome.GRADED, MODEL, knees, notes=(f"polarity put right {MARKUP}",))

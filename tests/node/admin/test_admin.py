@@ -211,6 +211,7 @@ def test_the_page_of_a_radiograph_is_complete(sample: SampleNode, signed_in: Tes
     text = signed_in.get(f"/radiographs/{uid}").text
     for expected in (
         *("Kanarienvogel", "1957-03-04", "2026-11-01", "Right knee", "Left knee", "71.0 %", "the position on the film"),
+        "Sources of the side: the header (Image Laterality): <strong>L</strong>, the marker on the film: <strong>R<",
         *(
             "kl-lite0 1.0.0",
             "ab" * 32,
