@@ -7,15 +7,15 @@ import numpy as np
 from bench.progress import in_turns
 from bench.tables import Row, Spread, Table
 from node.finding import Laterality
-from workers.analysis import prepare_film
+from workers.analysis import attribute, prepare_film
 from workers.detection.detection_models import load_detection_models
 from workers.eligibility import Rules
 from workers.evaluation.labelled_films import film_of
-from workers.explanation.attribution import attribute
 from workers.explanation.grad_cam import explain
-from workers.grading.grader import Graded, crop_knees, grade_crops
+from workers.grading.grader import Graded, grade_crops
 from workers.models.registry import DEFAULT, load
 from workers.phantom import KneeShape, render
+from workers.preprocessing import cut
 
 ROWS, COLUMNS = 2048, 2500
 
@@ -26,15 +26,16 @@ def measure(*, rounds: int) -> Table:
     film = film_of(rendered.pixels.astype(np.float32) / np.float32(4095), Laterality.UNKNOWN)
     models, grader, rules = load_detection_models(), load(DEFAULT), Rules()
     knees = [candidate.knee for candidate in prepare_film(film, models, rules).candidates]
-    crops = crop_knees(film.pixels, knees, grader)
+    size = grader.card.input_size
+    crops = [cut(film.pixels, knee.pose, size) for knee in knees]
 
     def grade() -> list[Graded]:
-        return grade_crops(crop_knees(film.pixels, knees, grader), knees, grader)
+        return grade_crops([cut(film.pixels, knee.pose, size) for knee in knees], knees, grader)
 
     graded = grade()
 
     def run_explanation() -> None:
-        attribute(crops, graded, grader)
+        attribute(graded, crops, grader)
         for knee in graded:
             explain(knee, grader.card.heat_scale)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.paths import ROOT
+from tests.private_words import private_names
 
 PLAIN_DATA = {
     "node.errors",
@@ -39,6 +40,29 @@ MAY_IMPORT: dict[str, set[str]] = {
     "workers.worker": PLAIN_DATA | STATE | {"workers", "node.logs"},
     "workers": PLAIN_DATA | STATE | {"workers"},
 }
+WORKER_LAYERS = (
+    "preprocessing",
+    "models",
+    "read",
+    "detection",
+    "laterality",
+    "knee",
+    "eligibility",
+    "grading",
+    "explanation",
+    "report",
+    "messages",
+    "analysis",
+    "outbox",
+    "tasks",
+    "worker",
+    "phantom",
+    "evaluation",
+    "training",
+    "cli",
+)
+"""The order inside workers, lowest first: a module imports from its own layer and from those before it."""
+
 VERSION = {"node.__version__"}
 TORCH_ALLOWED_IN = {"workers.models.engines", "workers.models.networks", "workers.training"}
 FORBIDDEN_NAMES = {"util", "utils", "common", "helper", "helpers", "base", "misc", "manager"}
@@ -83,6 +107,51 @@ def test_a_module_imports_only_what_its_layer_may(module: str, path: Path) -> No
             assert within(name, allowed), f"{module} may not import {name}"
         if name.split(".")[0] in {"torch", "torchvision"}:
             assert within(module, TORCH_ALLOWED_IN), f"{module} may not import {name}"
+
+
+WORKER_MODULES = [(module, path) for module, path in MODULES if module.startswith("workers.")]
+
+
+@pytest.mark.parametrize(("module", "path"), WORKER_MODULES, ids=[module for module, _ in WORKER_MODULES])
+def test_a_worker_module_imports_only_from_its_layer_and_below(module: str, path: Path) -> None:
+    """So serving code never imports training, and no step of the path knows a later one."""
+    layer = WORKER_LAYERS.index(module.split(".")[1])
+    for name in imports(path):
+        if name.startswith("workers."):
+            assert WORKER_LAYERS.index(name.split(".")[1]) <= layer, f"{module} may not import {name}"
+
+
+def test_there_is_no_import_cycle() -> None:
+    """Type-only imports and imports inside functions count too."""
+    known = {module for module, _ in MODULES}
+    edges = {
+        module: {target for name in imports(path) if (target := _module_of(name, known)) and target != module}
+        for module, path in MODULES
+    }
+    state: dict[str, int] = {}
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert state.get(module) != 1, f"import cycle: {' -> '.join((*path[path.index(module) :], module))}"
+        if module in state:
+            return
+        state[module] = 1
+        for target in sorted(edges.get(module, ())):
+            visit(target, (*path, module))
+        state[module] = 2
+
+    for module in sorted(edges):
+        visit(module, ())
+
+
+def _module_of(name: str, known: set[str]) -> str | None:
+    """The module that an imported name belongs to."""
+    return next((found for found in (name, name.rpartition(".")[0]) if found in known), None)
+
+
+@pytest.mark.parametrize(("module", "path"), MODULES, ids=IDS)
+def test_names_are_terms_of_the_field(module: str, path: Path) -> None:
+    """Neither the file nor what it defines is called by a word of the old private language."""
+    assert not list(private_names(path)), module
 
 
 @pytest.mark.parametrize(("module", "path"), MODULES, ids=IDS)

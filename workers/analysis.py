@@ -7,8 +7,6 @@ No ledger, no network: `genu grade` and the Celery task both call `analyse`.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from pydicom import Dataset
-
 from node.errors import Ungradable
 from node.evidence import Agreement, Attention
 from node.finding import Finding, Outcome, Reading
@@ -17,15 +15,16 @@ from workers.detection.artefacts import segment_artefacts
 from workers.detection.detection_models import DetectionModels
 from workers.detection.joints import localise_joints
 from workers.detection.polarity import INVERTED, correct_polarity
-from workers.eligibility import Rules, age_of, film_refusal, grade_refusal, knee_refusal, other_body_part
-from workers.explanation.attribution import attribute
+from workers.eligibility import Rules, film_refusal, grade_refusal, knee_refusal
+from workers.explanation.attribution import attention_of, joint_only, regions_of
 from workers.explanation.grad_cam import HeatMap, explain
-from workers.grading.grader import Graded, crop_knees, grade_crops
+from workers.grading.grader import Graded, grade_crops
 from workers.knee import Knee
 from workers.laterality.determine import determine_laterality
+from workers.laterality.lead_markers import read_lead_markers
 from workers.models.labels import HARDWARE
 from workers.models.registry import Model
-from workers.preprocessing import Grey
+from workers.preprocessing import Grey, cut
 from workers.read import Film
 
 
@@ -74,20 +73,22 @@ def analyse(
     A film without a knee to grade is no error: its reading is NOT_ANALYSED, with the coded reason.
     """
     rules = rules or Rules()
-    return grade_film(sop_instance_uid, prepare_film(film, models, rules), grader, rules)
+    prepared = prepare_film(film, models, rules)
+    return grade_film(sop_instance_uid, prepared, grader, rules)
 
 
 def prepare_film(film: Film, models: DetectionModels, rules: Rules) -> PreparedFilm:
     """The steps before the grade: polarity, joints, laterality, artefacts, and what must not be graded."""
     positive, detections = correct_polarity(film, models)
     found = localise_joints(positive, detections, models)
-    refusal = film_refusal(found, positive.header)
-    if refusal:
-        return PreparedFilm(film, refusal=refusal)
-    positive = replace(positive, notes=(*positive.notes, *header_notes(positive.header)))
-    sides = determine_laterality(positive, found.joints, models)
+    positive = replace(positive, notes=(*positive.notes, *header_notes(positive.other_body_part)))
+    markers = read_lead_markers(positive.pixels, [joint.box for joint in found.joints], models.lead_markers)
+    sides = determine_laterality(positive, found.joints, markers, models.orientation)
     artefacts = [segment_artefacts(positive.pixels, joint, models.artefacts) for joint in found.joints]
     knees = [Knee(*parts) for parts in zip(found.joints, sides, artefacts, strict=True)]
+    refusal = film_refusal(positive, found)
+    if refusal:
+        return PreparedFilm(film, refusal=refusal)
     return PreparedFilm(positive, tuple(Candidate(knee, knee_refusal(positive, knee, rules)) for knee in knees))
 
 
@@ -116,19 +117,31 @@ class KneeResult:
 
 def grade_knees(pixels: Grey, knees: Sequence[Knee], grader: Model, rules: Rules) -> list[KneeResult]:
     """Grades, attribution and maps of knees on a film; a grade that must not be reported is left out."""
-    crops = crop_knees(pixels, knees, grader)
+    crops = [cut(pixels, knee.pose, grader.card.input_size) for knee in knees]
     graded = grade_crops(crops, knees, grader)
     known = [number for number, one in enumerate(graded) if not one.out_of_distribution]
-    attentions = attribute([crops[number] for number in known], [graded[number] for number in known], grader)
-    attention_of = dict(zip(known, attentions, strict=True))
-    return [_result(one, attention_of.get(number), grader, rules) for number, one in enumerate(graded)]
+    attentions = attribute([graded[number] for number in known], [crops[number] for number in known], grader)
+    attention_of_knee = dict(zip(known, attentions, strict=True))
+    results = []
+    for number, one in enumerate(graded):
+        attention = attention_of_knee.get(number)
+        heat_map = explain(one, grader.card.heat_scale)
+        refusal = grade_refusal(out_of_distribution=one.out_of_distribution, attention=attention, rules=rules)
+        results.append(
+            KneeResult(refusal, attention=attention) if refusal else KneeResult(None, one, heat_map, attention)
+        )
+    return results
 
 
-def _result(graded: Graded, attention: Attention | None, grader: Model, rules: Rules) -> KneeResult:
-    refusal = grade_refusal(out_of_distribution=graded.out_of_distribution, attention=attention, rules=rules)
-    if refusal:
-        return KneeResult(refusal, attention=attention)
-    return KneeResult(None, graded, explain(graded, grader.card.heat_scale), attention)
+def attribute(graded: Sequence[Graded], crops: Sequence[Grey], grader: Model) -> list[Attention]:
+    """Where the grades of knees came from: one more forward pass for all of them, without what is no joint."""
+    regions = [regions_of(crop, one.knee) for one, crop in zip(graded, crops, strict=True)]
+    bare = [joint_only(crop, of, one.knee.labels) for one, crop, of in zip(graded, crops, regions, strict=True)]
+    without = grade_crops(bare, [one.knee for one in graded], grader)
+    return [
+        attention_of(one, of, other.logits, grader.card)
+        for one, of, other in zip(graded, regions, without, strict=True)
+    ]
 
 
 def refused(sop_instance_uid: str, refusal: Ungradable) -> Analysis:
@@ -136,9 +149,8 @@ def refused(sop_instance_uid: str, refusal: Ungradable) -> Analysis:
     return Analysis(_not_analysed(sop_instance_uid, refusal.reason, refusal.detail))
 
 
-def header_notes(header: Dataset) -> Sequence[str]:
-    """Notes on what the header states otherwise: it is wrong in one of seven films, so it refuses nothing."""
-    part = other_body_part(header)
+def header_notes(part: str) -> Sequence[str]:
+    """The note on another body part in the header: it is wrong in one of seven films, so it refuses nothing."""
     return (f"The header calls the body part {part}; what the image shows was believed.",) if part else ()
 
 
@@ -189,7 +201,7 @@ def _flags(film: Film, knee: Knee, attention: Attention | None) -> Iterator[Flag
         yield flag("SIDE_CONFLICT")
     if (knee.labels == HARDWARE).any():
         yield flag("HARDWARE_NEAR")
-    if age_of(film.header) is None:
+    if film.age is None:
         yield flag("AGE_UNKNOWN")
     if INVERTED in film.notes:
         yield flag("POLARITY")

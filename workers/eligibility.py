@@ -5,16 +5,13 @@ Whether a file may be read at all is decided by its header in workers/read/admis
 so that one that must not be graded does not keep the other from being graded.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
 from typing import Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from pydicom import Dataset
 
 from node.evidence import Agreement, Attention
 from node.reasons import Reason, reason
@@ -23,7 +20,6 @@ from workers.detection.joints import Localisation, is_knee_sized
 from workers.knee import Knee
 from workers.preprocessing import Grey, cut
 from workers.read import Film
-from workers.read.header import text
 
 LEAST_PIXELS = 64
 """Least width of a joint's box; a joint space of 4 mm is 2.5 pixels then."""
@@ -49,18 +45,6 @@ BEYOND = 2
 PLAIN = 0.3
 """Of the grain of the joint: what has less is a shutter or a border, also if something is written on it."""
 
-OLDEST = 120
-"""Years; a greater age in a header is a mistake."""
-
-KNEE_PARTS = frozenset(
-    ("", "KNEE", "KNEES", "LEG", "LOWLEG", "LOWER LEG", "UPRLEG", "THIGH", "EXTREMITY", "LOWER LIMB")
-)
-KNEE_PARTS |= frozenset(
-    ("JOINT", "LEXTREMITY", "LOWEREXTREMITY", "LOWER EXTREMITY", "PATELLA", "FEMUR", "TIBIA", "KNIE")
-)
-"""Values of Body Part Examined (PS3.16 annex L, and what is written instead) that a knee may have."""
-
-
 KINDS_REFUSED = {
     "total replacement": "TOTAL_REPLACED", "part replacement": "PART_REPLACED", "metal": "METAL", "cast": "CAST",
     "lateral": "NOT_AP", "skyline": "SKYLINE", "other": "NOT_A_KNEE",
@@ -81,7 +65,7 @@ class Rules:
         return cls(work.youngest, work.side_conflict, work.red_flag)
 
 
-def film_refusal(found: Localisation, header: Dataset) -> Reason | None:
+def film_refusal(film: Film, found: Localisation) -> Reason | None:
     """Why no knee on a film may be graded; None if there are joints on it."""
     if found.joints:
         return None
@@ -89,7 +73,7 @@ def film_refusal(found: Localisation, header: Dataset) -> Reason | None:
         return reason("JOINT_CUT_OFF")
     code = KINDS_REFUSED.get(found.film_kind, "NOT_A_KNEE")
     # The header alone is wrong in one of seven films; where the image agrees, both are right.
-    return reason("OTHER_PART" if code == "NOT_A_KNEE" and other_body_part(header) else code)
+    return reason("OTHER_PART" if code == "NOT_A_KNEE" and film.other_body_part else code)
 
 
 def knee_refusal(film: Film, knee: Knee, rules: Rules) -> Reason | None:
@@ -117,27 +101,7 @@ def no_knee(_film: Film, knee: Knee, _rules: Rules) -> Reason | None:
 
 def child(film: Film, _knee: Knee, rules: Rules) -> Reason | None:
     """CHILD if the header states an age below `rules.youngest`; an unknown age refuses nothing."""
-    age = age_of(film.header)
-    return reason("CHILD") if age is not None and age < rules.youngest else None
-
-
-def age_of(header: Dataset) -> float | None:
-    """
-    The patient's age in years: Patient's Age, else the time between birth and acquisition or study.
-
-    None where neither gives an age that a person can have.
-    """
-    stated = re.fullmatch(r"(\d{1,3})([DWMY])", text(header, "PatientAge").upper())
-    if stated:
-        age = int(stated[1]) / {"D": 365.25, "W": 52.18, "M": 12, "Y": 1}[stated[2]]
-        # "000Y" is what consoles write that know no age (a newborn is "001D").
-        if age <= OLDEST and int(stated[1]) > 0:
-            return age
-    born = _date(text(header, "PatientBirthDate"))
-    when = _date(text(header, "AcquisitionDate")) or _date(text(header, "StudyDate"))
-    if born is None or when is None or not 0 <= when.year - born.year <= OLDEST or born > when:
-        return None
-    return when.year - born.year - ((when.month, when.day) < (born.month, born.day))
+    return reason("CHILD") if film.age is not None and film.age < rules.youngest else None
 
 
 def conflicting_side(_film: Film, knee: Knee, rules: Rules) -> Reason | None:
@@ -224,16 +188,3 @@ KNEE_REFUSALS: tuple[Callable[[Film, Knee, Rules], Reason | None], ...] = (
     exposure,
 )
 """What refuses a knee, in this order: the first reason is the one that is reported."""
-
-
-def other_body_part(header: Dataset) -> str:
-    """What the header calls the body part if it is none that a knee may have; "" if it is, or is no word."""
-    part = text(header, "BodyPartExamined").upper()
-    return "" if part in KNEE_PARTS or not re.fullmatch(r"[A-Z ]{1,16}", part) else part
-
-
-def _date(written: str) -> date | None:
-    try:
-        return date(int(written[:4]), int(written[4:6]), int(written[6:])) if re.fullmatch(r"\d{8}", written) else None
-    except ValueError:
-        return None

@@ -19,12 +19,13 @@ from tests.workers.detection.test_joints import as_film, rendered
 from workers import eligibility
 from workers.analysis import Analysis, Candidate, PreparedFilm, analyse, grade_film, header_notes
 from workers.detection.detection_models import DetectionModels, load_detection_models
-from workers.eligibility import Rules, age_of, exposure, knee_refusal
+from workers.eligibility import Rules, exposure, knee_refusal
 from workers.models.labels import JOINT_KINDS
 from workers.models.registry import Model, load
 from workers.phantom import KneeShape, render
 from workers.preprocessing import Box
 from workers.read import Spacing, SpacingKind
+from workers.read.header_facts import age_of, other_body_part
 
 R, L = Laterality.RIGHT, Laterality.LEFT
 BOX = Box(100, 100, 500, 500)
@@ -265,7 +266,7 @@ def test_flags_and_millimetres_reach_the_reading(models: DetectionModels, grader
 @pytest.mark.parametrize(("part", "noted"), [("KNEE", 0), ("", 0), ("HIP", 1), ("leg", 0), ("^^x<y>", 0)])
 def test_a_header_s_body_part_is_only_noted(part: str, noted: int) -> None:
     """It is noted where it names another part, and never refuses."""
-    assert len(header_notes(header(BodyPartExamined=part))) == noted
+    assert len(header_notes(other_body_part(header(BodyPartExamined=part)))) == noted
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from workers.detection.landmarks import pose_of, refine
 from workers.evaluation.labelled_knees import LabelledKnee
 from workers.grading.grader import Graded, grade_crops
 from workers.knee import Knee
-from workers.laterality.header_evidence import header_evidence
+from workers.laterality.header_evidence import header_statement
 from workers.laterality.vote import vote
 from workers.models.active_model import RequestedModel, load_checked
 from workers.models.registry import Model
@@ -55,7 +55,7 @@ def joint_of(film: Film, refiner: Model) -> Joint:
 def whole(film: Film, refiner: Model) -> Knee:
     """The knee on a film that is the crop of one; its laterality is what the header states."""
     joint = joint_of(film, refiner)
-    (side,) = vote(film.header, header_evidence(film.header), [joint.box])
+    (side,) = vote(header_statement(film.header), [joint.box])
     return Knee(joint, side)
 
 

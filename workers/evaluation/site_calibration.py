@@ -32,9 +32,10 @@ from workers.evaluation.evaluate import graded_by, with_range
 from workers.evaluation.labelled_films import grader_of
 from workers.evaluation.labelled_knees import LabelledKnee, LabelsError, read_labels, splits_of, truth_of
 from workers.evaluation.metrics import Said, known, with_intervals
-from workers.grading.grader import crop_knees, grade_crops
+from workers.grading.grader import grade_crops
 from workers.knee import Knee
 from workers.models.registry import Card, Model, card_names, folders, read_card
+from workers.preprocessing import cut
 from workers.read import Film, Reader
 
 LEAST_KNEES, LEAST_PATIENTS = 100, 50
@@ -177,7 +178,8 @@ def _on_films(
 
 
 def _said_of(film: Film, joint: Knee, grader: Model) -> Logits | str:
-    (graded,) = grade_crops(crop_knees(film.pixels, [joint], grader), [joint], grader)
+    crop = cut(film.pixels, joint.pose, grader.card.input_size)
+    (graded,) = grade_crops([crop], [joint], grader)
     return str(Ungradable(reason("NOT_LIKE_TRAINED"))) if graded.out_of_distribution else graded.logits
 
 

@@ -30,7 +30,7 @@ from workers.evaluation.labelled_knees import LabelledKnee, truth_of
 from workers.evaluation.metrics import Grades, draws, interval, quadratic_weighted_kappa
 from workers.grading.grader import Graded
 from workers.knee import Knee
-from workers.laterality.determine import laterality_of
+from workers.laterality.determine import determine_laterality
 from workers.laterality.header_evidence import stated_side
 from workers.models.calibration import GRADES
 from workers.models.registry import ORIENTATION, REFINER, Model, folders, load
@@ -158,7 +158,7 @@ def _graded(
             continue
         film = as_positive(film, [Box.whole(film.pixels)], teller)
         joint = joint_of(film, looker)
-        (side,) = laterality_of(film, [joint], teller)
+        (side,) = determine_laterality(film, [joint], (), teller)
         joints.append((film, Knee(joint, side)))
     graded = iter(grade_joints([joint for joint in joints if joint is not None], model))
     told = (None if joint is None else next(graded) for joint in joints)

@@ -14,7 +14,7 @@ each region of the film adds to it is exact. Three independent signs raise a red
 A map that is empty or spread over everything is flagged as such (DIFFUSE).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 import cv2
@@ -24,11 +24,11 @@ import numpy.typing as npt
 from node.evidence import Attention, KLGrade
 from workers.detection.artefacts import Labels
 from workers.explanation.regions import JOINT, REGIONS, RegionMap, region_map, region_names, shares_of
-from workers.grading.grader import Graded, contrast_map, grade_crops, runner_up
+from workers.grading.grader import Graded
 from workers.knee import Knee
 from workers.models.calibration import GRADES
 from workers.models.labels import BORDER, HARDWARE, MARKER, NOTHING, TEXT
-from workers.models.registry import Card, Model
+from workers.models.registry import Card
 from workers.preprocessing import Grey
 
 Array = npt.NDArray[np.float32]
@@ -55,18 +55,17 @@ GAP = 0.03
 """How far around an artefact the crop is removed with it, of the box's side."""
 
 
-def attribute(crops: Sequence[Grey], graded: Sequence[Graded], model: Model) -> list[Attention]:
-    """
-    Where the grades of knees came from; `crops` are those that were graded.
-
-    One more forward pass for all of them, without what is no joint.
-    """
-    regions = [regions_of(crop, one.knee) for crop, one in zip(crops, graded, strict=True)]
-    bare = [joint_only(crop, of, one.knee.labels) for crop, of, one in zip(crops, regions, graded, strict=True)]
-    without = grade_crops(bare, [one.knee for one in graded], model)
-    return [
-        attention_of(one, of, other.logits, model.card) for one, of, other in zip(graded, regions, without, strict=True)
-    ]
+def joint_only(crop: Grey, regions: RegionMap, labels: Labels) -> Grey:
+    """The crop (side, side) without the artefacts on it, or without all around the joint if there are none."""
+    side = crop.shape[0]
+    if (labels > NOTHING).any():
+        gone = cv2.resize((labels > NOTHING).astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST)
+        reach = max(1, round(GAP * side))
+        gone = cv2.dilate(gone, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
+    else:
+        outside = (regions >= len(JOINT)).astype(np.uint8)
+        gone = cv2.resize(outside, (side, side), interpolation=cv2.INTER_NEAREST)
+    return filled(crop, gone > 0)
 
 
 def regions_of(crop: Grey, knee: Knee) -> RegionMap:
@@ -78,16 +77,14 @@ def regions_of(crop: Grey, knee: Knee) -> RegionMap:
 
 def attention_of(graded: Graded, regions: RegionMap, without: Array, card: Card) -> Attention:
     """Where a knee's grade came from; `without` are its logits (5,) without what is no joint (`joint_only`)."""
-    logits, first = graded.logits, int(graded.grade)
-    second = runner_up(graded)
-    contrast = contrast_map(graded)
+    logits, second, contrast = graded.logits, graded.second, graded.contrast
     parts = shares_of(regions, contrast.shape[-1])
     added = (parts * contrast).sum((1, 2)) / contrast.size
-    margin = float(logits[first]) - float(logits[second])
+    margin = float(logits[int(graded.grade)]) - float(logits[int(second)])
     by_region = dict(zip(region_names(graded.knee.laterality), map(float, added), strict=True))
     after = card.calibration.probabilities(without)
     attention = Attention(
-        second=KLGrade(second),
+        second=second,
         margin=margin,
         regions={**by_region, CONSTANT: margin - float(added.sum())},
         inside=_inside(parts, contrast),
@@ -99,7 +96,7 @@ def attention_of(graded: Graded, regions: RegionMap, without: Array, card: Card)
 
 def red_flags(attention: Attention, graded: Graded, parts: Parts, card: Card) -> tuple[str, ...]:
     """The codes of the red flags that a knee's attention raises by the limits of a card."""
-    return tuple(dict.fromkeys(_signs(attention, graded, parts, contrast_map(graded), card)))
+    return tuple(dict.fromkeys(_signs(attention, graded, parts, graded.contrast, card)))
 
 
 def _inside(parts: Parts, contrast: Array) -> float | None:
@@ -128,7 +125,7 @@ def _signs(attention: Attention, graded: Graded, parts: Parts, contrast: Array, 
 def _is_near(attention: Attention, graded: Graded, border: bool, card: Card) -> bool:
     """Whether the next grade is so near that an artefact beside the joint may have made the difference."""
     needed = card.limits.lead * (BORDER_HIDES if border else 1)
-    left = card.calibration.lead(graded.probabilities) - AGAIN * abs(attention.shift)
+    left = graded.lead - AGAIN * abs(attention.shift)
     return needed > 0 and left < needed
 
 
@@ -151,19 +148,6 @@ def _under_peaks(heat: Array, labels: Labels) -> list[str]:
         for kind, cells in under.items()
         if cells >= COVERED * max(peak.sum(), (labels == kind).sum()) and cells
     ]
-
-
-def joint_only(crop: Grey, regions: RegionMap, labels: Labels) -> Grey:
-    """The crop (side, side) without the artefacts on it, or without all around the joint if there are none."""
-    side = crop.shape[0]
-    if (labels > NOTHING).any():
-        gone = cv2.resize((labels > NOTHING).astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST)
-        reach = max(1, round(GAP * side))
-        gone = cv2.dilate(gone, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
-    else:
-        outside = (regions >= len(JOINT)).astype(np.uint8)
-        gone = cv2.resize(outside, (side, side), interpolation=cv2.INTER_NEAREST)
-    return filled(crop, gone > 0)
 
 
 def filled(image: Grey, gone: npt.NDArray[np.bool_]) -> Grey:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from workers.grading.grader import Graded, contrast_map
+from workers.grading.grader import Graded
 from workers.preprocessing import Pose
 
 Array = npt.NDArray[np.float32]
@@ -40,7 +40,7 @@ def explain(graded: Graded, heat_scale: float) -> HeatMap:
     values = grad_cam(graded.maps)[int(graded.grade)]
     cells = values.size
     strength = np.clip(values * cells / heat_scale, 0, 1).astype(np.float32)
-    contrast = np.clip(contrast_map(graded) / heat_scale, -1, 1).astype(np.float32)
+    contrast = np.clip(graded.contrast / heat_scale, -1, 1).astype(np.float32)
     return HeatMap(values, strength, not bool(values.any()), graded.knee.pose, contrast)
 
 

@@ -11,7 +11,7 @@ from node.finding import Laterality
 from workers.knee import Knee
 from workers.models.calibration import GRADES
 from workers.models.registry import Card, Model
-from workers.preprocessing import Grey, cut, grader_input
+from workers.preprocessing import Grey, grader_input
 
 Array = npt.NDArray[np.float32]
 
@@ -31,18 +31,26 @@ class Graded:
     grade: KLGrade
     certainty: Certainty
     maps: Array
+    lead: float
+    """By how much the grade costs less than the next best one (`Calibration.lead`)."""
     out_of_distribution: bool = False
     """Whether the knee is unlike all that the model was trained on: its grade means nothing."""
+
+    @property
+    def second(self) -> KLGrade:
+        """The most probable grade besides the one that was given."""
+        order = [int(grade) for grade in np.argsort(-self.logits, kind="stable")]
+        return KLGrade(next(grade for grade in order if grade != int(self.grade)))
+
+    @property
+    def contrast(self) -> Array:
+        """What separates the grade from the second one: the difference of their maps, signed, (rows, columns)."""
+        return np.asarray(self.maps[int(self.grade)] - self.maps[int(self.second)], np.float32)
 
 
 VIEWS = {Laterality.RIGHT: (False,), Laterality.LEFT: (True,), Laterality.UNKNOWN: (False, True)}
 """Whether each view of a knee that a network grades is mirrored: it was trained on right knees; of an unknown side it
 grades both."""
-
-
-def crop_knees(pixels: Grey, knees: Sequence[Knee], model: Model) -> list[Grey]:
-    """The knees on a film (rows, columns), 0 to 1, cut out upright at the size that the model takes."""
-    return [cut(pixels, knee.pose, model.card.input_size) for knee in knees]
 
 
 def grade_crops(crops: Sequence[Grey], knees: Sequence[Knee], model: Model) -> list[Graded]:
@@ -69,21 +77,10 @@ def grade_crops(crops: Sequence[Grey], knees: Sequence[Knee], model: Model) -> l
     return graded
 
 
-def contrast_map(graded: Graded) -> Array:
-    """What separates the grade from the next one: the difference of their maps, signed, (rows, columns)."""
-    return np.asarray(graded.maps[int(graded.grade)] - graded.maps[runner_up(graded)], np.float32)
-
-
 def expected_map(graded: Graded) -> Array:
     """The gradient of the expected grade with respect to the logits, spread over the maps, signed, (rows, columns)."""
     gradient = graded.probabilities * (GRADES - graded.probabilities @ GRADES)
     return np.asarray(np.tensordot(gradient, graded.maps, 1), np.float32)
-
-
-def runner_up(graded: Graded) -> int:
-    """The most probable grade besides the one that was given."""
-    order = [int(at) for at in np.argsort(-graded.logits, kind="stable")]
-    return next(at for at in order if at != int(graded.grade))
 
 
 def _graded(knee: Knee, logits: Array, maps: Array, by_view: Array, distance: float, card: Card) -> Graded:
@@ -99,7 +96,8 @@ def _graded(knee: Knee, logits: Array, maps: Array, by_view: Array, distance: fl
         spread=float((calibration.probabilities(by_view) @ GRADES).std()) if len(by_view) > 1 else None,
     )
     grade = KLGrade(int(calibration.grades(probabilities)))
-    return Graded(knee, logits, probabilities, grade, certainty, maps, distance > card.unlike)
+    lead = calibration.lead(probabilities)
+    return Graded(knee, logits, probabilities, grade, certainty, maps, lead, distance > card.unlike)
 
 
 def _mirrored(image: Array, mirrored: bool) -> Array:

@@ -1,10 +1,13 @@
 """What the header of a film states about the side of its knees: coded attributes and descriptions in words."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 from pydicom import Dataset
 
 from node.evidence import Evidence, LateralitySource
 from workers.laterality.descriptions import side_in
-from workers.read.header import items, text
+from workers.read.header import texts
 
 ATTRIBUTES = (
     LateralitySource.IMAGE_LATERALITY,
@@ -20,6 +23,17 @@ ORDER_DESCRIPTIONS = (
     LateralitySource.STUDY_DESCRIPTION,
 )
 """Descriptions in words: of the series, and of what was ordered and done, which may be more than this film."""
+
+REQUESTS, ORIENTATION = "RequestAttributesSequence", "PatientOrientation"
+REGION_MODIFIER = (LateralitySource.ANATOMIC_REGION.value, "AnatomicRegionModifierSequence", "CodeValue")
+DESCRIPTIONS = (*SERIES_DESCRIPTIONS, *ORDER_DESCRIPTIONS)
+STATED: tuple[tuple[str, ...], ...] = (
+    *((source.value,) for source in (*ATTRIBUTES, *DESCRIPTIONS)),
+    *((REQUESTS, source.value) for source in DESCRIPTIONS),
+    REGION_MODIFIER,
+    (ORIENTATION,),
+)
+"""Paths of the attributes that are read, each through the sequences that it lies in."""
 
 CONSOLE = frozenset((*CODED, *SERIES_DESCRIPTIONS, *ORDER_DESCRIPTIONS))
 
@@ -39,46 +53,41 @@ SIDE_CODES = {"24028007": "R", "7771000": "L", "51440002": "B", "G-A100": "R", "
 """SNOMED CT (and retired SRT) codes of CID 244 Laterality."""
 
 
-def header_evidence(header: Dataset) -> list[Evidence]:
-    """All that the header states about the side, coded attributes first."""
-    return [*_coded(header), *_descriptions(header)]
+@dataclass(frozen=True)
+class HeaderStatement:
+    """
+    All that a header states about the side of its knees, coded attributes first.
+
+    `row_direction` is where the image's rows run to by Patient Orientation (0020,0020): "R", "L", or "" for neither.
+    """
+
+    evidence: tuple[Evidence, ...] = ()
+    row_direction: str = ""
+
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether the image's rows run to the patient's right."""
+        return self.row_direction == "R"
+
+
+def header_statement(header: Dataset) -> HeaderStatement:
+    """What the header states; of a description that occurs twice, the first that names a side."""
+    stated = texts(header, STATED)
+    evidence = [Evidence(source, side, WEIGHTS[source]) for source, side in _coded(stated)]
+    for source in DESCRIPTIONS:
+        sides = [side for side in map(side_in, (*stated[(source,)], *stated[(REQUESTS, source)])) if side]
+        evidence += [Evidence(source, side, WEIGHTS[source]) for side in sides[:1]]
+    direction = stated[(ORIENTATION,)][0].upper()[:1]
+    return HeaderStatement(tuple(evidence), direction if direction in ("R", "L") else "")
 
 
 def stated_side(header: Dataset) -> tuple[str, str]:
     """The side that a coded attribute states, "R", "L", "B" or "", and the keyword of that attribute."""
-    coded = _coded(header)
-    return (coded[0].value, coded[0].source.value) if coded else ("", "")
+    return next(((side, source.value) for source, side in _coded(texts(header, STATED))), ("", ""))
 
 
-def row_direction(header: Dataset) -> str:
-    """Where the image's rows run to by Patient Orientation (0020,0020): "R", "L", or "" where it states neither."""
-    direction = text(header, "PatientOrientation").upper()[:1]
-    return direction if direction in ("R", "L") else ""
-
-
-def is_mirrored(header: Dataset) -> bool:
-    """Whether Patient Orientation states that the image's rows run to the patient's right."""
-    return row_direction(header) == "R"
-
-
-def _coded(header: Dataset) -> list[Evidence]:
-    """What the attributes state that hold nothing but a side."""
-    stated = [(source, text(header, source.value).upper()) for source in ATTRIBUTES]
-    modifiers = [
-        modifier
-        for region in items(header, LateralitySource.ANATOMIC_REGION.value)
-        for modifier in items(region, "AnatomicRegionModifierSequence")
-        if text(modifier, "CodeValue") in SIDE_CODES
-    ]
-    stated += [(LateralitySource.ANATOMIC_REGION, SIDE_CODES[text(item, "CodeValue")]) for item in modifiers]
-    return [Evidence(source, side, WEIGHTS[source]) for source, side in stated if side in ("R", "L", "B")]
-
-
-def _descriptions(header: Dataset) -> list[Evidence]:
-    """What the descriptions state; of one that occurs twice, the first that names a side."""
-    evidence = []
-    for source in (*SERIES_DESCRIPTIONS, *ORDER_DESCRIPTIONS):
-        values = [text(item, source.value) for item in (header, *items(header, "RequestAttributesSequence"))]
-        sides = [side for side in map(side_in, values) if side]
-        evidence += [Evidence(source, side, WEIGHTS[source]) for side in sides[:1]]
-    return evidence
+def _coded(stated: Mapping[tuple[str, ...], Sequence[str]]) -> list[tuple[LateralitySource, str]]:
+    """The sides "R", "L" or "B" of the attributes that hold nothing else, the one nearest to the image first."""
+    sides = [(source, value.upper()) for source in ATTRIBUTES for value in stated[(source,)]]
+    sides += [(LateralitySource.ANATOMIC_REGION, SIDE_CODES.get(code, "")) for code in stated[REGION_MODIFIER]]
+    return [(source, side) for source, side in sides if side in ("R", "L", "B")]

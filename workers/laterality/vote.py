@@ -35,8 +35,6 @@ conflict where a coded attribute and marker or image agree on the other side.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from pydicom import Dataset
-
 from node.evidence import Agreement, Evidence, LateralitySource
 from node.finding import Laterality
 from workers.laterality.header_evidence import (
@@ -44,8 +42,7 @@ from workers.laterality.header_evidence import (
     CONSOLE,
     ORDER_DESCRIPTIONS,
     SERIES_DESCRIPTIONS,
-    is_mirrored,
-    row_direction,
+    HeaderStatement,
 )
 from workers.preprocessing import Box
 
@@ -90,8 +87,7 @@ class LateralityVote:
 
 
 def vote(
-    header: Dataset,
-    of_header: Sequence[Evidence],
+    stated: HeaderStatement,
     boxes: Sequence[Box],
     *,
     fibulas: Sequence[float] = (),
@@ -102,7 +98,7 @@ def vote(
     """
     The laterality of each joint on a film, in the order of `boxes`, which run from the image's left to its right.
 
-    `of_header` is the header's evidence (`header_evidence`). `fibulas` are the logits of a left knee as displayed, one
+    `stated` is what the header states. `fibulas` are the logits of a left knee as displayed, one
     for each box or none at all; one within `limit` of zero is no evidence. Joints numbered in `partial` lie partly
     beyond the film's edge: what the header states is meant of the other one.
     """
@@ -110,10 +106,12 @@ def vote(
     meant = [number for number, _ in enumerate(boxes) if number not in partial]
     votes = []
     for number, _ in enumerate(boxes):
-        of_film = of_header if meant == [number] else [replace(evidence, weight=0.0) for evidence in of_header]
-        evidence = [*of_film, *of_markers[number], *_position_evidence(header, number, len(boxes))]
+        of_film = stated.evidence
+        if meant != [number]:
+            of_film = tuple(replace(evidence, weight=0.0) for evidence in stated.evidence)
+        evidence = [*of_film, *of_markers[number], *_position_evidence(stated, number, len(boxes))]
         if fibulas and abs(fibulas[number]) >= max(limit, 1e-6):
-            evidence.append(_fibula_evidence(header, float(fibulas[number])))
+            evidence.append(_fibula_evidence(stated, float(fibulas[number])))
         votes.append(decide(evidence))
     return votes
 
@@ -155,19 +153,19 @@ def _is_excused(supporting: Sequence[Evidence], opposing: Sequence[Evidence]) ->
     return bool(certain) and all(item.source in ORDER_DESCRIPTIONS for item in opposing)
 
 
-def _position_evidence(header: Dataset, number: int, count: int) -> list[Evidence]:
+def _position_evidence(stated: HeaderStatement, number: int, count: int) -> list[Evidence]:
     """The evidence of its place for one of two knees; the place of a single knee is none."""
     if count != 2:
         return []
     # A film is displayed as if the patient faced the reader: the patient's right knee on the image's left.
-    side = "RL"[number] if not is_mirrored(header) else "LR"[number]
-    weight = STATED_POSITION if row_direction(header) else POSITION
+    side = "RL"[number] if not stated.is_mirrored else "LR"[number]
+    weight = STATED_POSITION if stated.row_direction else POSITION
     return [Evidence(LateralitySource.POSITION, side, weight)]
 
 
-def _fibula_evidence(header: Dataset, left: float) -> Evidence:
+def _fibula_evidence(stated: HeaderStatement, left: float) -> Evidence:
     """The evidence of the fibula: of a film that is displayed mirrored, the other way round."""
-    is_left = (left > 0) != is_mirrored(header)
+    is_left = (left > 0) != stated.is_mirrored
     return Evidence(LateralitySource.IMAGE, "L" if is_left else "R", min(abs(left), CLEAREST))
 
 

@@ -6,7 +6,7 @@ byte, and without the elements that pydicom cannot read. So whoever asks it for 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 from struct import error as struct_error
 from struct import iter_unpack, pack
@@ -56,6 +56,21 @@ def text(header: Dataset, keyword: str) -> str:
     if isinstance(value, bytes):
         value = value.decode("ascii", "replace")
     return "" if value is None else str(value).strip(" \0")
+
+
+def texts(header: Dataset, paths: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], list[str]]:
+    """
+    For each path of keywords the first value, as text, of the attribute at its end, in each item that holds it.
+
+    A path of one keyword has one text, empty where the attribute is absent; one through sequences has as many as items.
+    """
+    found = {}
+    for path in paths:
+        datasets = [header]
+        for sequence in path[:-1]:
+            datasets = [item for dataset in datasets for item in items(dataset, sequence)]
+        found[path] = [text(dataset, path[-1]) for dataset in datasets]
+    return found
 
 
 def numbers(header: Dataset, keyword: str) -> list[float]:

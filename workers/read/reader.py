@@ -30,6 +30,7 @@ from workers.read.admission import MOST_FRAMES, SMALLEST
 from workers.read.decoder import Decoder, Limits, Stopped
 from workers.read.exposed_field import find_borders
 from workers.read.header import MAX_HEADER_BYTES, decode
+from workers.read.header_facts import age_of, other_body_part
 from workers.read.spacing import UNKNOWN, Spacing, SpacingKind
 
 # A warning of pydicom about a value quotes it, and it would be a patient's, on the standard error of a node.
@@ -49,6 +50,16 @@ class Film:
     """Everything but pixel data, private blobs and other values of more than 60 kB."""
     notes: tuple[str, ...]
     """What a reader should know of how the film was read."""
+
+    @property
+    def age(self) -> float | None:
+        """The patient's age in years, None where the header states none."""
+        return age_of(self.header)
+
+    @property
+    def other_body_part(self) -> str:
+        """What the header calls the body part if it is none that a knee may have, otherwise ""."""
+        return other_body_part(self.header)
 
 
 class Reader:

@@ -15,7 +15,7 @@ from workers.detection.detection_models import DetectionModels, load_detection_m
 from workers.detection.joints import Joint
 from workers.detection.polarity import DARK, INVERTED, correct_polarity, orientation_logits
 from workers.evaluation.labelled_knees import LabelledKnee
-from workers.laterality.determine import laterality_of
+from workers.laterality.determine import determine_laterality
 from workers.laterality.vote import LateralityVote
 from workers.models.networks import OrientationClassifier
 from workers.phantom import KneeShape, render
@@ -64,7 +64,7 @@ def test_every_negative_among_real_knees_is_noticed_and_no_other(models: Detecti
 
 
 def laterality(image: np.ndarray, models: DetectionModels, **header: object) -> LateralityVote:
-    (vote,) = laterality_of(as_film(image, **header), [Joint(WHOLE, 1.0)], models.orientation)
+    (vote,) = determine_laterality(as_film(image, **header), [Joint(WHOLE, 1.0)], (), models.orientation)
     return vote
 
 

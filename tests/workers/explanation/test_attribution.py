@@ -16,7 +16,7 @@ from workers.detection.artefacts import Labels, labels
 from workers.detection.landmarks import TYPICAL
 from workers.explanation.attribution import attention_of, filled, joint_only
 from workers.explanation.regions import JOINT, REGIONS, region_map, region_names, shares_of
-from workers.grading.grader import Graded, contrast_map, expected_map, runner_up
+from workers.grading.grader import Graded, expected_map
 from workers.models.calibration import AttentionLimits
 from workers.models.labels import ARTEFACT_KINDS, BORDER, HARDWARE, MARKER, NOTHING, TEXT
 from workers.models.registry import Card, read_card
@@ -45,7 +45,8 @@ def answer(maps: npt.NDArray[np.float32], *, marks: Labels = CLEAN, side: Latera
     logits = (maps.mean((1, 2)) + bias).astype(np.float32)
     knee = knee_in(BOX, side, landmarks=POINTS, artefacts=marks)
     shares = read_card("kl-lite2").calibration.probabilities(logits)
-    return Graded(knee, logits, shares, KLGrade.KL2, CERTAIN, maps)
+    lead = read_card("kl-lite2").calibration.lead(shares)
+    return Graded(knee, logits, shares, KLGrade.KL2, CERTAIN, maps, lead)
 
 
 def maps(seed: int = 0, cells: int = 16) -> npt.NDArray[np.float32]:
@@ -133,10 +134,10 @@ def test_air_beside_the_leg_is_no_soft_tissue() -> None:
 def test_the_runner_up_is_the_next_probable_grade_and_the_contrast_its_difference() -> None:
     """Whatever the grade is that was given."""
     graded = answer(maps())
-    second = runner_up(graded)
+    second = graded.second
     assert second != 2
     assert graded.logits[second] == max(graded.logits[at] for at in range(5) if at != 2)
-    assert np.array_equal(contrast_map(graded), graded.maps[2] - graded.maps[second])
+    assert np.array_equal(graded.contrast, graded.maps[2] - graded.maps[second])
 
 
 def test_the_expected_grades_map_is_its_gradient() -> None:
@@ -255,7 +256,7 @@ def test_only_the_marks_are_taken_away_and_never_leave_black() -> None:
     assert bare.min() >= joint.min() - 1e-6
 
 
-def test_without_marks_all_about_the_joint_is_joint_only() -> None:
+def test_without_artefacts_all_around_the_joint_is_removed() -> None:
     """The joint itself stays as it is."""
     joint, told = bone(), regions()
     bare = joint_only(joint, told, CLEAN)

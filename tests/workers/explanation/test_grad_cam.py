@@ -85,7 +85,7 @@ def graded(maps: np.ndarray, grade: int) -> Graded:
     where = knee_in(Box(0, 0, 10, 10))
     sure = Certainty(KLGrade(grade), KLGrade(grade), 0.9)
     flat = np.full(5, 0.2, np.float32)
-    return Graded(where, np.zeros(5, np.float32), flat, KLGrade(grade), sure, maps.astype(np.float32))
+    return Graded(where, np.zeros(5, np.float32), flat, KLGrade(grade), sure, maps.astype(np.float32), 0.0)
 
 
 def test_a_map_without_positive_evidence_is_said_to_be_empty() -> None:

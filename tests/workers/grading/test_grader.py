@@ -6,12 +6,12 @@ from safetensors.numpy import load_file
 
 from node.finding import Laterality
 from tests.samples.knees import knee
-from workers.grading.grader import Graded, crop_knees, grade_crops
+from workers.grading.grader import Graded, grade_crops
 from workers.knee import Knee
 from workers.models.calibration import softmax
 from workers.models.registry import DEFAULT, WEIGHTS, Model, load
 from workers.phantom import KneeShape, render
-from workers.preprocessing import Box, Grey
+from workers.preprocessing import Box, Grey, cut
 
 R, L, U = Laterality.RIGHT, Laterality.LEFT, Laterality.UNKNOWN
 
@@ -38,7 +38,7 @@ def answer(pixels: Grey, box: Box, side: Laterality, model: Model) -> Graded:
 
 
 def grade(pixels: Grey, knees: list[Knee], model: Model) -> list[Graded]:
-    return grade_crops(crop_knees(pixels, knees, model), knees, model)
+    return grade_crops([cut(pixels, knee.pose, model.card.input_size) for knee in knees], knees, model)
 
 
 def mirrored(pixels: Grey, box: Box) -> OnFilm:

@@ -11,7 +11,7 @@ from pydicom.sequence import Sequence
 from node.evidence import Agreement, Evidence, LateralitySource
 from node.finding import Laterality
 from workers.laterality.descriptions import side_in
-from workers.laterality.header_evidence import WEIGHTS, header_evidence
+from workers.laterality.header_evidence import WEIGHTS, header_statement
 from workers.laterality.vote import CLEAREST, MARKER, MARKERS, LateralityVote, LeadMarker, decide, vote
 from workers.preprocessing import Box
 
@@ -50,7 +50,7 @@ def two(
 
 def votes(attributes: dict[str, Any], boxes: list[Box], **evidence: Any) -> list[LateralityVote]:
     ds = header(**attributes)
-    return vote(ds, header_evidence(ds), boxes, limit=2.5, **evidence)
+    return vote(header_statement(ds), boxes, limit=2.5, **evidence)
 
 
 def test_the_header_states_the_side_of_the_knee_that_is_wholly_on_the_film() -> None:

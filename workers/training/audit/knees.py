@@ -7,11 +7,12 @@ import numpy as np
 import numpy.typing as npt
 
 from node.evidence import Attention
+from workers.analysis import attribute
 from workers.detection.artefacts import segment_artefacts
 from workers.detection.detection_models import DetectionModels
 from workers.evaluation.labelled_films import as_film, whole
 from workers.evaluation.labelled_knees import LabelledKnee
-from workers.explanation.attribution import attribute, regions_of
+from workers.explanation.attribution import regions_of
 from workers.explanation.grad_cam import HeatMap, explain
 from workers.explanation.regions import JOINT, REGIONS, shares_of
 from workers.grading.grader import Graded, grade_crops
@@ -68,7 +69,7 @@ def _ask(
         found.append(knee)
         joints.append(cut(film.pixels, knee.pose, size))
     graded = grade_crops(joints, found, model)
-    told = attribute(joints, graded, model)
+    told = attribute(graded, joints, model)
     maps = [explain(each, model.card.heat_scale) for each in graded]
     return [
         Asked(labelled, joint, answer, attention, heat, energy_inside(heat.values, joint, answer.knee))

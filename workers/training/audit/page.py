@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from workers.evaluation.labelled_films import as_film
 from workers.explanation.regions import JOINT
-from workers.grading.grader import contrast_map, expected_map
+from workers.grading.grader import expected_map
 from workers.models.registry import Model
 from workers.report.layout.colours import Bytes, signed_colour
 from workers.report.layout.rendering import blend, crop, resample_cells, resample_strength
@@ -92,6 +92,6 @@ def picture(asked: Asked, model: Model) -> Bytes:
     plain = np.repeat(grey[..., None], 3, axis=2)
     signed = [
         signed_colour(grey, resample_cells(each / model.card.heat_scale, graded.knee.pose, box, SIDE, SIDE), OPACITY)
-        for each in (contrast_map(graded), expected_map(graded))
+        for each in (graded.contrast, expected_map(graded))
     ]
     return np.hstack([plain, blend(grey, strength, OPACITY), *signed])
