@@ -133,7 +133,7 @@ class ReadinessMonitor:
 
 
 def last_heartbeats(beats: Sequence[Heartbeat]) -> dict[str, datetime]:
-    """The time of the latest heartbeat of each part, over all its processes."""
+    """Kind of process -> time of the latest heartbeat of any such process."""
     latest: dict[str, datetime] = {}
     for beat in beats:
         latest[beat.process] = max(beat.seen_at, latest.get(beat.process, beat.seen_at))
@@ -143,8 +143,8 @@ def last_heartbeats(beats: Sequence[Heartbeat]) -> dict[str, datetime]:
 def _process_checks(beats: Sequence[Heartbeat], now: datetime) -> dict[str, str]:
     latest = last_heartbeats(beats)
     return {
-        part: "never started" if part not in latest else "ok" if now - latest[part] <= SILENT_AFTER else "silent"
-        for part in REQUIRED_PROCESSES
+        name: "never started" if name not in latest else "ok" if now - latest[name] <= SILENT_AFTER else "silent"
+        for name in REQUIRED_PROCESSES
     }
 
 

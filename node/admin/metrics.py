@@ -121,7 +121,7 @@ class LedgerCollector(Collector):
 
 
 def _heartbeats(beats: list[Heartbeat], now: datetime) -> Iterator[Metric]:
-    latest = _limit_labels(((part,), at.timestamp()) for part, at in last_heartbeats(beats).items())
+    latest = _limit_labels(((process,), at.timestamp()) for process, at in last_heartbeats(beats).items())
     yield _gauge("genu_part_last_seen_timestamp_seconds", "Time of the last heartbeat of a process.", latest, "part")
     fresh = _limit_labels(((beat.process,), now - beat.seen_at <= SILENT_AFTER) for beat in beats)
     yield _gauge("genu_part_fresh_heartbeats", "Processes whose heartbeat is recent.", fresh, "part")

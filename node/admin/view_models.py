@@ -98,7 +98,7 @@ class ProbabilityBar:
 
 @dataclass(frozen=True)
 class KneeView:
-    """One knee of the reading."""
+    """One knee of the reading, with a bar for each grade."""
 
     finding: Finding
     bars: list[ProbabilityBar]
@@ -132,8 +132,10 @@ class DestinationView:
 class ProcessView:
     """One process of the node and the time of its last heartbeat."""
 
-    part: str
+    process: str
+    """receive, work, deliver, sweep or admin."""
     name: str
+    """Of this instance of the process."""
     seen_at: datetime
     silent: bool
 
@@ -198,7 +200,7 @@ def process_views(beats: Sequence[Heartbeat], now: datetime, silent_after: timed
         for beat in beats
         if now - beat.seen_at < timedelta(days=1)
     ]
-    return sorted(views, key=lambda view: (order.get(view.part, 9), view.name))
+    return sorted(views, key=lambda view: (order.get(view.process, 9), view.name))
 
 
 def reading_of(entry: Entry) -> Reading | None:

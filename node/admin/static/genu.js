@@ -1,11 +1,11 @@
 "use strict";
 
-// Everything works without this file; it makes the page live, the heat map's opacity movable and times local.
+// Everything works without this file; it refreshes the page, changes the opacity of the heat map and shows local times.
 
 (() => {
   const byId = (id) => document.getElementById(id);
 
-  // Times: the server says UTC, the reader's clock says the rest.
+  // Times: the server sends UTC, the browser shows local time.
   const clock = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
   function localTimes(root) {
     for (const time of root.querySelectorAll("time[datetime]")) {
@@ -34,7 +34,7 @@
     show();
   }
 
-  // The live part: fetched again every few seconds, put in place without losing the focus.
+  // The fragments that change: fetched every few seconds and inserted without losing the focus.
   function live() {
     const button = byId("live-switch");
     if (!button) return;
@@ -42,17 +42,17 @@
     let on = true;
     let timer = 0;
 
-    const put = (text) => {
+    const insert = (text) => {
       for (const fresh of new DOMParser().parseFromString(text, "text/html").body.children) {
-        const place = byId(fresh.id);
-        if (!place) continue;
-        if (place.dataset.pictures !== fresh.dataset.pictures) {
+        const target = byId(fresh.id);
+        if (!target) continue;
+        if (target.dataset.pictures !== fresh.dataset.pictures) {
           location.reload(); // the film has been read, or graded again
           return;
         }
-        const focused = place.contains(document.activeElement) ? document.activeElement.id : "";
+        const focused = target.contains(document.activeElement) ? document.activeElement.id : "";
         localTimes(fresh);
-        place.replaceChildren(...fresh.childNodes);
+        target.replaceChildren(...fresh.childNodes);
         if (focused) byId(focused)?.focus({ preventScroll: true });
       }
     };
@@ -67,7 +67,7 @@
         if (!answer.ok) throw new Error(String(answer.status));
         const text = await answer.text();
         const selecting = !document.getSelection().isCollapsed;
-        if (on && !selecting) put(text); // a mark that somebody is about to copy stays
+        if (on && !selecting) insert(text); // keeps a selection that is about to be copied
         byId("live-lost").hidden = true;
       } catch {
         byId("live-lost").hidden = false;
