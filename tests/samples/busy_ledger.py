@@ -34,7 +34,7 @@ PATIENT = {
     "description": f"Knie beidseits {MARKUP}",
 }
 SECRETS = ("Kanarienvogel", "Zoë", "CANARY-4711", "19570304", "1957-03-04", "Knie beidseits")
-MODEL = ModelIdentity("kl-lite0", "1.0.0", "ab" * 32)
+MODEL = ModelIdentity("kl-lite2", "1.0.0", "ab" * 32)
 SHADOW = ModelIdentity(f"kl-shadow{MARKUP}", "2.0.0", "cd" * 32)
 DESTINATIONS = {"pacs": ("SC", "SR"), "archive": ("SR",)}
 WORKER = "work@here:1"

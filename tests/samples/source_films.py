@@ -35,7 +35,7 @@ from workers.read import Film, Spacing, SpacingKind
 from workers.report import ResultInstance, report
 from workers.report.codes import SCHEME, SCHEME_UID
 
-CARD = ModelIdentity("kl-lite0", "1.0.0", "9f3c1a7be2d04c55" * 4)
+CARD = ModelIdentity("kl-lite2", "1.0.0", "9f3c1a7be2d04c55" * 4)
 MADE_AT = datetime(2026, 5, 4, 13, 22, 5, tzinfo=UTC)
 SOURCE_UID = "2.25.329800735698586629295641978511506172918"
 STUDY_UID = "2.25.300000000000000000000000000000000000001"

@@ -189,7 +189,7 @@ def train(card: str, data: Path, out: Path) -> None:
 @data_option
 @click.option("--split", default="", help="Which split of labels.csv to use; needed where it has several.")
 @click.option("--model", default="", help="Card of the model to calibrate; default: the one that answers.")
-@click.option("--name", required=True, help="Name of the new card, e.g. kl-lite0-site.")
+@click.option("--name", required=True, help="Name of the new card, e.g. kl-lite2-site.")
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -209,7 +209,7 @@ def calibrate(settings: Settings, data: Path, split: str, model: str, name: str,
     The new card has a version of its own and is not used before `genu models promote NAME`.
 
     \b
-    Example: genu calibrate --data our-films --name kl-lite0-site
+    Example: genu calibrate --data our-films --name kl-lite2-site
     """
     from workers.evaluation.site_calibration import calibrate as run
     from workers.evaluation.site_calibration import say

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from workers.evaluation.labelled_films import BATCH
 from workers.evaluation.labelled_knees import LabelledKnee, truth_of
-from workers.models.networks import Ensemble, Grader
+from workers.models.networks import Grader, MirroredGrader
 from workers.preprocessing import Grey, Pose, cut, grader_input
 from workers.training.augment import expose
 from workers.training.checkpoint import Kept, keep, resume
@@ -190,7 +190,7 @@ def targets(
     whose = _whose(teacher, train, poses, recipe.size(recipe.steps - 1))
     told: dict[str, Any] = torch.load(kept, weights_only=True) if kept.is_file() else {"whose": ""}
     if told["whose"] != whose:
-        size, both = recipe.size(recipe.steps - 1), Ensemble([teacher]).eval()
+        size, both = recipe.size(recipe.steps - 1), MirroredGrader(teacher).eval()
         device, said = next(teacher.parameters()).device, []
         for first in track(range(0, len(train), BATCH), "Teacher", transient=True, console=Console(stderr=True)):
             knees = zip(train[first : first + BATCH], poses[first : first + BATCH], strict=True)

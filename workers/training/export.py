@@ -2,8 +2,7 @@
 A trained network to the files that are shipped: weights (safetensors) and graph (ONNX).
 
 The graph holds no weights of its own: its initializers point into the safetensors files by offset, so
-that torch and the CPU engine read the very same bytes, and the same hash stands for the model. So a network
-that joins others needs no weights but theirs.
+that torch and the CPU engine read the very same bytes, and the same hash stands for the model.
 """
 
 import hashlib

@@ -12,7 +12,7 @@ from rich.progress import track
 
 from workers.evaluation.labelled_films import pose_on
 from workers.evaluation.labelled_knees import LabelledKnee
-from workers.models.networks import Ensemble
+from workers.models.networks import MirroredGrader
 from workers.models.registry import Model
 from workers.phantom import random_film
 from workers.preprocessing import Box, Grey, cut, grader_input
@@ -42,7 +42,7 @@ class Sample:
 
 
 def fit_familiar(
-    network: Ensemble,
+    network: MirroredGrader,
     train: Sequence[LabelledKnee],
     val: Sequence[LabelledKnee],
     looker: Model,
@@ -78,7 +78,7 @@ def whitening(features: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64
     return mean, white / np.median(np.linalg.norm((features - mean) @ white, axis=1))
 
 
-def distances(network: Ensemble, knees: Sequence[Grey], size: int) -> npt.NDArray[np.float64]:
+def distances(network: MirroredGrader, knees: Sequence[Grey], size: int) -> npt.NDArray[np.float64]:
     """How far knees lie from those that the network knows, (n,)."""
     assert network.familiar is not None
     depths = [torch.from_numpy(each).float() for each in _features(network, knees, size)]
@@ -86,7 +86,7 @@ def distances(network: Ensemble, knees: Sequence[Grey], size: int) -> npt.NDArra
 
 
 @torch.no_grad()
-def _features(network: Ensemble, knees: Sequence[Grey], size: int) -> Features:
+def _features(network: MirroredGrader, knees: Sequence[Grey], size: int) -> Features:
     told: list[list[torch.Tensor]] = []
     steps = range(0, len(knees), BATCH)
     for at in track(steps, "What it knows", transient=True, console=Console(stderr=True)):

@@ -23,7 +23,8 @@ from workers.evaluation.evaluate import answers
 from workers.evaluation.labelled_knees import LabelledKnee, grade_counts, read_labels, truth_of
 from workers.evaluation.metrics import known, with_intervals
 from workers.evaluation.plots import training_log
-from workers.models.networks import FINE, Ensemble, Grader, build, refine, start_from_imagenet, trunk_of
+from workers.models.networks import FINE, Grader, MirroredGrader, build, load_imagenet_weights, refine_map, trunk_of
+from workers.models.networks.graders import DISTANCE_PREFIX, GRADER_PREFIX
 from workers.models.registry import CARDS, REFINER, load
 from workers.preprocessing import PREPARATION
 from workers.training import fit_artefacts, fit_joints, fit_lead_markers, fit_orientation
@@ -52,11 +53,6 @@ def train(card: str, data: Path, out: Path) -> None:
         _marks(card, told, train_part, out)
     elif told["kind"] == "letters":
         _letters(card, told, train_part, val_part, out)
-    elif "members" in told["training"]:
-        for member in told["training"]["members"]:
-            if not (out / f"{member}.toml").is_file():
-                train(member, data, out)
-        _join(card, told, list(told["training"]["members"]), train_part, val_part, out)
     else:
         _grader(card, told, train_part, val_part, out)
     _dump(told, out / f"{card}.toml")
@@ -82,7 +78,7 @@ def _grader(name: str, told: Any, train: list[LabelledKnee], val: list[LabelledK
         start = partial(_copy, network)
     if "steady" in told["training"]:
         if FINE in str(told["architecture"]):  # as the node asks it
-            network = refine(network)
+            network = refine_map(network)
         network = _steady(told["training"]["steady"].unwrap(), network, train, out / f"{name}-steady", device)
     finish(name, told, network, train, val, out)
 
@@ -121,7 +117,7 @@ def starting(package: str) -> Callable[[Grader], None]:
     if not package:
         return lambda network: None
     state = imagenet(package)
-    return lambda network: start_from_imagenet(network, state)
+    return lambda network: load_imagenet_weights(network, state)
 
 
 def imagenet(package: str) -> Path:
@@ -136,38 +132,30 @@ def imagenet(package: str) -> Path:
 def finish(
     name: str, told: Any, network: Grader, train: list[LabelledKnee], val: list[LabelledKnee], out: Path
 ) -> None:
-    """Save a trained grader's weights, and make a model of it as its card says that it is asked."""
-    save(network, out / f"{name}.safetensors")
-    _join(name, told, [name], train, val, out)
-
-
-def _join(
-    name: str, told: Any, members: list[str], train: list[LabelledKnee], val: list[LabelledKnee], out: Path
-) -> None:
-    """One graph of the trained members, whose weights lie in `out`; calibrated, and with its figures in the card."""
-    network = build(str(told["architecture"]))
-    prefixes = [f"members.{at}." for at in range(len(members))] if isinstance(network, Ensemble) else [""]
-    weights = {out / f"{member}.safetensors": prefix for member, prefix in zip(members, prefixes, strict=True)}
+    """Save a trained grader's weights, export it in the architecture of its card, and calibrate and judge it."""
+    trained = out / f"{name}.safetensors"
+    save(network, trained)
+    exported = build(str(told["architecture"]))
+    weights = {trained: GRADER_PREFIX if isinstance(exported, MirroredGrader) else ""}
     size = int(told["input_size"])
-    if isinstance(network, Ensemble) and network.familiar is not None:
-        weights[out / f"{name}-familiar.safetensors"] = "familiar."
-        _learn_what_is_familiar(network, told, weights, train, val)
-    network.load_state_dict(
+    if isinstance(exported, MirroredGrader) and exported.familiar is not None:
+        weights[out / f"{name}-familiar.safetensors"] = DISTANCE_PREFIX
+        _learn_what_is_familiar(exported, told, weights, train, val)
+    exported.load_state_dict(
         {prefix + key: held for file, prefix in weights.items() for key, held in load_file(file).items()}
     )
     # Two examples: of one, the exporter concludes that there is never more than one.
-    told["graph"] = export_graph(network, torch.zeros(2, 3, size, size), weights, out / f"{name}.onnx")
+    told["graph"] = export_graph(exported, torch.zeros(2, 3, size, size), weights, out / f"{name}.onnx")
     told["weights"] = [{**named(file), "prefix": prefix} for file, prefix in weights.items()]
     _judge(name, told, val, out)
 
 
 def _learn_what_is_familiar(
-    network: Ensemble, told: Any, weights: dict[Path, str], train: list[LabelledKnee], val: list[LabelledKnee]
+    network: MirroredGrader, told: Any, weights: dict[Path, str], train: list[LabelledKnee], val: list[LabelledKnee]
 ) -> None:
     """Write what the network knows into the last of its files, and from where on a joint is strange into its card."""
-    *members, (file, _) = weights.items()
-    for (trained, _), member in zip(members, network.members, strict=True):
-        member.load_state_dict(load_file(trained))
+    trained, file = weights
+    network.grader.load_state_dict(load_file(trained))
     limit = fit_familiar(network.eval(), train, val, load(REFINER), int(told["input_size"]), Sample())
     assert network.familiar is not None
     save(network.familiar, file)

@@ -213,7 +213,7 @@ def test_the_page_of_a_radiograph_is_complete(sample: SampleNode, signed_in: Tes
         *("Kanarienvogel", "1957-03-04", "2026-11-01", "Right knee", "Left knee", "71.0 %", "the position on the film"),
         "Sources of the side: the header (Image Laterality): <strong>L</strong>, the marker on the film: <strong>R<",
         *(
-            "kl-lite0 1.0.0",
+            "kl-lite2 1.0.0",
             "ab" * 32,
             "delivery postponed",
             "next attempt",
@@ -289,7 +289,7 @@ def model_card(client: TestClient) -> str:
 def test_the_overview_shows_the_answering_and_the_shadow_model(sample: SampleNode, signed_in: TestClient) -> None:
     """With version, hash and number of workers, and what is wrong with the shadow; markup stays text."""
     text = model_card(signed_in)
-    for expected in ("kl-lite0 1.0.0", "answers", "on 1 worker", "shipped", "ab" * 32, "kl-shadow&lt;img", "cd" * 32):
+    for expected in ("kl-lite2 1.0.0", "answers", "on 1 worker", "shipped", "ab" * 32, "kl-shadow&lt;img", "cd" * 32):
         assert expected in text, expected
     assert "never sent" in text
     assert "The model in shadow cannot be used: cannot be read &lt;img" in text
@@ -305,7 +305,7 @@ def test_the_overview_marks_a_worker_that_has_not_followed_a_promotion(fresh: Sa
     fresh.ledger.promote(
         CardState("kl-next", "1" * 64, newer),
         f"mary{MARKUP}",
-        previous=CardState("kl-lite0", "0" * 64, busy_ledger.MODEL),
+        previous=CardState("kl-lite2", "0" * 64, busy_ledger.MODEL),
     )
     detail = {"model": newer.name, "version": newer.version, "sha256": newer.sha256}
     fresh.ledger.record_heartbeat("work", "quick", detail)
@@ -315,7 +315,7 @@ def test_the_overview_marks_a_worker_that_has_not_followed_a_promotion(fresh: Sa
     assert "not yet replaced by the promoted model" in text
     assert 'class="light warn"' in text
     stubborn = {
-        "model": "kl-lite0",
+        "model": "kl-lite2",
         "version": "1.0.0",
         "sha256": busy_ledger.MODEL.sha256,
         "trouble": "a file is missing",

@@ -172,10 +172,10 @@ def test_metrics_count_what_the_ledger_holds(sample: SampleNode) -> None:
     assert number("genu_receive_responses_total", status="A700") == 1
     assert number("genu_receive_associations_refused_total", reason="called AE title") == 1
     assert number("genu_attempts_total") == 6
-    assert number("genu_grades_total", model="kl-lite0", version="1.0.0", grade="3") == 3
-    assert number("genu_grades_total", model="kl-lite0", version="1.0.0", grade="0") == 3
-    assert number("genu_undecided_grades_total", model="kl-lite0", version="1.0.0") == 1
-    answers = {"model": "kl-lite0", "version": "1.0.0", "sha256": "ab" * 32}
+    assert number("genu_grades_total", model="kl-lite2", version="1.0.0", grade="3") == 3
+    assert number("genu_grades_total", model="kl-lite2", version="1.0.0", grade="0") == 3
+    assert number("genu_undecided_grades_total", model="kl-lite2", version="1.0.0") == 1
+    answers = {"model": "kl-lite2", "version": "1.0.0", "sha256": "ab" * 32}
     assert number("genu_model_info", role="answers", **answers) == 1
     assert number("genu_model_troubles", role="answers") == 0
     assert number("genu_model_troubles", role="shadow") == 1
@@ -214,5 +214,5 @@ def test_history_is_counted_once_however_often_it_is_scraped(
         for _ in range(2):
             found = metrics_of(client)
             assert found[("genu_attempts_total", frozenset())] == round_
-            graded = {"model": "kl-lite0", "version": "1.0.0", "grade": "3"}
+            graded = {"model": "kl-lite2", "version": "1.0.0", "grade": "3"}
             assert found[("genu_grades_total", frozenset(graded.items()))] == round_

@@ -159,7 +159,7 @@ def test_the_status_shows_the_models_of_every_worker(genu_command: GenuCommand) 
     """And why a model cannot be used; other processes have no models."""
     store_radiograph("1.2.3")
     ledger = Ledger(f"sqlite:///{Path('data').absolute() / 'ledger.sqlite'}")
-    detail = {"model": "kl-lite0", "version": "1.0.0", "trouble": "kl-next is missing"}
+    detail = {"model": "kl-lite2", "version": "1.0.0", "trouble": "kl-next is missing"}
     ledger.record_heartbeat(
         "work", "w", {**detail, "shadow_model": "kl-far", "shadow_version": "3.0", "shadow_trouble": ""}
     )
@@ -168,10 +168,10 @@ def test_the_status_shows_the_models_of_every_worker(genu_command: GenuCommand) 
     lines = genu_command("status").out.splitlines()[-3:]
     assert lines[0].startswith("sweep s: seen ")
     assert "x" not in lines[0]
-    assert lines[1].endswith("; kl-lite0 1.0.0 answers, kl-far 3.0 in shadow")
+    assert lines[1].endswith("; kl-lite2 1.0.0 answers, kl-far 3.0 in shadow")
     assert lines[2] == "  WRONG: kl-next is missing"
     work = next(row for row in json.loads(genu_command("status", "--json").out)["parts"] if row["part"] == "work")
-    assert (work["model"], work["trouble"]) == ("kl-lite0", "kl-next is missing")
+    assert (work["model"], work["trouble"]) == ("kl-lite2", "kl-next is missing")
 
 
 def test_retry_queues_again_by_uid_or_by_reason(genu_command: GenuCommand) -> None:

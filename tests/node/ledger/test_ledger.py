@@ -43,7 +43,7 @@ from tests.peers.small_disk import NAMESPACE, can_mount
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 FAR = NOW + timedelta(days=3650)
-READING = {"model": {"name": "kl-lite0", "version": "1.0", "sha256": "f" * 64}, "knees": []}
+READING = {"model": {"name": "kl-lite2", "version": "1.0", "sha256": "f" * 64}, "knees": []}
 PACS = {"pacs": ("SC", "SR")}
 
 
@@ -422,7 +422,7 @@ def test_another_models_answer_makes_new_rows_and_keeps_the_old(ledger: Ledger) 
     ledger.claim("1.2.1", "w", lease_seconds=60, attempts=3)
     ledger.record_not_analysed("1.2.1", "w", "NOT_A_KNEE", "", READING, [result("SR", "2.1")], PACS)
     assert ledger.retry("1.2.1", "mary")
-    newer = {**READING, "model": {"name": "kl-lite0", "version": "2.0", "sha256": "e" * 64}}
+    newer = {**READING, "model": {"name": "kl-lite2", "version": "2.0", "sha256": "e" * 64}}
     ledger.claim("1.2.1", "w", lease_seconds=60, attempts=3)
     assert ledger.report("1.2.1", "w", newer, [result("SC", "2.2"), result("SR", "2.3")], PACS)
     assert [item.sop_instance_uid for item in ledger.result_objects("1.2.1")] == ["2.2", "2.3"]

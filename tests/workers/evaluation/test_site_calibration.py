@@ -46,12 +46,12 @@ def fit(settings: Settings, knees: Path, monkeypatch: pytest.MonkeyPatch) -> Fit
     shipped = site_calibration.grader_of
 
     def chosen(name: str, settings: Settings, *, engine: str) -> Model:
-        return middle(1.0) if name == "kl-lite0" else shipped(name, settings, engine=engine)
+        return middle(1.0) if name == "kl-lite2" else shipped(name, settings, engine=engine)
 
     monkeypatch.setattr(site_calibration, "grader_of", chosen)
 
     def run(
-        name: str, *, data: Path = knees, split: str = "", model: str = "kl-lite0", out: Path | None = None
+        name: str, *, data: Path = knees, split: str = "", model: str = "kl-lite2", out: Path | None = None
     ) -> Fitted:
         return calibrate(settings, data, split, model, name, out)
 
@@ -61,7 +61,7 @@ def fit(settings: Settings, knees: Path, monkeypatch: pytest.MonkeyPatch) -> Fit
 def test_the_new_card_is_the_old_one_calibrated_anew(fit: Fit, settings: Settings) -> None:
     """Same network and files, found where they are shipped; another version, temperature, thresholds and figures."""
     fitted = fit("here")
-    old, new = read_card("kl-lite0"), read_card("here", folders(settings))
+    old, new = read_card("kl-lite2"), read_card("here", folders(settings))
     assert fitted.path == settings.storage.folder / "models" / "here.toml"
     assert [path.name for path in fitted.path.parent.iterdir()] == ["here.toml"]
     assert (new.name, new.weights, new.graph, new.architecture) == (old.name, old.weights, old.graph, old.architecture)
@@ -70,10 +70,14 @@ def test_the_new_card_is_the_old_one_calibrated_anew(fit: Fit, settings: Setting
     assert new.calibration.temperature < old.calibration.temperature  # it was too modest
     assert new.calibration.thresholds[0] < 0.9
     assert new.calibration.thresholds[2] == 1  # there is none of that grade
-    assert new.told["metrics"]["val"] == old.told["metrics"]["val"]
-    assert new.told["metrics"]["site"]["accuracy"]["value"] == 1
-    assert new.told["calibration"]["knees"] == [50, 0, 0, 0, 50]
-    assert (new.told["site"]["base"], new.told["site"]["knees"], new.told["site"]["patients"]) == (old.version, 100, 50)
+    assert new.contents["metrics"]["val"] == old.contents["metrics"]["val"]
+    assert new.contents["metrics"]["site"]["accuracy"]["value"] == 1
+    assert new.contents["calibration"]["knees"] == [50, 0, 0, 0, 50]
+    assert (new.contents["site"]["base"], new.contents["site"]["knees"], new.contents["site"]["patients"]) == (
+        old.version,
+        100,
+        50,
+    )
     assert load("here", within=folders(settings)).card == new
 
 
@@ -84,7 +88,7 @@ def test_every_card_of_a_day_has_a_version_of_its_own(fit: Fit, settings: Settin
     assert (tmp_path / "elsewhere" / "three.toml").is_file()
 
 
-@pytest.mark.parametrize("name", ["kl-lite0", "here"])
+@pytest.mark.parametrize("name", ["kl-lite2", "here"])
 def test_no_card_is_overwritten(fit: Fit, settings: Settings, name: str) -> None:
     """Neither a site's own nor, by the same name in another folder, a shipped one."""
     path = fit("here").path
@@ -240,7 +244,7 @@ def test_a_file_that_is_absent_is_named(fit: Fit, knees: Path) -> None:
 
 def test_the_command_shows_both_calibrations_side_by_side(knees: Path, settings: Settings) -> None:
     """With the shipped model, from the command line: figures before and after, and how to go on."""
-    done = call(command, "--data", knees, "--name", "here", "--model", "kl-lite0", settings=settings)
+    done = call(command, "--data", knees, "--name", "here", "--model", "kl-lite2", settings=settings)
     assert done.exit_code == 0, done.output
     assert "as it was                  calibrated" in done.stdout
     for line in ("accuracy", "calibration error", "grades in a set", "coverage of KL 4, n = 50"):

@@ -6,6 +6,7 @@ from safetensors.numpy import load_file
 
 from node.finding import Laterality
 from tests.samples.knees import knee
+from tests.samples.site_models import load_plain_grader
 from workers.grading.grader import Graded, grade_crops
 from workers.knee import Knee
 from workers.models.calibration import softmax
@@ -17,8 +18,8 @@ R, L, U = Laterality.RIGHT, Laterality.LEFT, Laterality.UNKNOWN
 
 
 @pytest.fixture(scope="module")
-def model() -> Model:
-    return load("kl-lite0")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return load_plain_grader(tmp_path_factory.mktemp("models"))
 
 
 OnFilm = tuple[Grey, Box]

@@ -16,7 +16,7 @@ from node.errors import SettingsError
 from node.ledger import Ledger
 from node.settings import Database, Settings
 from tests.peers.archives import needs
-from tests.samples.site_models import BASE_WEIGHTS, SHIPPED, add_card, add_model, receive, spoil
+from tests.samples.site_models import BASE_WEIGHTS, add_card, add_model, receive, spoil
 from tests.samples.source_films import dciodvfy
 from workers.cli.file_grading import Desk
 from workers.evaluation.labelled_films import grader_of
@@ -85,7 +85,7 @@ def test_a_running_worker_answers_its_next_film_by_what_was_promoted(
     grade(films[1], context)
     roll_back(settings, "mary")
     grade(films[2], context)
-    assert [answered_by(context, uid) for uid in films] == [SHIPPED, "kl-next", SHIPPED]
+    assert [answered_by(context, uid) for uid in films] == [DEFAULT, "kl-next", DEFAULT]
     told = context.ledger.answers(films[1])[0].reading
     assert {knee["grade"] for knee in told["knees"]} == {4}
 
@@ -150,7 +150,7 @@ def test_a_film_in_hand_is_finished_by_the_model_that_began_it(settings: Setting
 
     grade(uid, replace(context, reader=PromotesMeanwhile()))  # type: ignore[arg-type]
     assert context.active_model.heartbeat()["card"] == "kl-next"
-    assert answered_by(context, uid) == SHIPPED
+    assert answered_by(context, uid) == DEFAULT
 
 
 def test_a_worker_that_lost_its_radiograph_writes_no_picture_beside_the_others_answer(
@@ -199,10 +199,10 @@ def test_a_model_that_cannot_be_loaded_takes_nothing_over(
             context.active_model.refresh()
     errors = [line for line in logs if line["log_level"] == "error"]
     assert [(line["event"], line["card"], line["active"]) for line in errors] == [
-        ("model_not_loaded", "kl-next", SHIPPED)
+        ("model_not_loaded", "kl-next", DEFAULT)
     ]
     assert f"{weights} is not the file that its card describes" in context.active_model.heartbeat()["trouble"]
-    assert answered_by(context, first) == SHIPPED
+    assert answered_by(context, first) == DEFAULT
     spoil(weights)
     context.active_model.refresh()
     assert context.active_model.heartbeat()["trouble"] == ""
@@ -223,7 +223,7 @@ def test_what_nobody_thought_of_takes_nothing_over_either(
     monkeypatch.setattr(active_model, "load_checked", broken)
     context.active_model.refresh()
     assert (context.active_model.heartbeat()["card"], context.active_model.heartbeat()["trouble"]) == (
-        SHIPPED,
+        DEFAULT,
         "MemoryError",
     )
 
@@ -245,7 +245,7 @@ def test_no_film_waits_for_a_model_that_is_being_loaded(
     heartbeat = threading.Thread(target=context.active_model.refresh)
     heartbeat.start()
     assert begun.wait(20)
-    assert context.active_model.current().card.stem == SHIPPED
+    assert context.active_model.current().card.stem == DEFAULT
     free.set()
     heartbeat.join()
     assert context.active_model.current().card.stem == "kl-next"
@@ -390,14 +390,14 @@ def test_a_database_that_is_away_is_told_with_the_way_around_it(settings: Settin
     away = settings.model_copy(update={"database": Database(url="postgresql+psycopg://genu@127.0.0.1:1/genu")})
     with pytest.raises(SettingsError, match=r"ledger that records the promoted model is unreachable.*--model CARD"):
         requested_model_of_node(away)
-    assert requested_model_of_node(with_work(away, model=SHIPPED)).card == SHIPPED
-    with Desk(away, model=SHIPPED):
+    assert requested_model_of_node(with_work(away, model=DEFAULT)).card == DEFAULT
+    with Desk(away, model=DEFAULT):
         pass
 
 
 def test_check_says_who_answers_and_who_shadows(settings: Settings) -> None:
     """A shadow of the answering model itself is told to be none; a spoilt one is an error."""
-    shipped = f"{SHIPPED} {read_card(SHIPPED).version} on openvino"
+    shipped = f"{DEFAULT} {read_card(DEFAULT).version} on openvino"
     assert check(settings) == (
         "finder 2.0.0 on openvino detects joints, look 1.0.0 on openvino refines them, "
         "upright 2.0.0 on openvino classifies polarity and side, letters 1.0.0 on openvino classifies lead letters, "
@@ -405,7 +405,7 @@ def test_check_says_who_answers_and_who_shadows(settings: Settings) -> None:
     )
     add_card(settings, "kl-next", "2.0.0")
     assert check(with_work(settings, shadow="kl-next")).endswith(", kl-next 2.0.0 on openvino runs in shadow")
-    assert "nothing runs in shadow" in check(with_work(settings, shadow=SHIPPED))
+    assert "nothing runs in shadow" in check(with_work(settings, shadow=DEFAULT))
     with pytest.raises(SettingsError, match="no model card 'kl-lost'"):
         check(with_work(settings, shadow="kl-lost"))
     assert "grades ([work] model)" in check(with_work(settings, model="kl-next"))
@@ -416,5 +416,5 @@ def test_a_pinned_worker_asks_nobody(settings: Settings) -> None:
     add_card(settings, "kl-next", "2.0.0")
     promote(settings, "kl-next", "mary")
     ledger = Ledger(settings.database_url)
-    assert requested_model(with_work(settings, model=SHIPPED), ledger).card == SHIPPED
+    assert requested_model(with_work(settings, model=DEFAULT), ledger).card == DEFAULT
     ledger.close()

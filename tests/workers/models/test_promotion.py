@@ -14,8 +14,9 @@ from node.__main__ import main
 from node.ledger import Ledger, PairedReadings
 from node.settings import Settings
 from tests.samples.real_knees import KNEES, needs_knees, some_knees
-from tests.samples.site_models import BASE, BASE_WEIGHTS, SHIPPED, add_card, add_model, receive, spoil
+from tests.samples.site_models import BASE_WEIGHTS, add_card, add_model, receive, spoil
 from workers.evaluation.comparison import on_films, on_knees, say
+from workers.models.registry import DEFAULT
 from workers.phantom import samples
 from workers.tasks import grade
 from workers.worker import set_up
@@ -101,15 +102,15 @@ def test_every_card_is_listed_with_what_it_does_and_was_good_for(settings: Setti
         "upright": "tells",
         "letters": "reads",
         "marks": "names",
-        SHIPPED: "answers",
+        DEFAULT: "answers",
         "kl-next": "shadow",
         "kl-spoilt": "unusable",
         "odd": "unusable",
     }.items()
     assert "expected sha256" in told["kl-spoilt"]["fault"]
     assert "odd.toml is not TOML" in told["odd"]["fault"]
-    shipped = told[SHIPPED]
-    assert (shipped["name"], shipped["kind"], shipped["engine"]) == (SHIPPED, "grader", "openvino")
+    shipped = told[DEFAULT]
+    assert (shipped["name"], shipped["kind"], shipped["engine"]) == (DEFAULT, "grader", "openvino")
     assert shipped["answered"] == 0
     assert len(shipped["sha256"]) == 64
     assert 0.6 < shipped["accuracy"]["value"] < 0.9
@@ -117,9 +118,9 @@ def test_every_card_is_listed_with_what_it_does_and_was_good_for(settings: Setti
     text = genu("models").out
     assert text == genu("models", "list").out
     rows = {line.split()[0]: line for line in text.splitlines()}
-    assert f"{shipped['qwk']['value']:.3f} (" in rows[SHIPPED]
-    assert shipped["sha256"][:12] in rows[SHIPPED]
-    assert "answers" in rows[SHIPPED]
+    assert f"{shipped['qwk']['value']:.3f} (" in rows[DEFAULT]
+    assert shipped["sha256"][:12] in rows[DEFAULT]
+    assert "answers" in rows[DEFAULT]
     assert text.index("kl-spoilt") < text.index("expected sha256") < text.index("odd ")
     assert not (settings.storage.folder / "ledger.sqlite").exists()
 
@@ -129,15 +130,15 @@ def test_the_list_counts_the_films_that_a_model_answered(settings: Settings, gen
     add_card(settings, "kl-next", "2.0.0")
     graded(settings, 2, shadow="kl-next")
     told = {each["card"]: each for each in genu("models", "list", "--json").told}
-    assert (told[SHIPPED]["answered"], told[SHIPPED]["shadowed"]) == (2, 0)
+    assert (told[DEFAULT]["answered"], told[DEFAULT]["shadowed"]) == (2, 0)
     assert (told["kl-next"]["answered"], told["kl-next"]["shadowed"]) == (0, 2)
-    assert told[SHIPPED]["answered_since"] <= told[SHIPPED]["answered_last"]
-    assert f"2 films since {told[SHIPPED]['answered_since'][:10]}" in genu("models").out
+    assert told[DEFAULT]["answered_since"] <= told[DEFAULT]["answered_last"]
+    assert f"2 films since {told[DEFAULT]['answered_since'][:10]}" in genu("models").out
 
 
 def test_a_card_is_shown_in_full_and_its_files_are_examined(settings: Settings, genu: Genu) -> None:
     """Use, failures, data with attribution, split, figures, preparation, layer, engine, files with hashes."""
-    answer = genu("models", "show", BASE)
+    answer = genu("models", "show", DEFAULT)
     assert answer.code == 0
     for expected in (
         *("Intended use", "Not for", "Known failures", "KL 1 is missed", "10.17632/56rmx5bjcr.1", "by patient"),
@@ -164,18 +165,18 @@ def test_a_promotion_and_its_rollback_are_told_and_kept(settings: Settings, genu
     answer = genu("models", "promote", "kl-next", "--by", "M. Curie")
     assert answer.code == 0
     before, now = answer.out.splitlines()
-    assert before.startswith(f"{SHIPPED} 1.")
+    assert before.startswith(f"{DEFAULT} 1.")
     assert before.endswith("was active until now.")
     assert now.startswith("kl-next 2.0.0 (")
     assert now.endswith("is active from now on.")
     assert "is active already" in genu("models", "promote", "kl-next").out
     roles = {each["card"]: each["role"] for each in genu("models", "list", "--json").told}
-    assert (roles[SHIPPED], roles["kl-next"]) == ("available", "answers")
+    assert (roles[DEFAULT], roles["kl-next"]) == ("available", "answers")
     assert genu("models", "rollback", "--by", "P. Curie").out.splitlines()[1].endswith("is active again.")
     assert changes(settings) == [
-        ("shipped", SHIPPED, "genu"),
+        ("shipped", DEFAULT, "genu"),
         ("promoted", "kl-next", "M. Curie"),
-        ("rolled back", SHIPPED, "P. Curie"),
+        ("rolled back", DEFAULT, "P. Curie"),
     ]
     told = genu("models", "history", "--json").told
     assert [each["what"] for each in told["changes"]] == ["shipped", "promoted", "rolled back"]
@@ -203,7 +204,7 @@ def test_the_history_says_which_model_answered_how_many_films(settings: Settings
     genu("models", "promote", "kl-next")
     graded(settings, 1)
     told = genu("models", "history", "--json").told["answers"]
-    assert [(each["name"], each["films"]) for each in told] == [(SHIPPED, 2), ("kl-next", 1)]
+    assert [(each["name"], each["films"]) for each in told] == [(DEFAULT, 2), ("kl-next", 1)]
     assert told[0]["since"] <= told[0]["until"] <= told[1]["since"]
 
 
@@ -214,7 +215,7 @@ def test_the_history_says_which_model_answered_how_many_films(settings: Settings
         ("kl-lost", "there is no model card 'kl-lost'"),
         ("kl-spoilt", "is not the file that its card describes: expected sha256"),
         ("kl-old", "needs preparation 99"),
-        ("kl-twin", f"are both {SHIPPED} 1."),
+        ("kl-twin", f"are both {DEFAULT} 1."),
     ],
 )
 def test_what_cannot_answer_is_not_promoted(settings: Settings, genu: Genu, card: str, why: str) -> None:
@@ -224,8 +225,8 @@ def test_what_cannot_answer_is_not_promoted(settings: Settings, genu: Genu, card
     old.write_text(old.read_text().replace("preparation = 2", "preparation = 99"))
     twin = add_card(settings, "kl-twin", "1.0.0")
     shipped = genu("models", "list", "--json").told
-    version = next(each["version"] for each in shipped if each["card"] == SHIPPED)
-    twin.write_text(twin.read_text().replace('"kl-twin"', f'"{SHIPPED}"').replace('"1.0.0"', f'"{version}"'))
+    version = next(each["version"] for each in shipped if each["card"] == DEFAULT)
+    twin.write_text(twin.read_text().replace('"kl-twin"', f'"{DEFAULT}"').replace('"1.0.0"', f'"{version}"'))
     answer = genu("models", "promote", card)
     assert answer.code == 2
     assert why in answer.err
@@ -238,9 +239,9 @@ def test_a_model_that_the_settings_pin_stays(settings: Settings, genu: Genu, wor
     """The error names the setting and its variable; nothing is written down that would not happen."""
     add_card(settings, "kl-next", "2.0.0")
     genu("models", "promote", "kl-next", "--by", "mary")
-    answer = genu("models", *words, GENU__WORK__MODEL=SHIPPED)
+    answer = genu("models", *words, GENU__WORK__MODEL=DEFAULT)
     assert answer.code == 2
-    assert f'[work] model = "{SHIPPED}"' in answer.err
+    assert f'[work] model = "{DEFAULT}"' in answer.err
     assert "GENU__WORK__MODEL" in answer.err
     assert len(changes(settings)) == 2
 
@@ -262,11 +263,11 @@ def test_commands_on_files_use_the_model_that_answers_in_the_node(settings: Sett
     """`genu grade` follows what was promoted, --model still overrides, and the status says what workers say."""
     add_model(settings, "kl-next", "2.0.0")
     samples()[0].save_as("film.dcm", enforce_file_format=True)
-    assert genu("grade", "film.dcm", "--json").told["model"]["name"] == SHIPPED
+    assert genu("grade", "film.dcm", "--json").told["model"]["name"] == DEFAULT
     assert not settings.storage.folder.joinpath("ledger.sqlite").exists()
     genu("models", "promote", "kl-next")
     assert genu("grade", "film.dcm", "--json").told["model"]["name"] == "kl-next"
-    assert genu("grade", "film.dcm", "--json", "--model", SHIPPED).told["model"]["name"] == SHIPPED
+    assert genu("grade", "film.dcm", "--json", "--model", DEFAULT).told["model"]["name"] == DEFAULT
 
 
 # How two differ
@@ -331,12 +332,12 @@ def test_the_answering_model_and_its_shadow_are_compared(settings: Settings, gen
     assert "no radiograph" in genu("models", "compare", "kl-next").out.lower()
     uids = graded(settings, 3, shadow="kl-next")
     told = genu("models", "compare", "--json", GENU__WORK__SHADOW="kl-next").told
-    assert [each["name"] for each in told["models"]] == [SHIPPED, "kl-next"]
+    assert [each["name"] for each in told["models"]] == [DEFAULT, "kl-next"]
     films = told["films"]
     assert (films["films"], films["knees"], told["knees"]) == (3, 4, None)
     assert sum(row[4] for row in films["table"]) == 4  # whatever the first says, the second says KL 4
     assert {each["uid"] for each in films["differ_most"]} <= set(uids)
-    turned = genu("models", "compare", "kl-next", SHIPPED, "--json").told["films"]
+    turned = genu("models", "compare", "kl-next", DEFAULT, "--json").told["films"]
     assert turned["mean_change"] == -films["mean_change"]
     text = genu("models", "compare", "kl-next").out
     assert "On 3 radiographs that both graded, 4 knees:" in text
@@ -352,11 +353,11 @@ def test_two_models_are_judged_on_the_same_labelled_knees(settings: Settings, ge
         cv2.imwrite(str(tmp_path / f"{number}.png"), random.integers(0, 255, (64, 64), dtype=np.uint8))
         rows.append(f"{number}.png,p{number // 2},R,{number % 5},val,0")
     (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
-    told = genu("models", "compare", SHIPPED, "kl-next", "--data", tmp_path, "--json").told["knees"]
+    told = genu("models", "compare", DEFAULT, "kl-next", "--data", tmp_path, "--json").told["knees"]
     assert (told["n"], told["patients"]) == (8, 4)
     assert told["accuracy"]["second"] == pytest.approx(1 / 8)  # one knee of eight is KL 4
     assert told["changed"] == sum(row[4] for row in told["table"][:4])
-    text = genu("models", "compare", SHIPPED, "kl-next", "--data", tmp_path).out
+    text = genu("models", "compare", DEFAULT, "kl-next", "--data", tmp_path).out
     assert "On 8 labelled knees of 4 patients" in text
     assert "95 % interval over patients" in text
     assert not settings.storage.folder.joinpath("ledger.sqlite").exists()
@@ -369,12 +370,12 @@ def test_a_model_under_another_name_gives_real_knees_the_same_grades(settings: S
     rows = [[str(KNEES / row["path"]), row["patient"], row["side"], row["kl"]] for row in some_knees("val", 40)]
     lines = ["path,patient,side,kl,split", *(",".join([*row, "val"]) for row in rows)]
     Path("labels.csv").write_text("\n".join(lines) + "\n")
-    told = genu("models", "compare", BASE, "kl-twin", "--data", ".", "--json").told["knees"]
+    told = genu("models", "compare", DEFAULT, "kl-twin", "--data", ".", "--json").told["knees"]
     assert (told["n"], told["changed"], told["qwk"]["difference"]["value"]) == (40, 0, 0)
     assert told["accuracy"]["first"] > 0.4
 
 
-@pytest.mark.parametrize("words", [("a", "b", "c"), (SHIPPED,)])
+@pytest.mark.parametrize("words", [("a", "b", "c"), (DEFAULT,)])
 def test_a_comparison_that_makes_no_sense_is_refused(settings: Settings, genu: Genu, words: tuple[str, ...]) -> None:
     """Three cards, or the answering one with itself."""
     assert genu("models", "compare", *words).code == 2

@@ -18,7 +18,7 @@ from workers.models.networks import build
 from workers.models.registry import CARDS, WEIGHTS, Card, card_names, load, read_card
 from workers.training.export import export_graph, named
 
-SHIPPED = ["finder", "kl-lite0", "kl-lite2", "letters", "look", "marks", "upright"]
+SHIPPED = ["finder", "kl-lite2", "letters", "look", "marks", "upright"]
 
 
 @pytest.fixture
@@ -67,10 +67,10 @@ def test_a_missing_file_is_named(copies: tuple[Path, Path]) -> None:
 
 def test_a_model_prepared_otherwise_is_refused(copies: tuple[Path, Path]) -> None:
     """A card of another preparation version would be given inputs that it was not trained on."""
-    path = copies[0] / "kl-lite0.toml"
+    path = copies[0] / "kl-lite2.toml"
     path.write_text(path.read_text().replace("preparation = 2", "preparation = 99"))
     with pytest.raises(SettingsError, match="needs preparation 99"):
-        load("kl-lite0", within=copies)
+        load("kl-lite2", within=copies)
 
 
 def test_a_card_that_lacks_something_says_what(copies: tuple[Path, Path]) -> None:
@@ -83,10 +83,10 @@ def test_a_card_that_lacks_something_says_what(copies: tuple[Path, Path]) -> Non
 
 def test_an_unknown_model_or_engine_is_told_with_the_known_ones() -> None:
     """A typing error in the settings is answered with what there is."""
-    with pytest.raises(SettingsError, match="there are: finder, kl-lite0"):
+    with pytest.raises(SettingsError, match="there are: finder, kl-lite2"):
         load("kl-lite9")
     with pytest.raises(SettingsError, match="there are: openvino, torch"):
-        load("kl-lite0", engine="abacus")
+        load("kl-lite2", engine="abacus")
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -111,8 +111,8 @@ def sharded(folder: Path, prefixes: tuple[str, str]) -> None:
     for (file, prefix), part in zip(files.items(), (trunk, head), strict=True):
         save_file({key.removeprefix(prefix): held.contiguous() for key, held in part.items()}, file)
     graph = export_graph(network, torch.zeros(1, 3, 256, 256), files, folder / "sharded.onnx")
-    told = parse((CARDS / "kl-lite0.toml").read_text())
-    told["name"], told["graph"] = "sharded", graph
+    told = parse((CARDS / "kl-lite2.toml").read_text())
+    told["name"], told["graph"], told["architecture"] = "sharded", graph, "efficientnet_lite0"
     told["weights"] = [{**named(file), "prefix": prefix} for file, prefix in files.items()]
     (folder / "sharded.toml").write_text(dumps(told))
 
@@ -139,30 +139,30 @@ def test_a_sites_files_do_not_stand_in_for_the_shipped_ones(copies: tuple[Path, 
     site = tmp_path / "models"
     site.mkdir()
     for kind in ("safetensors", "onnx"):
-        (site / f"kl-lite0.{kind}").write_bytes(b"the site's own")
-    assert load("kl-lite0", within=(site, *copies)).card.stem == "kl-lite0"
+        (site / f"kl-lite2.{kind}").write_bytes(b"the site's own")
+    assert load("kl-lite2", within=(site, *copies)).card.stem == "kl-lite2"
 
 
 def test_files_in_different_folders_are_no_model(copies: tuple[Path, Path], tmp_path: Path) -> None:
     """A graph reads the weights beside it, so those that were checked have to lie there."""
     site = tmp_path / "models"
     site.mkdir()
-    (copies[1] / "kl-lite0.onnx").rename(site / "kl-lite0.onnx")
+    (copies[1] / "kl-lite2.onnx").rename(site / "kl-lite2.onnx")
     with pytest.raises(SettingsError, match="different folders"):
-        load("kl-lite0", within=(site, *copies))
+        load("kl-lite2", within=(site, *copies))
 
 
 def test_a_model_whose_files_do_not_fit_is_one_clear_line(copies: tuple[Path, Path]) -> None:
     """Weights of another architecture, and a graph that is none, are told with the card and the engine."""
-    path = copies[0] / "kl-lite0.toml"
-    path.write_text(path.read_text().replace('"efficientnet_lite0"  ', '"efficientnet_lite1"  '))
-    with pytest.raises(SettingsError, match="kl-lite0 cannot be loaded by torch: RuntimeError"):
-        load("kl-lite0", engine="torch", within=copies)
-    (copies[1] / "kl-lite0.onnx").write_bytes(b"no graph")
+    path = copies[0] / "kl-lite2.toml"
+    path.write_text(path.read_text().replace("efficientnet_lite2", "efficientnet_lite0"))
+    with pytest.raises(SettingsError, match="kl-lite2 cannot be loaded by torch: RuntimeError"):
+        load("kl-lite2", engine="torch", within=copies)
+    (copies[1] / "kl-lite2.onnx").write_bytes(b"no graph")
     found = hashlib.sha256(b"no graph").hexdigest()
     path.write_text(re.sub(r'(onnx"\nsha256 = ")\w+', rf"\g<1>{found}", path.read_text()))
-    with pytest.raises(SettingsError, match="kl-lite0 cannot be loaded by openvino"):
-        load("kl-lite0", within=copies)
+    with pytest.raises(SettingsError, match="kl-lite2 cannot be loaded by openvino"):
+        load("kl-lite2", within=copies)
 
 
 @pytest.mark.parametrize("text", ["weights = 3", "[weights]\nfile = 1", 'preparation = 2\nweights = "a"', "name"])
@@ -176,28 +176,28 @@ def test_a_card_that_is_none_is_an_error_and_not_a_crash(tmp_path: Path, text: s
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('file = "kl-lite0.safetensors"', "file = 3", "file = 3 is no str"),
+        ('file = "kl-lite2.safetensors"', "file = 3", "file = 3 is no str"),
         ("input_size = 256", 'input_size = "256"', "input_size = '256' is no int"),
-        ("heat_scale = 34.699", "heat_scale = 0", "heat_scale = 0 has to be a number above 0"),
-        ("temperature = 0.8929", 'temperature = "1"', "temperature = '1' has to be a number above 0"),
-        ("temperature = 0.8929", "temperature = nan", "temperature = nan has to be a number above 0"),
-        ("cost = 0.0", "cost = -1", "cost = -1 has to be a number of 0 or more"),
+        ("heat_scale = 20.459", "heat_scale = 0", "heat_scale = 0 has to be a number above 0"),
+        ("temperature = 0.7048", 'temperature = "1"', "temperature = '1' has to be a number above 0"),
+        ("temperature = 0.7048", "temperature = nan", "temperature = nan has to be a number above 0"),
+        ("cost = 1.5", "cost = -1", "cost = -1 has to be a number of 0 or more"),
         ("level = 0.9", "level = 1", "level = 1 has to be a number between 0 and 1"),
         ("apart = 0.6", "apart = 0.4", "apart = 0.4 has to be a number from 0.5 to 1"),
-        ("temperature = 0.8929", "thresholds = [0.9, 0.8]", "has to be five numbers"),
-        ("temperature = 0.8929", "thresholds = [1, 1, 1, 1, 1.1]", "thresholds = 1.1 has to be a number from 0 to 1"),
+        ("temperature = 0.7048", "thresholds = [0.9, 0.8]", "has to be five numbers"),
+        ("temperature = 0.7048", "thresholds = [1, 1, 1, 1, 1.1]", "thresholds = 1.1 has to be a number from 0 to 1"),
     ],
 )
 def test_a_value_that_no_knee_can_be_graded_with_is_named(
     copies: tuple[Path, Path], old: str, new: str, said: str
 ) -> None:
     """The message names the card, the key, what stands there and what has to."""
-    path = copies[0] / "kl-lite0.toml"
+    path = copies[0] / "kl-lite2.toml"
     text = re.sub(r"(?m)^thresholds = .*\n", "", path.read_text())
     assert old in text
     path.write_text(text.replace(old, new))
-    with pytest.raises(SettingsError, match=rf"kl-lite0\.toml .*{re.escape(said)}"):
-        read_card("kl-lite0", copies)
+    with pytest.raises(SettingsError, match=rf"kl-lite2\.toml .*{re.escape(said)}"):
+        read_card("kl-lite2", copies)
 
 
 @pytest.mark.parametrize(

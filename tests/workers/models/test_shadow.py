@@ -14,8 +14,9 @@ from node.ledger import State
 from node.settings import Destination, Settings
 from tests.peers.archives import StoreSCP, needs, storescp, wait_until
 from tests.peers.running_node import running, until_settled
-from tests.samples.site_models import BASE_WEIGHTS, SHIPPED, add_model, receive, spoil
+from tests.samples.site_models import BASE_WEIGHTS, add_model, receive, spoil
 from workers.models.engines import Array
+from workers.models.registry import DEFAULT
 from workers.phantom import samples
 from workers.tasks import WorkerContext, grade
 from workers.worker import set_up
@@ -53,7 +54,7 @@ def test_the_same_knees_are_graded_in_shadow_and_owe_nobody(settings: Settings, 
     assert shadow.reading is not None
     assert (shadow.card, shadow.model.name, shadow.model.version, shadow.fault) == (SHADOW, SHADOW, "2.0.0", "")
     (answer,) = context.ledger.answers(uid)
-    assert answer.model_name == SHIPPED
+    assert answer.model_name == DEFAULT
     assert shadow.reading["model"]["sha256"] == shadow.model.sha256 != answer.model_sha256
     for ours, theirs in zip(shadow.reading["knees"], answer.reading["knees"], strict=True):
         assert ours["box"] == theirs["box"]
@@ -75,12 +76,12 @@ def test_what_is_not_graded_has_no_shadow(settings: Settings, context: WorkerCon
 
 def test_the_model_that_answers_does_not_shadow_itself(tmp_path: Path) -> None:
     """Nothing is graded twice by one card."""
-    settings = settings_of(tmp_path / "data", shadow=SHIPPED)
+    settings = settings_of(tmp_path / "data", shadow=DEFAULT)
     context = set_up(settings, "w")
     uid = receive(settings, samples(seed=3)[0])
     grade(uid, context)
     assert context.ledger.shadow_readings(uid) == []
-    assert context.shadow.heartbeat(SHIPPED) == {}
+    assert context.shadow.heartbeat(DEFAULT) == {}
     context.reader.close()
     context.ledger.close()
 
@@ -133,7 +134,7 @@ def test_a_worker_starts_without_a_shadow_that_cannot_be_used(settings: Settings
     """It answers all the same, says in its heartbeat what is wrong, and records it with each film."""
     spoil(settings.storage.folder / "models" / BASE_WEIGHTS)
     context = set_up(settings, "w")
-    assert "is not the file that its card describes" in context.shadow.heartbeat(SHIPPED)["shadow_trouble"]
+    assert "is not the file that its card describes" in context.shadow.heartbeat(DEFAULT)["shadow_trouble"]
     uid = receive(settings, samples(seed=3)[0])
     grade(uid, context)
     assert len(context.ledger.deliveries(uid)) == 3

@@ -43,7 +43,7 @@ def item(**attributes: Any) -> Dataset:
     return made
 
 
-OWN = item(Manufacturer="Genu", ManufacturerModelName="kl-lite0")
+OWN = item(Manufacturer="Genu", ManufacturerModelName="kl-lite2")
 
 CASES: list[tuple[str, dict[str, Any], str]] = [
     ("DX", {}, ""),

@@ -294,6 +294,6 @@ def test_the_pdf_has_the_text_of_the_pages(tmp_path: Path) -> None:
     path = tmp_path / "page.pdf"
     path.write_bytes(document.EncapsulatedDocument)
     words = subprocess.run(["pdftotext", "-layout", str(path), "-"], capture_output=True, text=True, timeout=60).stdout
-    for pdf_text in ("KL 3", "70.8 %", "Not graded", "kl-lite0 1.0.0", "not for primary diagnosis", "Left knee"):
+    for pdf_text in ("KL 3", "70.8 %", "Not graded", "kl-lite2 1.0.0", "not for primary diagnosis", "Left knee"):
         assert pdf_text in words
     assert words.count("\f") == 1

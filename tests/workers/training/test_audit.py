@@ -13,6 +13,7 @@ from selenium.webdriver.support.select import Select
 from node.__main__ import genu
 from tests.node.admin.test_admin_browser import CHROMIUM, DRIVER, _start
 from tests.samples.real_knees import KNEES, needs_knees
+from tests.samples.site_models import load_plain_grader
 from workers.detection.detection_models import load_detection_models
 from workers.evaluation.calibration_fit import FOLDS
 from workers.evaluation.labelled_knees import read_labels
@@ -189,9 +190,9 @@ def test_the_map_stays_when_the_box_moves_a_little(some: list[Asked]) -> None:
 
 
 @needs_knees
-def test_a_cheating_model_follows_the_numeral_and_is_taught_on_a_copy() -> None:
+def test_a_cheating_model_follows_the_numeral_and_is_taught_on_a_copy(tmp_path: Path) -> None:
     """A few steps change what the copy says; grades that follow the numeral are counted, flagged ones among them."""
-    honest = load("kl-lite0", engine="torch")
+    honest = load_plain_grader(tmp_path)
     knees = read_labels(KNEES, "val")[:8]
     models, steps = load_detection_models(), list[int]()
     before = [each.graded.logits for each in ask(knees, honest, models)]

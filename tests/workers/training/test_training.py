@@ -16,8 +16,9 @@ from workers.cli import training
 from workers.evaluation.labelled_knees import LabelledKnee, LabelsError, grade_counts, read_labels, upright
 from workers.evaluation.plots import training_log
 from workers.models.engines import OpenVinoEngine, TorchEngine
-from workers.models.networks import GRADERS, Ensemble, build, trunk_of
+from workers.models.networks import GRADERS, MirroredGrader, build, trunk_of
 from workers.models.networks.feature_distance import FeatureDistance
+from workers.models.networks.graders import GRADER_PREFIX
 from workers.preprocessing import Pose, cut, prepare, stretch
 from workers.training.augment import augment
 from workers.training.export import export, export_graph
@@ -41,7 +42,7 @@ def test_every_command_refuses_a_torn_patient(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "knees", "a.png,p1,R,0,train,0", "b.png,p1,L,1,val,0")
     data, node = ["--data", str(folder)], Settings(storage=Storage(folder=tmp_path / "node"))
     calls = {
-        training.train: ["kl-lite0", *data, "--out", str(tmp_path / "out")],
+        training.train: ["kl-lite2", *data, "--out", str(tmp_path / "out")],
         training.evaluate: data,
         training.calibrate: [*data, "--name", "here"],
     }
@@ -221,35 +222,39 @@ def test_an_exported_network_answers_as_it_did(tmp_path: Path, name: str) -> Non
             np.testing.assert_allclose(ours, theirs, atol=1e-3 * max(1.0, float(np.abs(theirs).max())))
 
 
-def test_an_ensemble_is_the_mean_of_its_members_from_both_sides(tmp_path: Path) -> None:
-    """Its graph reads its members' own files; a mirrored knee gets the same grade and the mirrored map."""
+def test_a_mirrored_grader_is_the_mean_over_a_knee_and_its_mirror_image(tmp_path: Path) -> None:
+    """Its graph reads the grader's own file; a mirrored knee gets the same grade and the mirrored map."""
     torch.manual_seed(2)
-    architecture = "efficientnet_lite0 fine + efficientnet_lite1 fine from both sides"
-    network = build(architecture)
-    assert isinstance(network, Ensemble)
-    weights = {}
-    for at, member in enumerate(network.eval().members):
-        with torch.no_grad():  # random networks say next to nothing; a louder head makes differences visible
-            member.head.weight.mul_(1e4)
-        file = tmp_path / f"member{at}.safetensors"
-        save_file(member.state_dict(), file)
-        weights[file] = f"members.{at}."
-    graph = tmp_path / "joined.onnx"
+    architecture = "efficientnet_lite0 fine from both sides"
+    network = build(architecture).eval()
+    assert isinstance(network, MirroredGrader)
+    grader = network.grader
+    with torch.no_grad():  # logits of a random network hardly differ; a larger head makes differences visible
+        grader.head.weight.mul_(1e4)
+    weights = {tmp_path / "grader.safetensors": GRADER_PREFIX}
+    save_file(grader.state_dict(), tmp_path / "grader.safetensors")
+    graph = tmp_path / "mirrored.onnx"
     export_graph(network, torch.zeros(2, 3, 64, 64), weights, graph)
     assert graph.stat().st_size < 1_000_000
     images = np.stack([prepare(np.random.default_rng(seed).random((64, 64)).astype(np.float32), 64) for seed in (0, 1)])
     mirrored = np.ascontiguousarray(images[..., ::-1])
     with torch.no_grad():
-        alone = [member(torch.from_numpy(each))[0] for member in network.members for each in (images, mirrored)]
+        alone = [grader(torch.from_numpy(view))[0] for view in (images, mirrored)]
     for engine in (OpenVinoEngine(graph), TorchEngine(architecture, weights)):
         logits, maps, views = engine(images)
-        assert (maps.shape, views.shape) == ((2, 5, 4, 4), (2, 4, 5))
+        assert (maps.shape, views.shape) == ((2, 5, 4, 4), (2, 2, 5))
         np.testing.assert_allclose(views, torch.stack(alone, 1).numpy(), atol=1e-3)
         np.testing.assert_allclose(logits, views.mean(1), atol=1e-4)
         np.testing.assert_allclose(engine(mirrored)[0], logits, atol=1e-3)
         np.testing.assert_allclose(engine(mirrored)[1], maps[..., ::-1], atol=1e-3 * max(1, np.abs(maps).max()))
-        bias = np.mean([member.head.bias.detach().numpy() for member in network.members], 0)
-        np.testing.assert_allclose(maps.mean((2, 3)) + bias, logits, atol=1e-3)
+        np.testing.assert_allclose(maps.mean((2, 3)) + grader.head.bias.detach().numpy(), logits, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite9", "efficientnet_lite0 + efficientnet_lite2 from both sides"])
+def test_an_unknown_architecture_is_an_error(name: str) -> None:
+    """Joins of several networks are no architecture any more."""
+    with pytest.raises(KeyError):
+        build(name)
 
 
 def test_a_network_tells_how_familiar_a_knee_is(tmp_path: Path) -> None:
@@ -257,7 +262,7 @@ def test_a_network_tells_how_familiar_a_knee_is(tmp_path: Path) -> None:
     torch.manual_seed(4)
     plain, telling = "efficientnet_lite0 from both sides", "efficientnet_lite0 from both sides and how familiar"
     network, alone = build(telling).eval(), build(plain).eval()
-    assert isinstance(network, Ensemble)
+    assert isinstance(network, MirroredGrader)
     assert isinstance(network.familiar, FeatureDistance)
     alone.load_state_dict({key: held for key, held in network.state_dict().items() if "familiar" not in key})
     shown = torch.rand(12, 3, 64, 64)
@@ -280,7 +285,7 @@ def test_a_network_tells_how_familiar_a_knee_is(tmp_path: Path) -> None:
 
 def test_a_network_whose_depths_nobody_names_tells_no_distance() -> None:
     """DenseNet-121 has none: the card is wrong, and building it says so."""
-    with pytest.raises(ValueError, match="how familiar"):
+    with pytest.raises(ValueError, match="feature distance"):
         build("densenet121 from both sides and how familiar")
 
 

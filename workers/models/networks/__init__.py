@@ -1,11 +1,17 @@
-"""The networks that a card can name."""
+"""The networks, by the `architecture` of a card."""
 
 from collections.abc import Callable, Mapping
 
 from torch import nn
 
 from workers.models.networks.artefacts import ArtefactSegmenter
-from workers.models.networks.graders import GRADERS, Ensemble, Grader, refine, start_from_imagenet
+from workers.models.networks.graders import (
+    GRADERS,
+    Grader,
+    MirroredGrader,
+    load_imagenet_weights,
+    refine_map,
+)
 from workers.models.networks.joints import JointDetector, JointRefiner, OrientationClassifier
 from workers.models.networks.lead_markers import LeadMarkerClassifier
 
@@ -13,19 +19,19 @@ __all__ = [
     "FINE",
     "GRADERS",
     "ArtefactSegmenter",
-    "Ensemble",
     "Grader",
     "JointDetector",
     "JointRefiner",
     "LeadMarkerClassifier",
+    "MirroredGrader",
     "OrientationClassifier",
     "build",
-    "refine",
-    "start_from_imagenet",
+    "load_imagenet_weights",
+    "refine_map",
     "trunk_of",
 ]
 
-OTHERS: Mapping[str, Callable[[], nn.Module]] = {
+DETECTION_NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
     "joint_finder": JointDetector,
     "joint_look": JointRefiner,
     "letter_reader": LeadMarkerClassifier,
@@ -33,33 +39,30 @@ OTHERS: Mapping[str, Callable[[], nn.Module]] = {
     "upright_teller": OrientationClassifier,
 }
 
-FINE, BOTH, FAMILIAR = " fine", " from both sides", " and how familiar"
-"""
-Behind a grader's name: its map has cells of 16 pixels, not 32. Behind all: each sees every knee mirrored too; and
-behind that: it tells how far a knee lies from those that it was trained on.
-"""
+FINE = " fine"
+"""Suffix of a grader's name: the cells of its map are 16 pixels wide, not 32."""
+MIRRORED = " from both sides"
+"""Suffix after that: a MirroredGrader."""
+WITH_DISTANCE = " and how familiar"
+"""Suffix after that: the MirroredGrader also returns the feature distance to the training knees."""
 
 
 def build(architecture: str) -> nn.Module:
     """
-    The network that a card's `architecture` names.
+    The network, untrained, that a card's `architecture` names: "NAME[ fine][ from both sides[ and how familiar]]".
 
-    "efficientnet_lite2" is a grader alone; "efficientnet_lite1 fine + efficientnet_lite2 fine from both sides" are
-    two that answer as one. Raises KeyError for a name that there is not.
+    Raises KeyError for an unknown name.
     """
-    if architecture in OTHERS:
-        return OTHERS[architecture]()
-    sided = architecture.removesuffix(FAMILIAR)
-    if not sided.endswith(BOTH):
-        return _member(architecture)
-    members = [_member(name) for name in sided.removesuffix(BOTH).split(" + ")]
-    return Ensemble(members, familiar=sided != architecture)
+    if architecture in DETECTION_NETWORKS:
+        return DETECTION_NETWORKS[architecture]()
+    mirrored = architecture.removesuffix(WITH_DISTANCE)
+    name = mirrored.removesuffix(MIRRORED)
+    grader = refine_map(GRADERS[name.removesuffix(FINE)]()) if name.endswith(FINE) else GRADERS[name]()
+    if name == mirrored:
+        return grader
+    return MirroredGrader(grader, with_distance=mirrored != architecture)
 
 
 def trunk_of(architecture: str) -> str:
-    """The grader that is trained for an architecture of one member: how it is asked does not change its weights."""
-    return architecture.removesuffix(FAMILIAR).removesuffix(BOTH).removesuffix(FINE)
-
-
-def _member(name: str) -> Grader:
-    return refine(GRADERS[name.removesuffix(FINE)]()) if name.endswith(FINE) else GRADERS[name]()
+    """The name in GRADERS of a grader's `architecture`: the suffixes do not change what is trained."""
+    return architecture.removesuffix(WITH_DISTANCE).removesuffix(MIRRORED).removesuffix(FINE)
