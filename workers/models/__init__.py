@@ -1,1 +1,1 @@
-"""`genu models`: which models there are, how they differ, and which of them answers."""
+"""Models: cards, weights, networks, engines, and which model is active."""

@@ -1,9 +1,9 @@
 """
-What computes a network's forward pass: OpenVINO on a CPU, torch on a GPU or as the reference.
+The inference engines: OpenVINO on a CPU, torch on a GPU or as the reference.
 
-An engine takes prepared knees, (n, 3, size, size) float32, and gives logits (n, 5) and signed maps
-(n, 5, rows, columns), both float32, so that mean(map) + bias = logit; of an ensemble also logits by view
-(n, views, 5), and of one that tells how familiar a knee is the distances (n,).
+Of a grader an engine takes preprocessed knees, (n, 3, size, size) float32, and returns logits (n, 5) and signed maps
+(n, 5, rows, columns), both float32, so that mean(map) + bias = logit; of a mirrored grader also logits by view
+(n, 2, 5), and with a feature distance also the distances (n,).
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ Array = npt.NDArray[np.float32]
 
 
 class Engine(Protocol):
-    """Something that runs a loaded network."""
+    """A loaded network: from a batch of images to the network's outputs."""
 
     name: str
 
@@ -25,7 +25,7 @@ class Engine(Protocol):
 
 
 class OpenVinoEngine:
-    """The exported graph on the CPU, in fp32: the fastest that was measured at equal output."""
+    """The exported graph on the CPU, in fp32: the fastest engine measured at equal output."""
 
     name = "openvino"
 
@@ -33,15 +33,15 @@ class OpenVinoEngine:
         import openvino
 
         core = openvino.Core()
-        # fp32 and no accuracy-for-speed trade: the answer must be the one that was evaluated.
+        # fp32, no accuracy traded for speed: the output must be the one that was evaluated.
         config = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
         if threads:
             config["INFERENCE_NUM_THREADS"] = str(threads)
         self._compiled = core.compile_model(core.read_model(graph), "CPU", config)
 
     def __call__(self, images: Array) -> tuple[Array, ...]:
-        answer = self._compiled(images)
-        return tuple(np.array(answer[port]) for port in self._compiled.outputs)
+        outputs = self._compiled(images)
+        return tuple(np.array(outputs[port]) for port in self._compiled.outputs)
 
 
 class TorchEngine:
@@ -50,7 +50,7 @@ class TorchEngine:
     name = "torch"
 
     def __init__(self, architecture: str, weights: Mapping[Path, str], *, threads: int = 0) -> None:
-        """`weights` are files, each with what stands before its tensors' names in the network; "" for nothing."""
+        """`weights` are files, each with the prefix of its tensors' names in the network."""
         import torch
         from safetensors.torch import load_file
 
@@ -62,13 +62,13 @@ class TorchEngine:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         network = build(architecture)
         network.load_state_dict(
-            {prefix + key: held for path, prefix in weights.items() for key, held in load_file(path).items()}
+            {prefix + key: tensor for path, prefix in weights.items() for key, tensor in load_file(path).items()}
         )
         self.network = network.eval().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def __call__(self, images: Array) -> tuple[Array, ...]:
         torch = self._torch
-        given = torch.from_numpy(images).to(self._device, memory_format=torch.channels_last)
+        batch = torch.from_numpy(images).to(self._device, memory_format=torch.channels_last)
         with torch.inference_mode(), torch.autocast(self._device, torch.bfloat16, enabled=self._device == "cuda"):
-            answer = self.network(given)
-        return tuple(part.float().cpu().numpy() for part in answer)
+            outputs = self.network(batch)
+        return tuple(output.float().cpu().numpy() for output in outputs)

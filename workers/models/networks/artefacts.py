@@ -1,4 +1,4 @@
-"""The network that names what lies beside the bones."""
+"""The network that segments the artefacts beside the bones."""
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -11,7 +11,7 @@ class ArtefactSegmenter(nn.Module):
     """
     (n, 1, side, side) to logits (n, 5, side / 2, side / 2) of workers.models.labels.ARTEFACT_KINDS.
 
-    Down to an eighth and back up, each level added to the finer one (Ronneberger et al. 2015, narrow).
+    A narrow U-Net (Ronneberger et al. 2015) down to an eighth of the resolution; levels are merged by addition.
     """
 
     def __init__(self) -> None:
@@ -26,10 +26,10 @@ class ArtefactSegmenter(nn.Module):
 
     def forward(self, joints: Tensor) -> tuple[Tensor]:
         depths = [self.stem(joints)]
-        for level in (self.second, self.fourth, self.last):
-            depths.append(level(depths[-1]))
+        for stage in (self.second, self.fourth, self.last):
+            depths.append(stage(depths[-1]))
         merged = self.lateral[-1](depths[-1])
-        for at in range(len(depths) - 2, -1, -1):
+        for level in range(len(depths) - 2, -1, -1):
             merged = functional.interpolate(merged, scale_factor=2.0, mode="bilinear", align_corners=False)
-            merged = merged + self.lateral[at](depths[at])
+            merged = merged + self.lateral[level](depths[level])
         return (self.head(self.smooth(merged)),)

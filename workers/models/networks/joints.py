@@ -1,4 +1,4 @@
-"""The small networks before the grader: where joints are, how they hang, what they are, where their bones lie."""
+"""The networks before the grader: joint detection, refinement (kind, box, landmarks), polarity and side."""
 
 from itertools import pairwise
 
@@ -14,10 +14,10 @@ LANDMARKS = 16
 
 class JointDetector(nn.Module):
     """
-    Where on a whole film the knee joints are: a heat map of centres, and at each centre a size and a shift.
+    Detects the knee joints on a whole film: a heat map of centres, with a size and an offset at each.
 
-    (n, 1, side, side) to (n, 4, side / 8, side / 8): logit of a centre, log of the box's side in cells, and how far
-    the centre lies right of and below the middle of its cell (Zhou et al. 2019, "Objects as Points").
+    (n, 1, side, side) to (n, 4, side / 8, side / 8): logit of a centre, log of the box's side in cells, and the
+    centre's offset right of and below the middle of its cell (Zhou et al. 2019, "Objects as Points").
     """
 
     def __init__(self, width: int = 64) -> None:
@@ -25,7 +25,7 @@ class JointDetector(nn.Module):
         self.stem = nn.Sequential(
             convolution(1, 16, 3, 2), convolution(16, 32, 3, 2), convolution(32, 32, 3), convolution(32, width, 3, 2)
         )
-        # Growing dilation lets every cell see the whole film: a knee is told from a look-alike by its leg.
+        # Growing dilation gives every cell the whole film as context: the leg distinguishes a knee from a look-alike.
         self.blocks = nn.ModuleList(DilatedBlock(width, dilation) for dilation in (1, 2, 4, 8, 4, 2, 1))
         self.head = nn.Conv2d(width, 4, 1)
         bias = self.head.bias
@@ -42,7 +42,7 @@ class JointDetector(nn.Module):
 
 
 class DilatedBlock(nn.Module):
-    """A residual 3 x 3 convolution whose taps lie `dilation` cells apart, with the film's mean mixed in."""
+    """A residual 3 x 3 convolution with `dilation`, to which a projection of the film's mean is added."""
 
     def __init__(self, width: int, dilation: int) -> None:
         super().__init__()
@@ -57,23 +57,25 @@ class DilatedBlock(nn.Module):
 
 class JointRefiner(nn.Module):
     """
-    A closer look at one joint: (n, 1, side, side) to what it is, where its box lies, and its landmarks.
+    Refines one joint: (n, 1, side, side) to its kind, its box and its landmarks.
 
-    Answers logits of its kinds (n, 8); how far the box's middle lies right of and below the view's, and the log of
-    its side, all in sides of the box that the view was cut about (n, 3); landmarks (n, 16, 3), x and y from 0 at the
-    view's left and top to 1, each the mean of a heat map (Nibali et al. 2018), and that map's spread.
+    Returns logits (n, 8) of workers.models.labels.JOINT_KINDS; (n, 3) the offset of the box's middle right of and
+    below the view's, and the log of its side, all in sides of the box that the view was cut about; landmarks
+    (n, 16, 3), x and y from 0 at the view's left and top to 1, each the mean of a heat map (Nibali et al. 2018), and
+    the map's standard deviation.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Sequential(convolution(1, 24, 3, 2), InvertedResidual(24, 32, 3, 3, 2, False))
         stages = ((32, 32, 3, 1, 1), (32, 64, 5, 2, 3), (64, 112, 5, 2, 4), (112, 192, 5, 2, 2))
-        self.stages = nn.ModuleList(_stage(*each) for each in stages)
+        self.stages = nn.ModuleList(_stage(*stage) for stage in stages)
         widths = (32, 64, 112, 192)
         self.lateral = nn.ModuleList(nn.Conv2d(width, 48, 1) for width in widths)
         self.smooth = nn.Sequential(InvertedResidual(48, 48, 2, 5, 1, False), InvertedResidual(48, 48, 2, 5, 1, False))
         self.heat = nn.Conv2d(48, LANDMARKS, 1)
-        self.gate = nn.Sequential(nn.Dropout(0.2), nn.Linear(sum(widths), len(JOINT_KINDS)))
+        # The head of the kinds; the weights' files name it so.
+        self.add_module("gate", nn.Sequential(nn.Dropout(0.2), nn.Linear(sum(widths), len(JOINT_KINDS))))
         self.box = nn.Sequential(
             nn.AdaptiveAvgPool2d(5), nn.Conv2d(192, 48, 1), nn.ReLU(), nn.Flatten(), nn.Linear(1200, 3)
         )
@@ -84,44 +86,45 @@ class JointRefiner(nn.Module):
         for stage in self.stages:
             out = stage(out)
             depths.append(out)
-        kinds = self.gate(torch.cat([each.mean((2, 3)) for each in depths], 1))
+        kinds = self.get_submodule("gate")(torch.cat([depth.mean((2, 3)) for depth in depths], 1))
         merged = self.lateral[-1](depths[-1])
         for level in range(len(depths) - 2, -1, -1):
             merged = functional.interpolate(merged, scale_factor=2.0, mode="bilinear", align_corners=False)
             merged = merged + self.lateral[level](depths[level])
-        return kinds, self.box(depths[-1]), located(self.heat(self.smooth(merged)))
+        return kinds, self.box(depths[-1]), spatial_mean(self.heat(self.smooth(merged)))
 
 
-def located(heat: Tensor) -> Tensor:
-    """(n, k, rows, columns) of logits to (n, k, 3): the mean place on 0 to 1, x then y, and 1 over its spread."""
+def spatial_mean(heat: Tensor) -> Tensor:
+    """(n, k, rows, columns) of logits to (n, k, 3): mean x and y, from 0 to 1, and the standard deviation."""
     n, k, rows, columns = heat.shape
-    chance = heat.reshape(n, k, rows * columns).softmax(-1).reshape(n, k, rows, columns)
-    x = (torch.arange(columns, device=heat.device, dtype=chance.dtype) + 0.5) / columns
-    y = (torch.arange(rows, device=heat.device, dtype=chance.dtype) + 0.5) / rows
-    across, down = chance.sum(2), chance.sum(3)
-    at_x, at_y = (across * x).sum(-1), (down * y).sum(-1)
-    variance = (across * x**2).sum(-1) - at_x**2 + (down * y**2).sum(-1) - at_y**2
-    return torch.stack([at_x, at_y, variance.clamp(min=0).sqrt()], -1)
+    probability = heat.reshape(n, k, rows * columns).softmax(-1).reshape(n, k, rows, columns)
+    x = (torch.arange(columns, device=heat.device, dtype=probability.dtype) + 0.5) / columns
+    y = (torch.arange(rows, device=heat.device, dtype=probability.dtype) + 0.5) / rows
+    by_column, by_row = probability.sum(2), probability.sum(3)
+    mean_x, mean_y = (by_column * x).sum(-1), (by_row * y).sum(-1)
+    variance = (by_column * x**2).sum(-1) - mean_x**2 + (by_row * y**2).sum(-1) - mean_y**2
+    return torch.stack([mean_x, mean_y, variance.clamp(min=0).sqrt()], -1)
 
 
-def _stage(inside: int, outside: int, kernel: int, stride: int, blocks: int) -> nn.Sequential:
-    first = InvertedResidual(inside, outside, 4, kernel, stride, False)
-    return nn.Sequential(first, *(InvertedResidual(outside, outside, 4, kernel, 1, False) for _ in range(blocks - 1)))
+def _stage(channels_in: int, channels_out: int, kernel: int, stride: int, blocks: int) -> nn.Sequential:
+    first = InvertedResidual(channels_in, channels_out, 4, kernel, stride, False)
+    others = (InvertedResidual(channels_out, channels_out, 4, kernel, 1, False) for _ in range(blocks - 1))
+    return nn.Sequential(first, *others)
 
 
 class OrientationClassifier(nn.Module):
     """
-    How a crop of one joint hangs: (n, 1, 96, 96) to logits (n, 2), that its bones are dark and that it is a left knee.
+    Polarity and side of a crop of one joint: (n, 1, 96, 96) to logits (n, 2), of dark bones and of a left knee.
 
-    The fibula is lateral, so a small network sees the side; bones are brighter than what surrounds them.
+    The fibula, which is lateral, shows the side.
     """
 
     def __init__(self) -> None:
         super().__init__()
         widths = (1, 24, 48, 96, 128)
         layers = [convolution(widths[0], widths[1], 3, 2)]
-        for inside, outside in pairwise(widths[1:]):
-            layers += [convolution(inside, outside, 3, 2), convolution(outside, outside, 3)]
+        for narrow, wide in pairwise(widths[1:]):
+            layers += [convolution(narrow, wide, 3, 2), convolution(wide, wide, 3)]
         self.trunk = nn.Sequential(*layers)
         self.head = nn.Linear(widths[-1], 2)
 

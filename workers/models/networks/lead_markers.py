@@ -1,4 +1,4 @@
-"""The network that reads a lead letter."""
+"""The network that classifies lead letters."""
 
 from torch import Tensor, nn
 
@@ -6,11 +6,11 @@ from workers.models.labels import LEAD_LETTERS
 from workers.models.networks.layers import convolution
 
 SIDE = 32
-"""Pixels of the side of what it sees."""
+"""The side of its input, in pixels."""
 
 
 class LeadMarkerClassifier(nn.Module):
-    """(n, 1, SIDE, SIDE) of what may be a letter to logits (n, 3) of workers.models.labels.LEAD_LETTERS."""
+    """(n, 1, SIDE, SIDE) of possible letters to logits (n, 3) of workers.models.labels.LEAD_LETTERS."""
 
     def __init__(self) -> None:
         super().__init__()
