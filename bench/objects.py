@@ -26,7 +26,7 @@ MODEL = ModelIdentity("kl-bench", "1.0.0", "0" * 64)
 def measure(films: Films, *, rounds: int) -> Table:
     """Milliseconds from a reading to encoded objects, the kinds taking turns, and their sizes."""
     uid, path = films.file()
-    reader = Reader.within(Work())
+    reader = Reader.from_settings(Work())
     try:
         film = reader.film(path)
     finally:

@@ -30,6 +30,7 @@ IN_LOCALS = "told said says each"
 EXCUSED = frozenset(
     {
         "hint",  # of GenuError: what to do about it, as in click.UsageError
+        "tell",  # of io.IOBase
     }
 )
 

@@ -61,7 +61,7 @@ def set_up(settings: Settings, name: str) -> WorkerContext:
         settings=settings,
         vault=Vault(settings.storage.folder),
         ledger=ledger,
-        reader=Reader.within(work),
+        reader=Reader.from_settings(work),
         models=load_detection_models(engine=work.engine, threads=work.threads, within=folders(settings)),
         active_model=ActiveModel(settings, ledger),
         shadow=Shadow(settings, ledger, name),

@@ -82,7 +82,7 @@ def answered(name: str, folder: Path, kinds: Collection[ObjectKind] = DEFAULT_KI
     source, (models, grader) = FILMS[name](), _grader()
     path = folder / f"{name.replace(' ', '-')}.dcm"
     source.save_as(path, enforce_file_format=True)
-    reader = Reader.within(Settings().work)
+    reader = Reader.from_settings(Settings().work)
     try:
         film = reader.film(path)
     finally:

@@ -264,7 +264,7 @@ CASES: list[Case] = [
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[tuple[Reader, DetectionModels, Model]]:
-    reader = Reader.within(Work())
+    reader = Reader.from_settings(Work())
     try:
         yield reader, load_detection_models(), load("kl-lite2")
     finally:

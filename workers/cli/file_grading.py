@@ -37,7 +37,7 @@ class Desk:
         self._models = load_detection_models(engine=engine, threads=threads, within=within)
         asked = RequestedModel(model, "--model") if model else requested_model_of_node(settings)
         self._grader = load_checked(asked, settings)
-        self._reader = Reader.within(self._work)
+        self._reader = Reader.from_settings(self._work)
 
     def __enter__(self) -> "Desk":
         return self

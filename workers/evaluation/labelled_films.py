@@ -18,7 +18,7 @@ from workers.models.active_model import RequestedModel, load_checked
 from workers.models.registry import Model
 from workers.preprocessing import Box, Grey, Pose, cut
 from workers.read import Film
-from workers.read.exposed_field import find_borders
+from workers.read.exposed_field import exclude_borders
 from workers.read.spacing import UNKNOWN
 
 BATCH = 16
@@ -41,7 +41,7 @@ def film_of(pixels: Grey, side: Laterality) -> Film:
     header = Dataset()
     if side is not Laterality.UNKNOWN:
         header.ImageLaterality = side.value
-    field = find_borders((pixels * 65535).astype(np.uint16), np.ones(pixels.shape, np.bool_), rising=True)
+    field = exclude_borders((pixels * 65535).astype(np.uint16), np.ones(pixels.shape, np.bool_), rising=True)
     return Film(pixels, field, UNKNOWN, header, ())
 
 

@@ -160,7 +160,7 @@ def _on_films(
 ) -> Iterator[tuple[LabelledKnee, Logits | str]]:
     """For each knee on a film its logits (5,), or why it has none."""
     work = settings.work
-    reader = Reader.within(work)
+    reader = Reader.from_settings(work)
     try:
         for path, knees in track(films.items(), "Films", transient=True, console=Console(stderr=True)):
             try:

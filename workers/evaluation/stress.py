@@ -98,7 +98,7 @@ def through_dicom(film: Film, at: int, *, reader: Reader, folder: Path) -> Film:
 @contextmanager
 def changes(work: Work) -> Iterator[list[Change]]:
     """All of them."""
-    reader = Reader.within(work)
+    reader = Reader.from_settings(work)
     with tempfile.TemporaryDirectory() as folder:
         try:
             yield [

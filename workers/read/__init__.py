@@ -1,4 +1,4 @@
-"""A DICOM file becomes an upright film, in a process that can be killed; the rooms behind `Reader`."""
+"""From a DICOM file to a film with bright bones, decoded in a process that can be killed; the entry is `Reader`."""
 
 from workers.read.patient import patient_facts
 from workers.read.reader import Film, Reader, read_picture

@@ -1,4 +1,4 @@
-"""What a compressed frame says of itself: its size and precision, read before a decoder is let near it."""
+"""The header of a compressed frame: size and precision, parsed before a decoder gets the frame."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from struct import unpack_from
 
 @dataclass(frozen=True)
 class Codestream:
-    """Size, bits of a sample, and number of components, as the frame itself has them."""
+    """Size, bits of a sample and number of components, by the frame's own header."""
 
     rows: int
     columns: int
@@ -21,7 +21,7 @@ _FRAME_HEADERS = frozenset((*range(0xC0, 0xD0), 0xF7)) - {0xC4, 0xC8, 0xCC}
 
 _SEQUENTIAL = (0xC0, 0xC1)
 _SCAN = 0xDA
-_WHOLE_BLOCK = b"\x00\x3f\x00"
+_ALL_COEFFICIENTS = b"\x00\x3f\x00"
 """Ss, Se, AhAl of a sequential scan: all 64 coefficients, no approximation (T.81 table B.3)."""
 
 _SIZ = b"\xff\x4f\xff\x51"
@@ -46,41 +46,41 @@ def _jpeg_2000(frame: bytes, start: int) -> Codestream:
 
 
 def _jpeg(frame: bytes) -> Codestream | None:
-    for marker, at in _segments(frame):
+    for marker, offset in _segments(frame):
         if marker in _FRAME_HEADERS:
-            precision, rows, columns, components = unpack_from(">BHHB", frame, at + 4)
+            precision, rows, columns, components = unpack_from(">BHHB", frame, offset + 4)
             return Codestream(rows, columns, precision, components)
     return None
 
 
-def mended(frame: bytes) -> bytes:
+def with_valid_scan_parameters(frame: bytes) -> bytes:
     """
     The frame with the scan parameters that a sequential JPEG must have.
 
-    Some encoders write zeros there, the NEMA sample images of 12-bit JPEG among them; libjpeg reads on with a
-    warning, the strict decoder, the only one here for 12 bits, refuses.
+    Some encoders write zeros there, also those of the NEMA sample images of 12-bit JPEG. libjpeg accepts them with a
+    warning; the strict decoder, the only one here for 12 bits, refuses.
     """
     sequential = False
     try:
-        for marker, at in _segments(frame) if frame[:2] == b"\xff\xd8" else ():
+        for marker, offset in _segments(frame) if frame[:2] == b"\xff\xd8" else ():
             sequential = sequential or marker in _SEQUENTIAL
             if marker == _SCAN and sequential:
-                end = at + 2 + (frame[at + 2] << 8 | frame[at + 3])
-                return frame[: end - 3] + _WHOLE_BLOCK + frame[end:]
+                end = offset + 2 + (frame[offset + 2] << 8 | frame[offset + 3])
+                return frame[: end - 3] + _ALL_COEFFICIENTS + frame[end:]
     except IndexError:
         pass
     return frame
 
 
 def _segments(frame: bytes) -> Iterator[tuple[int, int]]:
-    """Markers up to the first scan, and where each begins."""
-    at = 2
-    while frame[at] == 0xFF:
-        marker = frame[at + 1]
+    """Markers up to the first scan, each with its offset."""
+    offset = 2
+    while frame[offset] == 0xFF:
+        marker = frame[offset + 1]
         if marker == 0xFF:  # a fill byte (T.81 B.1.1.2)
-            at += 1
+            offset += 1
             continue
-        yield marker, at
+        yield marker, offset
         if marker == _SCAN:
             return
-        at += 2 + (frame[at + 2] << 8 | frame[at + 3])
+        offset += 2 + (frame[offset + 2] << 8 | frame[offset + 3])

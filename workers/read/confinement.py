@@ -1,19 +1,19 @@
-"""What the killable process may use, set by itself and kept by the kernel."""
+"""Resource limits of the decoder process, which it sets for itself and the kernel enforces."""
 
 import resource
 from pathlib import Path
 
 
 def confine(memory_mb: int) -> None:
-    """From now on so much more memory and no more; no files written, no core dump (it would hold a patient's film)."""
-    most = (address_space_mb() + memory_mb) << 20
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    """Limit memory to so much more than now; forbid files, and core dumps, which would hold a patient's film."""
+    limit = (address_space_mb() + memory_mb) << 20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def allow_cpu(seconds: float) -> None:
-    """So much processor time more. Should the parent be gone and a codec never return, the kernel sends SIGXCPU."""
+    """Allow so much more processor time. If the parent is gone and a codec never returns, the kernel sends SIGXCPU."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     soft = int(used.ru_utime + used.ru_stime + seconds) + 2
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
@@ -26,6 +26,6 @@ def address_space_mb() -> int:
 
 
 def memory_left_mb() -> float:
-    """How much may still be taken."""
-    most = resource.getrlimit(resource.RLIMIT_AS)[0]
-    return float("inf") if most == resource.RLIM_INFINITY else (most >> 20) - address_space_mb()
+    """Address space left below the limit."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return float("inf") if limit == resource.RLIM_INFINITY else (limit >> 20) - address_space_mb()

@@ -1,4 +1,4 @@
-"""The parent's side of the killable process: started warm, asked, timed, killed, started again."""
+"""The decoder process, seen from its parent: started in advance, sent requests, timed and killed."""
 
 import json
 import os
@@ -16,16 +16,16 @@ from typing import Any
 from node.errors import Transient
 
 START_SECONDS = 60.0
-"""Longest time that the imports may take."""
+"""Longest time that its imports may take."""
 
-MOST_JSON = 1 << 20
+MAX_JSON_BYTES = 1 << 20
 
-KEEPS_MB = 256
-"""A process that kept so much more than at its start leaks; it is replaced by a fresh one."""
+LEAK_MB = 256
+"""A process that holds so much more memory than at its start leaks, and is replaced."""
 
 
-class Stopped(Exception):  # noqa: N818 - it is what happened, and mostly no error
-    """The process had to be killed, or killed itself. `why` is a sentence; `crashed` says that a codec broke."""
+class DecoderStopped(Exception):  # noqa: N818 - it is what happened, and mostly no error
+    """The process was killed or crashed. `why` is a sentence; `crashed` is true if a codec crashed."""
 
     def __init__(self, why: str, *, crashed: bool) -> None:
         super().__init__(why)
@@ -34,8 +34,8 @@ class Stopped(Exception):  # noqa: N818 - it is what happened, and mostly no err
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What one file may cost, as the settings say."""
+class DecoderLimits:
+    """What one file may cost, by the settings."""
 
     seconds: float
     memory_mb: int
@@ -44,16 +44,16 @@ class Limits:
 
 
 class Decoder:
-    """One warm process. It begins to start at once; the first question waits until it is there."""
+    """One decoder process. It starts at once; the first request waits until it is ready."""
 
-    def __init__(self, limits: Limits) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
+    def __init__(self, limits: DecoderLimits) -> None:
+        own_end, process_end = socket.socketpair()
+        with process_end:
             # A fresh interpreter that inherits this one socket: no listening port, no GPU, no settings with
             # passwords. A session of its own keeps the terminal's Ctrl-C from it; it ends when the socket does.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "workers.read.decoder_process", str(theirs.fileno()), *_arguments(limits)],
-                pass_fds=(theirs.fileno(),),
+                [sys.executable, "-m", "workers.read.decoder_process", str(process_end.fileno()), *_arguments(limits)],
+                pass_fds=(process_end.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # codecs and pydicom quote the file in their warnings
@@ -62,10 +62,10 @@ class Decoder:
             )
         self.owner = os.getpid()
         self.leaking = False
-        self.trying = ""
-        """The codec that it said it is trying; the culprit if it crashes now."""
-        self._channel = ours
-        self._kept_mb: int | None = None
+        self.current_codec = ""
+        """The codec in use, as reported by the process; the cause if it crashes now."""
+        self._channel = own_end
+        self._initial_mb: int | None = None
 
     @property
     def pid(self) -> int:
@@ -73,21 +73,21 @@ class Decoder:
 
     @property
     def ended(self) -> bool:
-        """Whether it is gone without having been asked anything, as when the kernel needed its memory."""
+        """Whether it has ended, as when the kernel needed its memory."""
         return self._process.poll() is not None
 
     def wait_until_ready(self) -> None:
-        """The process has imported everything. Raises Transient if it does not come up."""
-        if self._kept_mb is not None:
+        """Wait until the process has imported everything. Raises Transient if it does not start."""
+        if self._initial_mb is not None:
             return
         try:
-            self._kept_mb = int(self.hear(time.monotonic() + START_SECONDS)["kept_mb"])
-        except Stopped as stopped:
+            self._initial_mb = int(self.receive(time.monotonic() + START_SECONDS)["memory_mb"])
+        except DecoderStopped as stopped:
             raise Transient(f"the decoder process does not start: {stopped.why}") from stopped
 
-    def ask(self, path: Path, *, avoid: list[str], header_only: bool, until: float) -> None:
-        """The request is on its way. Raises Stopped if the process is gone."""
-        self.trying = ""
+    def send_request(self, path: Path, *, avoid: list[str], header_only: bool, until: float) -> None:
+        """Request a file, without the codecs `avoid`. Raises DecoderStopped if the process has ended."""
+        self.current_codec = ""
         request = {"path": str(path.absolute()), "avoid": avoid, "header_only": header_only}
         self._channel.settimeout(max(0.01, until - time.monotonic()))
         try:
@@ -95,65 +95,65 @@ class Decoder:
         except OSError as error:
             raise self._stopped(error) from error
 
-    def hear(self, until: float) -> dict[str, Any]:
-        """The next answer. Raises Stopped if there is none in time, or one that this process would not send."""
-        told = self._message(until)
-        while "trying" in told:
-            self.trying = str(told["trying"])
-            told = self._message(until)
-        if self._kept_mb is not None and isinstance(told.get("kept_mb"), int):
-            self.leaking = told["kept_mb"] > self._kept_mb + KEEPS_MB
-        return told
+    def receive(self, until: float) -> dict[str, Any]:
+        """The JSON of the next response. Raises DecoderStopped if there is none in time, or an invalid one."""
+        message = self._receive_message(until)
+        while "trying" in message:
+            self.current_codec = str(message["trying"])
+            message = self._receive_message(until)
+        if self._initial_mb is not None and isinstance(message.get("memory_mb"), int):
+            self.leaking = message["memory_mb"] > self._initial_mb + LEAK_MB
+        return message
 
-    def _message(self, until: float) -> dict[str, Any]:
-        length = unpack(">I", self.take(4, until))[0]
-        if length > MOST_JSON:
+    def _receive_message(self, until: float) -> dict[str, Any]:
+        length = unpack(">I", self.receive_bytes(4, until))[0]
+        if length > MAX_JSON_BYTES:
             raise self._stopped(ValueError())
         try:
-            told = json.loads(self.take(length, until))
+            message = json.loads(self.receive_bytes(length, until))
         except ValueError as error:
             raise self._stopped(error) from error
-        if not isinstance(told, dict):
+        if not isinstance(message, dict):
             raise self._stopped(ValueError())
-        return told
+        return message
 
-    def take(self, size: int, until: float) -> bytearray:
-        """The next `size` bytes; they may be written to."""
-        taken = bytearray(size)
-        rest = memoryview(taken)
+    def receive_bytes(self, size: int, until: float) -> bytearray:
+        """The next `size` bytes, writable."""
+        received = bytearray(size)
+        rest = memoryview(received)
         try:
             while rest:
                 self._channel.settimeout(max(0.01, until - time.monotonic()))
-                got = self._channel.recv_into(rest)
-                if not got:
+                count = self._channel.recv_into(rest)
+                if not count:
                     raise EOFError
-                rest = rest[got:]
+                rest = rest[count:]
         except (OSError, EOFError) as error:
             raise self._stopped(error) from error
-        return taken
+        return received
 
-    def _stopped(self, error: Exception) -> Stopped:
-        """Kill what is left of the process, and say how it ended."""
+    def _stopped(self, error: Exception) -> DecoderStopped:
+        """Kill the process if it still runs, and return how it ended."""
         if isinstance(error, EOFError | ConnectionError | BrokenPipeError):
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=5)
-        ended = self._process.poll()
+        status = self._process.poll()
         self.kill()
         if isinstance(error, TimeoutError):
-            return Stopped("it took too long", crashed=False)
-        if ended in (-signal.SIGKILL, -signal.SIGXCPU):  # the kernel's, out of memory or of time
-            return Stopped("it took too much memory or time", crashed=False)
-        return Stopped("the decoder crashed", crashed=True)
+            return DecoderStopped("it took too long", crashed=False)
+        if status in (-signal.SIGKILL, -signal.SIGXCPU):  # the kernel's, out of memory or of time
+            return DecoderStopped("it took too much memory or time", crashed=False)
+        return DecoderStopped("the decoder crashed", crashed=True)
 
     def kill(self) -> None:
-        """The process is gone and waited for; nothing of it is left."""
+        """Kill the process and wait for its end."""
         if self.owner == os.getpid():
             self._process.kill()
             self._process.wait()
         self._channel.close()
 
 
-def _arguments(limits: Limits) -> list[str]:
+def _arguments(limits: DecoderLimits) -> list[str]:
     return [str(limits.seconds), str(limits.memory_mb), str(limits.max_megapixels), str(limits.for_processing)]
 
 
@@ -162,7 +162,7 @@ def _environment() -> dict[str, str]:
     root = str(Path(__file__).parents[2])
     return {
         "PATH": os.environ.get("PATH", os.defpath),
-        "PYTHONPATH": os.pathsep.join([root, *(each for each in sys.path if each and each != root)]),
+        "PYTHONPATH": os.pathsep.join([root, *(path for path in sys.path if path and path != root)]),
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "",

@@ -1,4 +1,4 @@
-"""Who a film is of, in readable characters: for the page that only signed-in people see, and for nothing else."""
+"""Patient and study as Unicode text, for pages behind the sign-in and for messages to the RIS."""
 
 import warnings
 
@@ -6,7 +6,7 @@ from pydicom import Dataset
 
 from workers.read.header import text
 
-FACTS = {
+ATTRIBUTES = {
     "name": "PatientName",
     "id": "PatientID",
     "birth_date": "PatientBirthDate",
@@ -19,17 +19,17 @@ FACTS = {
 
 def patient_facts(header: Dataset) -> dict[str, str]:
     """
-    Patient and study as Unicode text, decoded by Specific Character Set; empty strings for what is not told.
+    Patient and study as Unicode text, decoded by Specific Character Set; empty strings for absent attributes.
 
-    Names keep their form of PS3.5 6.2.1: family^given, and alphabetic=ideographic=phonetic.
+    Names have the form of PS3.5 6.2.1: family^given, and alphabetic=ideographic=phonetic.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they quote the value
-        return {key: _readable(text(header, keyword), header) for key, keyword in FACTS.items()}
+        warnings.simplefilter("ignore")  # a warning quotes the value
+        return {key: _unicode(text(header, keyword), header) for key, keyword in ATTRIBUTES.items()}
 
 
-def _readable(value: str, header: Dataset) -> str:
-    """Without a character set pydicom takes bytes for Latin-1; senders that name none mostly mean UTF-8."""
+def _unicode(value: str, header: Dataset) -> str:
+    """Decode as UTF-8 where no character set is given: pydicom assumes Latin-1, but most such senders use UTF-8."""
     value = value.strip().strip("^=")
     if value.isascii() or text(header, "SpecificCharacterSet"):
         return value

@@ -1,8 +1,8 @@
 """
-A file from anywhere, opened within limits: its header, and its pixel data still unread.
+An untrusted file, opened within limits: its header is parsed, its pixel data not yet read.
 
-Runs in the killable process only. pydicom reads all that a file declares; the limits here end that early for
-files that declare what no radiograph has: a million elements, a deflated gigabyte, a huge header.
+Runs in the decoder process only. pydicom reads all that a file declares; the limits here end that early for files
+that declare what no radiograph has: a million elements, a deflated gigabyte, a huge header.
 """
 
 import zlib
@@ -32,12 +32,12 @@ MAX_READS = 60_000
 """pydicom reads an element in two or three steps; a radiograph's header has some hundred elements."""
 
 MAX_HEADER_BYTES = 256 << 20
-PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
+PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 
 
 @dataclass(frozen=True)
 class Source:
-    """An opened file: the header, and where its pixel data begins."""
+    """An opened file: its header, and a stream at its pixel data."""
 
     header: Dataset
     transfer_syntax: UID
@@ -53,19 +53,19 @@ class Source:
             NO_PIXELS where there is none, UNREADABLE for floating point pixels (PS3.3 C.7.6.24), which no film has.
         """
         implicit, little = self.header.original_encoding
-        found = read_dataset(
-            self.stream, bool(implicit), little is not False, stop_when=lambda tag, _vr, _length: tag > PIXELS[-1]
+        ds = read_dataset(
+            self.stream, bool(implicit), little is not False, stop_when=lambda tag, _vr, _length: tag > PIXEL_TAGS[-1]
         )
-        if "PixelData" not in found and ("FloatPixelData" in found or "DoubleFloatPixelData" in found):
+        if "PixelData" not in ds and ("FloatPixelData" in ds or "DoubleFloatPixelData" in ds):
             raise Ungradable(reason("UNREADABLE"), "the pixels are floating point numbers")
-        element = found.get_item("PixelData") if "PixelData" in found else None
+        element = ds.get_item("PixelData") if "PixelData" in ds else None
         if element is None or not isinstance(element.value, bytes) or not element.value:
             raise Ungradable(reason("NO_PIXELS"))
         return element.value, str(element.VR or "OW")
 
 
-class _Metered:
-    """A file that ends the reading of a header that goes on and on; pydicom offers no such limit for sequences."""
+class _LimitedStream:
+    """A stream that ends the reading of an endless header; pydicom has no such limit for sequences."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.stream = stream
@@ -77,9 +77,9 @@ class _Metered:
         self.reads += 1
         if self.reads > MAX_READS or self.bytes + size > MAX_HEADER_BYTES:
             raise Ungradable(reason("UNREADABLE"), "the header goes on for longer than any radiograph's")
-        got = self.stream.read(size)
-        self.bytes += len(got)
-        return got
+        data = self.stream.read(size)
+        self.bytes += len(data)
+        return data
 
 
 def open_source(path: Path, *, max_inflated_bytes: int) -> Source:
@@ -89,7 +89,7 @@ def open_source(path: Path, *, max_inflated_bytes: int) -> Source:
     Raises
     ------
     Ungradable
-        UNREADABLE where it is no DICOM file or its header is beyond every limit.
+        UNREADABLE where it is no DICOM file or its header exceeds the limits.
     Permanent
         DECODER_LIMIT where a deflated data set grows beyond `max_inflated_bytes`.
     """
@@ -98,10 +98,10 @@ def open_source(path: Path, *, max_inflated_bytes: int) -> Source:
     if syntax == DeflatedExplicitVRLittleEndian:
         stream, syntax = _inflated(stream, begin, max_inflated_bytes), ExplicitVRLittleEndian
     try:
-        header = read_partial(cast(BinaryIO, _Metered(stream)), stop_when=_at_pixels)
+        header = read_partial(cast(BinaryIO, _LimitedStream(stream)), stop_when=_is_pixel_tag)
     except InvalidDicomError:
         stream.seek(0)
-        header = read_partial(cast(BinaryIO, _Metered(stream)), stop_when=_at_pixels, force=True)
+        header = read_partial(cast(BinaryIO, _LimitedStream(stream)), stop_when=_is_pixel_tag, force=True)
         if "SOPClassUID" not in header:
             raise Ungradable(reason("UNREADABLE"), "it is no DICOM file") from None
     if not syntax:
@@ -110,8 +110,8 @@ def open_source(path: Path, *, max_inflated_bytes: int) -> Source:
     return Source(header, syntax, stream)
 
 
-def _at_pixels(tag: BaseTag, _vr: str | None, _length: int) -> bool:
-    return tag in PIXELS
+def _is_pixel_tag(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+    return tag in PIXEL_TAGS
 
 
 def _declared_syntax(stream: BinaryIO) -> tuple[UID, int]:
@@ -119,23 +119,23 @@ def _declared_syntax(stream: BinaryIO) -> tuple[UID, int]:
     preamble = stream.read(132)
     begin = 132 if preamble[128:] == b"DICM" else 0
     stream.seek(begin)
-    value = _group_two(stream).get("TransferSyntaxUID")
+    value = _file_meta(stream).get("TransferSyntaxUID")
     stream.seek(0)
     return UID(str(value).strip(" \0")) if value else UID(""), begin
 
 
-def _group_two(stream: BinaryIO) -> FileMetaDataset:
-    """The file meta information where the stream stands; empty if there is none."""
-    metered = cast(BinaryIO, _Metered(stream))
-    return FileMetaDataset(read_dataset(metered, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2))
+def _file_meta(stream: BinaryIO) -> FileMetaDataset:
+    """The file meta information at the stream's position; empty if there is none."""
+    limited = cast(BinaryIO, _LimitedStream(stream))
+    return FileMetaDataset(read_dataset(limited, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2))
 
 
-def _inflated(stream: BinaryIO, begin: int, most: int) -> BinaryIO:
-    """The same file as explicit VR little endian; a bomb is stopped after `most` bytes (PS3.5 A.5)."""
+def _inflated(stream: BinaryIO, begin: int, max_bytes: int) -> BinaryIO:
+    """The same file as explicit VR little endian; a decompression bomb is stopped at `max_bytes` (PS3.5 A.5)."""
     stream.seek(begin)
-    meta = _group_two(stream)
-    data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(stream.read(), most + 1)
-    if len(data) > most:
+    meta = _file_meta(stream)
+    data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(stream.read(), max_bytes + 1)
+    if len(data) > max_bytes:
         raise Permanent(reason("DECODER_LIMIT"), "the deflated data set grows beyond any radiograph")
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     plain = DicomBytesIO()

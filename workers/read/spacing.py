@@ -1,4 +1,4 @@
-"""How many millimetres a pixel is, and what that figure is worth (PS3.3 10.7)."""
+"""Pixel spacing in millimetres, and how reliable it is (PS3.3 10.7)."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,27 +7,27 @@ from pydicom import Dataset
 
 from workers.read.header import numbers, text
 
-LEAST_MM, MOST_MM = 0.01, 2.0
-"""No detector and no digitised film lies outside; such a value is a default or a mistake."""
+MIN_MM, MAX_MM = 0.01, 2.0
+"""Range of the spacings of detectors and digitised films; a value outside is a default or an error."""
 
-SAME = 1e-3
-"""Two spacings that differ by less than this part of them are equal: they are written with few digits."""
+RELATIVE_TOLERANCE = 1e-3
+"""Two spacings that differ by less than this part are equal: they are written with few digits."""
 
 
 class SpacingKind(StrEnum):
-    """What a length on the image means."""
+    """The plane in which a length on the image is measured."""
 
     CALIBRATED = "calibrated"
     """In the patient: corrected for magnification, or measured against an object of known size."""
     DETECTOR = "detector"
     """At the detector or on the film; the patient is smaller by an unknown magnification."""
     NONE = "none"
-    """Nobody knows; no millimetres may be said."""
+    """Unknown; no millimetres may be reported."""
 
 
 @dataclass(frozen=True)
 class Spacing:
-    """Distance between rows and between columns. Without a kind there are no millimetres either."""
+    """Distance between rows and between columns; None where `kind` is NONE."""
 
     row_mm: float | None
     column_mm: float | None
@@ -41,39 +41,39 @@ Pair = tuple[float, float]
 
 def spacing_of(header: Dataset) -> Spacing:
     """
-    The spacing that the header vouches for, and its kind.
+    The spacing that the header supports, and its kind.
 
-    Pixel Spacing alone is of unknown origin (PS3.3 10.7.1.3), so it counts only where Pixel Spacing
-    Calibration Type says how it was calibrated. Beside the detector's (or the scanned film's) spacing it is
-    calibrated if it is smaller: magnification only enlarges. Equal ones say that nothing was corrected.
+    Pixel Spacing alone is of unknown origin (PS3.3 10.7.1.3), so it counts only with a Pixel Spacing Calibration Type.
+    Beside the detector's (or the scanned film's) spacing it is calibrated if it is smaller: magnification only
+    enlarges. Equal ones mean that nothing was corrected.
     """
     at_detector = _pair(header, "ImagerPixelSpacing") or _pair(header, "NominalScannedPixelSpacing")
-    claimed = _pair(header, "PixelSpacing")
-    if claimed and text(header, "PixelSpacingCalibrationType").upper() in ("GEOMETRY", "FIDUCIAL"):
-        return Spacing(*claimed, SpacingKind.CALIBRATED)
+    pixel_spacing = _pair(header, "PixelSpacing")
+    if pixel_spacing and text(header, "PixelSpacingCalibrationType").upper() in ("GEOMETRY", "FIDUCIAL"):
+        return Spacing(*pixel_spacing, SpacingKind.CALIBRATED)
     if at_detector is None:
         return UNKNOWN
-    if claimed is None or _equal(claimed, at_detector):
+    if pixel_spacing is None or _equal(pixel_spacing, at_detector):
         return _demagnified(header, at_detector)
-    if all(ours < detectors for ours, detectors in zip(claimed, at_detector, strict=True)):
-        return Spacing(*claimed, SpacingKind.CALIBRATED)
+    if all(calibrated < detector for calibrated, detector in zip(pixel_spacing, at_detector, strict=True)):
+        return Spacing(*pixel_spacing, SpacingKind.CALIBRATED)
     return UNKNOWN
 
 
 def _demagnified(header: Dataset, at_detector: Pair) -> Spacing:
     """Divided by the magnification if the header states one (0018,1114); one is never assumed."""
-    stated = numbers(header, "EstimatedRadiographicMagnificationFactor")
-    if stated and 1.0 < stated[0] <= 2.0:
-        return Spacing(at_detector[0] / stated[0], at_detector[1] / stated[0], SpacingKind.CALIBRATED)
+    magnification = numbers(header, "EstimatedRadiographicMagnificationFactor")
+    if magnification and 1.0 < magnification[0] <= 2.0:
+        return Spacing(at_detector[0] / magnification[0], at_detector[1] / magnification[0], SpacingKind.CALIBRATED)
     return Spacing(*at_detector, SpacingKind.DETECTOR)
 
 
 def _pair(header: Dataset, keyword: str) -> Pair | None:
-    read = numbers(header, keyword)
-    if len(read) != 2 or not all(LEAST_MM <= each <= MOST_MM for each in read):
+    values = numbers(header, keyword)
+    if len(values) != 2 or not all(MIN_MM <= value <= MAX_MM for value in values):
         return None
-    return read[0], read[1]
+    return values[0], values[1]
 
 
 def _equal(one: Pair, other: Pair) -> bool:
-    return all(abs(a - b) <= SAME * max(a, b) for a, b in zip(one, other, strict=True))
+    return all(abs(a - b) <= RELATIVE_TOLERANCE * max(a, b) for a, b in zip(one, other, strict=True))

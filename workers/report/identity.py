@@ -22,7 +22,7 @@ from pydicom.valuerep import DA, validate_value
 from node.errors import Permanent
 from node.radiograph import is_uid
 from node.reasons import reason
-from workers.read.header import STRANGE
+from workers.read.header import INVALID_VALUE_ERRORS
 from workers.report.modules import PATIENT, STUDY, TYPE_2
 
 log = structlog.get_logger()
@@ -88,7 +88,7 @@ def copy_attributes(header: Dataset, keywords: Iterable[str], ds: Dataset) -> li
             try:
                 element = copy.deepcopy(header[tag])
                 decode_items(element)
-            except STRANGE:
+            except INVALID_VALUE_ERRORS:
                 invalid.append(keyword)
                 continue
             if keyword in MATCHING_KEYS or is_valid(element):
@@ -123,7 +123,7 @@ def is_valid(element: DataElement) -> bool:
                 validate_value(element.VR, text, config.RAISE)
             if element.VR == "DA" and value:
                 DA(str(value))
-    except STRANGE:
+    except INVALID_VALUE_ERRORS:
         return False
     return element.keyword != "PatientSex" or not element.value or element.value in ("M", "F", "O")
 
@@ -134,7 +134,7 @@ def text_of(header: Dataset, keyword: str) -> str:
         warnings.simplefilter("ignore")
         try:
             value = header.get(keyword)
-        except STRANGE:
+        except INVALID_VALUE_ERRORS:
             return ""
     if value is None:
         return ""

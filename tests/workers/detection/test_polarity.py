@@ -95,7 +95,7 @@ def test_a_film_that_is_displayed_mirrored_is_read_mirrored(models: DetectionMod
 @needs_knees
 def test_on_other_body_parts_no_joint_is_detected_in_either_polarity(models: DetectionModels) -> None:
     """Trying a film as a negative gives no second chance to what is no knee."""
-    reader = Reader.within(Work())
+    reader = Reader.from_settings(Work())
     try:
         for path in sorted((DATA / "not_knees").glob("*.dcm")):
             try:

@@ -106,7 +106,7 @@ def test_the_changes_are_what_they_are_called() -> None:
 def test_a_film_comes_back_from_dicom_as_it_was(tmp_path: Path, side: Laterality) -> None:
     """Twelve bits and a header that tells the side; no file is left behind."""
     pixels = np.tile(np.linspace(0.05, 0.95, 120, dtype=np.float32), (120, 1))
-    reader = Reader.within(Work())
+    reader = Reader.from_settings(Work())
     try:
         back = through_dicom(film_of(pixels, side), 0, reader=reader, folder=tmp_path)
     finally:
@@ -128,7 +128,7 @@ def test_real_knees_keep_their_grades_in_a_dicom_of_12_bits(tmp_path: Path) -> N
     """The real path, on thirty knees: what is read back is graded as the crop was."""
     model, looker, knees = load("kl-lite2"), load(REFINER), read_labels(KNEES, "val")[::28][:30]
     plain = [as_film(knee) for knee in knees]
-    reader = Reader.within(Work())
+    reader = Reader.from_settings(Work())
     try:
         back = [through_dicom(film, at, reader=reader, folder=tmp_path) for at, film in enumerate(plain)]
     finally:

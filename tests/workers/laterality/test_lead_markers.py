@@ -151,7 +151,7 @@ def test_a_header_that_contradicts_the_marker_is_a_conflict(models: DetectionMod
 
 def test_no_sample_film_is_read_wrongly(models: DetectionModels, tmp_path: Path) -> None:
     """Of the films that come with Genu, each marker that is read says the knee's side, and most are read."""
-    shown, reader = [], Reader.within(Work())
+    shown, reader = [], Reader.from_settings(Work())
     for ds, sides in zip(samples(), ("R", "L", "RL", "", "L", ""), strict=True):
         try:
             ds.save_as(tmp_path / "film.dcm", enforce_file_format=True)

@@ -358,7 +358,7 @@ def test_a_process_that_keeps_memory_is_replaced(tmp_path: Path, monkeypatch: py
     path, first = radiograph(tmp_path / "film.dcm"), reader.process_id()
     assert len(reader.read(path)) == 1
     assert reader.process_id() == first
-    monkeypatch.setattr("workers.read.decoder.KEEPS_MB", -1000)
+    monkeypatch.setattr("workers.read.decoder.LEAK_MB", -1000)
     assert len(reader.read(path)) == 1
     assert reader.process_id() != first
     reader.close()

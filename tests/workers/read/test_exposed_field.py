@@ -14,8 +14,8 @@ from tests.paths import DATA
 from tests.samples.radiograph_files import Way, full_window, radiograph, truth, write
 from workers.phantom import random_film
 from workers.read import Film, Reader
-from workers.read.exposed_field import find_borders, told_field
-from workers.read.stored_values import Layout, Stored
+from workers.read.exposed_field import exclude_borders, header_field
+from workers.read.stored_values import Layout, StoredFrame
 
 ROWS, COLUMNS = truth().shape
 Mask = npt.NDArray[np.bool_]
@@ -160,7 +160,7 @@ def test_a_border_on_the_picture_bounds_the_field(border: float, scatter: float,
     """White behind the blades with or without scatter, painted black or grey, straight or tilted, in any polarity."""
     image, seen = behind(leg(), border, degrees, scatter)
     words = np.rint(np.clip(image if rising else 1 - image, 0, 1) * 4000).astype(np.uint16)
-    found = find_borders(words, np.ones(words.shape, np.bool_), rising=rising)
+    found = exclude_borders(words, np.ones(words.shape, np.bool_), rising=rising)
     assert (found & ~seen).sum() < 0.03 * seen.sum()
     assert (found & seen).sum() > 0.95 * seen.sum()
 
@@ -169,7 +169,7 @@ def test_a_white_frame_around_a_black_border_is_outside() -> None:
     """Printed and scanned films have both."""
     image, seen = behind(leg(), 0.0)
     image[:12], image[-12:], image[:, :12], image[:, -12:] = 1, 1, 1, 1
-    found = find_borders(
+    found = exclude_borders(
         np.rint(np.clip(image, 0, 1) * 255).astype(np.uint16), np.ones(seen.shape, np.bool_), rising=True
     )
     assert (found & ~seen).sum() < 0.03 * seen.sum()
@@ -180,7 +180,7 @@ def test_a_white_frame_around_a_black_border_is_outside() -> None:
 def test_air_beside_a_leg_is_exposed(air: float) -> None:
     """Black air, saturated or not, is no border: a knee beside it is not cut off."""
     words = np.rint(np.clip(leg() - 0.04 + air, 0, 1) * 4000).astype(np.uint16)
-    assert find_borders(words, np.ones(words.shape, np.bool_), rising=True).all()
+    assert exclude_borders(words, np.ones(words.shape, np.bool_), rising=True).all()
 
 
 def test_rendered_knees_are_never_cut_by_a_border() -> None:
@@ -188,7 +188,7 @@ def test_rendered_knees_are_never_cut_by_a_border() -> None:
     random = np.random.default_rng(11)
     for _ in range(40):
         film = random_film(random, rows=400, columns=340, fine=1)
-        found = find_borders(film.pixels, np.ones(film.pixels.shape, np.bool_), rising=True)
+        found = exclude_borders(film.pixels, np.ones(film.pixels.shape, np.bool_), rising=True)
         for box in film.boxes:
             centre = slice(int(box.y0 + box.height * 0.3), int(box.y0 + box.height * 0.7))
             across = slice(max(int(box.x0 + box.width * 0.2), 0), int(box.x0 + box.width * 0.8))
@@ -204,7 +204,7 @@ def test_real_knees_are_not_taken_for_borders() -> None:
     for path in paths:
         grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         assert grey is not None
-        found = find_borders(grey.astype(np.uint16), np.ones(grey.shape, np.bool_), rising=True)
+        found = exclude_borders(grey.astype(np.uint16), np.ones(grey.shape, np.bool_), rising=True)
         assert found[60:240, 60:240].all(), path.name
         whole += bool(found.all())
     assert whole > 0.95 * len(paths)
@@ -213,7 +213,7 @@ def test_real_knees_are_not_taken_for_borders() -> None:
 def test_a_film_of_one_value_has_no_border() -> None:
     """Nothing to see is no reason to see a border."""
     words = np.full((300, 300), 7, np.uint16)
-    assert find_borders(words, np.ones(words.shape, np.bool_), rising=True).all()
+    assert exclude_borders(words, np.ones(words.shape, np.bool_), rising=True).all()
 
 
 def test_the_field_is_part_of_every_film(reader: Reader, tmp_path: Path) -> None:
@@ -228,8 +228,8 @@ def test_the_field_is_part_of_every_film(reader: Reader, tmp_path: Path) -> None
 def test_padding_in_a_header_without_bits_is_still_a_range() -> None:
     """Padding ends given in the wrong order are put in order."""
     words = np.arange(4096, dtype=np.uint16).reshape(64, 64)
-    stored = Stored(words, Layout(64, 64, 16, 12, 11, False, 1, 0, "MONOCHROME2"), colour=False)
+    stored = StoredFrame(words, Layout(64, 64, 16, 12, 11, False, 1, 0, "MONOCHROME2"), colour=False)
     header = Dataset()
     header.add_new("PixelPaddingValue", "US", 100)
     header.add_new("PixelPaddingRangeLimit", "US", 50)
-    assert np.array_equal(told_field(stored, header).exposed, (words < 50) | (words > 100))
+    assert np.array_equal(header_field(stored, header).exposed, (words < 50) | (words > 100))

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from workers.read.photometric import _window, is_inverted, look_up, percentile_window, shows, upright
-from workers.read.stored_values import Layout, Stored
+from workers.read.photometric import _window, apply_table, grey_scale_of, is_inverted, is_visible, percentile_window
+from workers.read.stored_values import Layout, StoredFrame
 
 
-def stored(bits: int, *, signed: bool = False, photometric: str = "MONOCHROME2") -> Stored:
+def stored(bits: int, *, signed: bool = False, photometric: str = "MONOCHROME2") -> StoredFrame:
     """A frame that has each possible value once."""
     words = np.arange(1 << bits, dtype=np.uint16).reshape(1, -1)
     layout = Layout(1, 1 << bits, 8 if bits == 8 else 16, bits, bits - 1, signed, 1, 0, photometric)
-    return Stored(words, layout, colour=False)
+    return StoredFrame(words, layout, colour=False)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_polarity_is_turned_once(photometric: str, shape: str, inverted: bool, c
 )
 def test_a_film_is_visible_or_not(field: Any, visible: bool) -> None:
     """Much air may be black; bone must not be white, nor everything one grey."""
-    assert shows(field.astype(np.float32)) is visible
+    assert is_visible(field.astype(np.float32)) is visible
 
 
 def test_a_window_is_chosen_from_the_field_alone() -> None:
@@ -98,7 +98,7 @@ def test_the_picture_of_a_table_is_looked_up_pixel_by_pixel() -> None:
     for bits in (8, 10, 16):
         frame = stored(bits, signed=True)
         table = np.linspace(0, 1, 1 << bits, dtype=np.float32)
-        assert np.array_equal(look_up(frame, table), table.reshape(1, -1))
+        assert np.array_equal(apply_table(frame, table), table.reshape(1, -1))
 
 
 @pytest.mark.parametrize(
@@ -117,11 +117,11 @@ def test_what_was_changed_is_said(attributes: dict[str, str], note: str) -> None
     header.PhotometricInterpretation = "MONOCHROME2"
     for keyword, value in attributes.items():
         setattr(header, keyword, value)
-    assert any(note in each for each in upright(stored(12), header, np.arange(4096)).notes)
+    assert any(note in each for each in grey_scale_of(stored(12), header, np.arange(4096)).notes)
 
 
 def test_a_film_that_needs_no_change_has_no_notes() -> None:
     """Nothing is said where nothing was done."""
     header = Dataset()
     header.PhotometricInterpretation, header.WindowCenter, header.WindowWidth = "MONOCHROME2", "2048", "4096"
-    assert upright(stored(12), header, np.arange(4096)).notes == ()
+    assert grey_scale_of(stored(12), header, np.arange(4096)).notes == ()
