@@ -1,4 +1,4 @@
-"""The commands of `genu` that need the workers: work, grade, read. Those of training: workers/cli/training.py."""
+"""The commands `genu work`, `grade` and `read`."""
 
 import json
 import sys
@@ -27,7 +27,7 @@ def work(settings: Settings, name: str) -> None:
 @click.option(
     "--model",
     default="",
-    help="Card of the model that answers; default: [work] model, else the one that was promoted, else the shipped one.",
+    help="Card of the model; default: [work] model, else the promoted one, else the shipped one.",
 )
 @click.option("--side", type=click.Choice(["R", "L"]), help="Side of the knees on PNG and JPEG files, if you know it.")
 @click.pass_obj
@@ -35,24 +35,24 @@ def grade(
     settings: Settings, files: tuple[Path, ...], out: Path | None, as_json: bool, model: str, side: str | None
 ) -> None:
     """
-    Grade FILES (DICOM, PNG or JPEG; folders are searched) without a network and without a node. Only where the
-    ledger is on PostgreSQL it is asked which model was promoted, unless --model or [work] model names one.
+    Grade FILES (DICOM, PNG or JPEG; folders are searched) without a network and without a node. Only the ledger is
+    read, also on PostgreSQL, for the promoted model, unless --model or [work] model names one.
 
-    For DICOM files the same pages, report and Segmentation are written to --out as are sent to a
-    destination by default. Ends with 1 if any file failed; a file that is not analysed for a reason is no failure.
-    Behind each grade stand its probability and the grades that could not be ruled out; --json has them
-    as confidence and certainty (deploy/CONFORMANCE.md lists the keys).
+    For DICOM files the objects that are sent to a destination by default (pages, report, Segmentation) are written
+    to --out. Exits with 1 if any file failed; a file that is not analysed for a reason is no failure. Each grade is
+    followed by its probability and the grades that could not be ruled out; --json has them as confidence and
+    certainty (deploy/CONFORMANCE.md lists the keys).
 
     \b
     Example: genu grade study/*.dcm --out results --json
     """
-    from workers.cli.file_grading import Desk, say
+    from workers.cli.file_grading import FileGrader, reading_text
 
     failed = False
-    with Desk(settings, model=model, out=out, side=side) as desk:
-        for told in desk.grade(list(files), progress=not as_json and sys.stderr.isatty()):
-            click.echo(json.dumps(told, ensure_ascii=False) if as_json else say(told))
-            failed = failed or told["outcome"] == "failed"
+    with FileGrader(settings, model=model, out=out, side=side) as grader:
+        for reading in grader.grade(list(files), progress=not as_json and sys.stderr.isatty()):
+            click.echo(json.dumps(reading, ensure_ascii=False) if as_json else reading_text(reading))
+            failed = failed or reading["outcome"] == "failed"
     if failed:
         raise SystemExit(1)
 
@@ -62,27 +62,27 @@ def grade(
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a file, each on a line of its own.")
 def read(files: tuple[Path, ...], as_json: bool) -> None:
     """
-    Say what result objects of Genu say: FILES are its reports, Secondary Captures and Segmentations (DICOM).
+    Print the content of Genu's result objects: FILES are its reports, Secondary Captures and Segmentations (DICOM).
 
-    --json prints the same JSON as `genu grade` did, but for the names of files. A report that has lost its private
-    attributes on the way is read from its codes; landmarks and attention are missing then. Ends with 1 if a
-    file could not be read.
+    --json prints the same JSON as `genu grade`, except for the names of files. A report that has lost its private
+    attributes in transfer is read from its codes; landmarks and attention are then missing. Exits with 1 if a file
+    could not be read.
 
     \b
     Example: genu read study/*.dcm --json
     From Python: from workers.report import read_result
     """
-    from workers.cli.file_grading import say
+    from workers.cli.file_grading import reading_text
     from workers.report import read_result
 
     failed = False
     for file in files:
         try:
-            told = {"file": str(file), **read_result(file).as_json()}
+            reading = {"file": str(file), **read_result(file).as_json()}
         except GenuError as error:
             click.echo(str(error), err=True)
             failed = True
             continue
-        click.echo(json.dumps(told, ensure_ascii=False) if as_json else say(told))
+        click.echo(json.dumps(reading, ensure_ascii=False) if as_json else reading_text(reading))
     if failed:
         raise SystemExit(1)

@@ -1,4 +1,4 @@
-"""The commands of `genu` that make, judge and calibrate models: train, evaluate, calibrate."""
+"""The commands `genu train`, `evaluate`, `audit` and `calibrate`."""
 
 import json
 from pathlib import Path
@@ -22,13 +22,13 @@ data_option = click.option(
 
 @click.command()
 @data_option
-@click.option("--split", default="val", show_default=True, help="Which split of labels.csv to judge on.")
-@click.option("--model", default="", help="Card of the model to judge; default: the one that answers.")
+@click.option("--split", default="val", show_default=True, help="Which split of labels.csv to evaluate on.")
+@click.option("--model", default="", help="Card of the model to evaluate; default: the active one.")
 @click.option("--engine", default="", help="openvino or torch; default: the card's.")
-@click.option("--stress", is_flag=True, help="Also judge on the same knees shifted, turned, inverted and so on.")
-@click.option("--films", is_flag=True, help="Judge on whole films, composed of the knees, instead.")
+@click.option("--stress", is_flag=True, help="Also evaluate on the same knees shifted, turned, inverted and so on.")
+@click.option("--films", is_flag=True, help="Evaluate on whole films, composed of the knees, instead.")
 @click.option("--count", default=500, show_default=True, type=click.IntRange(1), help="With --films: how many.")
-@click.option("--gate", is_flag=True, help="Judge what is refused, which side is told, and the polarity, instead.")
+@click.option("--gate", "refusals", is_flag=True, help="Evaluate refusals, laterality and polarity instead.")
 @click.option(
     "--report", type=click.Path(dir_okay=False, path_type=Path), help="Also write the model's page, one HTML file."
 )
@@ -43,21 +43,22 @@ def evaluate(
     stress: bool,
     films: bool,
     count: int,
-    gate: bool,
+    refusals: bool,
     report: Path | None,
     as_json: bool,
 ) -> None:
     """
-    Judge a model on labelled knees: a folder with labels.csv (path, patient, side, kl, split[, inverted]).
+    Evaluate a model on labelled knees: a folder with labels.csv (path, patient, side, kl, split[, inverted]).
 
-    Every figure comes with a 95 % interval from 1,000 draws of whole patients. --stress grades the knees eleven more
-    times, each time changed as another film of them may differ, and says what that does to accuracy (at most 2 points
-    should be lost) and how far the grades move. --report writes a page for people: what the model is for, its data,
-    its figures as plots, and knees that it got wrong, without file names or patients.
+    Every metric has a 95 % interval from 1,000 bootstrap samples of patients. --stress grades the knees eleven more
+    times, each time changed as another film of them may differ, and prints the change of accuracy (at most 2 points
+    should be lost) and of the grades. --report writes an HTML page: intended use, data, plots of the metrics, and
+    wrongly graded knees, without file names or patients.
 
-    --films composes whole films of the knees, by a fixed seed, and tells how many joints are found, how well they are
-    framed, and how often the grade is that of the crop. --gate gives the node each knee without a word in its header:
-    how many are refused and as what, whether the image tells the side, which negatives are turned (--split "": all).
+    --films composes whole films of the knees, with a fixed seed, and prints how many joints are detected, how well
+    their boxes fit, and how often the grade equals that of the crop. --gate analyses each knee with an empty header,
+    and prints how many are refused and for which reason, whether the laterality is found from the image, and which
+    negatives are inverted (--split "": all).
 
     \b
     Example: genu evaluate --data knees --stress --report model.html
@@ -65,10 +66,10 @@ def evaluate(
     from workers.evaluation.labelled_films import grader_of
     from workers.models.active_model import requested_model_of_node
 
-    _refuse_what_cannot_be(node=films + gate, crops=stress or report is not None, report=report)
+    _check_options(node=films + refusals, crops=stress or report is not None, report=report)
     grader = grader_of(model or requested_model_of_node(settings).card, settings, engine=engine)
-    if gate:
-        figures, words = _at_the_gate(grader, data, split, settings)
+    if refusals:
+        figures, words = _on_refusals(grader, data, split, settings)
     elif films:
         figures, words = _on_films(grader, data, split, settings, count)
     else:
@@ -76,10 +77,10 @@ def evaluate(
     click.echo(json.dumps(figures) if as_json else words)
 
 
-def _refuse_what_cannot_be(*, node: int, crops: bool, report: Path | None) -> None:
-    """Before the work, not after it: options that exclude each other, and a page that could not be written."""
+def _check_options(*, node: int, crops: bool, report: Path | None) -> None:
+    """Raise, before the work, for options that exclude each other and for a page that could not be written."""
     if node > 1 or (node and crops):
-        raise click.UsageError("--films and --gate judge the node: give one of them, without --stress and --report")
+        raise click.UsageError("--films and --gate evaluate the node: give one of them, without --stress and --report")
     if report:
         from workers.evaluation import page
 
@@ -87,15 +88,15 @@ def _refuse_what_cannot_be(*, node: int, crops: bool, report: Path | None) -> No
 
 
 def _on_films(grader: "Model", data: Path, split: str, settings: Settings, count: int) -> tuple[dict[str, Any], str]:
-    """The figures of a grader on films composed of labelled knees, and the same in words."""
+    """The metrics of a grader on films composed of labelled knees, and the same as text."""
     from workers.training import film_evaluation
 
     figures = film_evaluation.judge_films(grader, data, split, settings, count)
     return figures, film_evaluation.say(figures)
 
 
-def _at_the_gate(grader: "Model", data: Path, split: str, settings: Settings) -> tuple[dict[str, Any], str]:
-    """What the node refuses of labelled knees, and how it hangs them; and the same in words."""
+def _on_refusals(grader: "Model", data: Path, split: str, settings: Settings) -> tuple[dict[str, Any], str]:
+    """Refusals, laterality and polarity of labelled knees; and the same as text."""
     from workers.evaluation import refusals
 
     figures = refusals.judge_gate(grader, data, split, settings)
@@ -105,7 +106,7 @@ def _at_the_gate(grader: "Model", data: Path, split: str, settings: Settings) ->
 def _on_crops(
     grader: "Model", data: Path, split: str, settings: Settings, *, stress: bool, report: Path | None
 ) -> tuple[dict[str, Any], str]:
-    """The figures of a grader on labelled knees, and the same in words; with `report` the page is written."""
+    """The metrics of a grader on labelled knees, and the same as text; with `report` the page is written."""
     from workers.evaluation import evaluate as judging
     from workers.evaluation import stress as stressing
 
@@ -126,10 +127,17 @@ def _on_crops(
 @data_option
 @click.option("--split", default="val", show_default=True, help="Which split of labels.csv to audit.")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the page.")
-@click.option("--model", default="", help="Card of the model to audit; default: the one that answers.")
-@click.option("--planted", is_flag=True, help="Also lay markers, text, borders and metal on the same knees.")
-@click.option("--cheating", is_flag=True, help="Also teach a copy of the model to cheat, and see whether it is caught.")
-@click.option("--count", default=0, type=click.IntRange(0), help="Audit so many knees, by chance; 0: all.")
+@click.option("--model", default="", help="Card of the model to audit; default: the active one.")
+@click.option(
+    "--planted", "artefacts", is_flag=True, help="Also insert markers, text, borders and metal into the same knees."
+)
+@click.option(
+    "--cheating",
+    "shortcut",
+    is_flag=True,
+    help="Also train a copy of the model on a shortcut, and count its flags.",
+)
+@click.option("--count", default=0, type=click.IntRange(0), help="Audit so many knees, at random; 0: all.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.pass_obj
 def audit(
@@ -138,21 +146,21 @@ def audit(
     split: str,
     out: Path,
     model: str,
-    planted: bool,
-    cheating: bool,
+    artefacts: bool,
+    shortcut: bool,
     count: int,
     as_json: bool,
 ) -> None:
     """
-    Show where a model's grades came from: a page of every knee that it graded wrong, and figures.
+    Show what a model's grades are based on: a page of every knee that it graded wrong, and figures.
 
-    OUT/index.html opens from disk: film and maps of each wrong knee, what each region added to the
-    decision, red flags, filters. OUT/summary.json has how many errors lie between neighbours or have their attention
-    outside the joint, how faithful the maps are (deletion and insertion against a map that only knows the centre and
-    against chance), and with --planted how many grades that hang on a planted marker, text, border or metal are
-    flagged. --cheating trains a copy of the model on knees of the split train where a numeral gives the grade away,
-    which takes some minutes, and counts how many of its grades that follow a numeral are flagged.
-    The page names the files of the knees: keep it where they are kept.
+    OUT/index.html opens from disk: film and maps of each wrong knee, the contribution of each region to the decision,
+    red flags, filters. OUT/summary.json has how many errors are one grade or have their attention outside the joint,
+    how faithful the maps are (deletion and insertion against a map of the centre and against chance), and with
+    --planted how many grades that depend on an inserted marker, text, border or metal are flagged. --cheating trains a
+    copy of the model on knees of the split train whose grade a numeral gives away, which takes some minutes, and
+    counts how many of its grades that follow a numeral are flagged. The page contains the file names of the knees:
+    store it where they are stored.
 
     \b
     Example: genu audit --data knees --split val --planted --out audit
@@ -163,7 +171,7 @@ def audit(
     from workers.training.audit.run import say
 
     grader = grader_of(model or requested_model_of_node(settings).card, settings)
-    figures = run(grader, data, split, out, settings, plants=planted, cheat=cheating, count=count)
+    figures = run(grader, data, split, out, settings, plants=artefacts, cheat=shortcut, count=count)
     click.echo(json.dumps(figures) if as_json else say(figures, out))
 
 
@@ -173,12 +181,12 @@ def audit(
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Checkpoints and log.")
 def train(card: str, data: Path, out: Path) -> None:
     """
-    Train the model that CARD describes again, by the recipe written in the card.
+    Train the model of CARD again, by the recipe in the card.
 
-    Interrupted, it goes on from its last epoch when called again with the same --out. At the end --out
-    holds the weights, the graph and the finished card. To use them, give the card a name and a version of
-    its own and copy the files into the folder models of the storage (`genu models`). OUT/CARD/log.jsonl
-    has a line for each epoch, and log.svg shows them.
+    If interrupted, it resumes from its last epoch when called again with the same --out. At the end --out contains
+    the weights, the graph and the finished card. To use them, give the card its own name and version and copy the
+    files into the folder models of the storage (`genu models`). OUT/CARD/log.jsonl has a line for each epoch, and
+    log.svg plots them.
     """
     from workers.training.train import train as run
 
@@ -188,7 +196,7 @@ def train(card: str, data: Path, out: Path) -> None:
 @click.command()
 @data_option
 @click.option("--split", default="", help="Which split of labels.csv to use; needed where it has several.")
-@click.option("--model", default="", help="Card of the model to calibrate; default: the one that answers.")
+@click.option("--model", default="", help="Card of the model to calibrate; default: the active one.")
 @click.option("--name", required=True, help="Name of the new card, e.g. kl-lite2-site.")
 @click.option(
     "--out",
@@ -198,15 +206,15 @@ def train(card: str, data: Path, out: Path) -> None:
 @click.pass_obj
 def calibrate(settings: Settings, data: Path, split: str, model: str, name: str, out: Path | None) -> None:
     """
-    Fit a model's probabilities and sets to your own films, and write a new card for it.
+    Calibrate a model's probabilities and prediction sets on your own films, and write a new card for it.
 
-    The folder --data holds labels.csv with the columns path, patient, side (R or L) and kl (0 to 4, as read by
-    your own readers); a path is a DICOM film, or the crop of one joint as PNG or JPEG. The network stays as it
-    is: what is fitted is the temperature of its probabilities and the thresholds of its sets. That takes 100
-    knees of 50 patients at the least; aim at 50 knees of each grade. The figures printed for the new card are
-    honest ones: each knee is judged by a calibration that has not seen its patient.
+    The folder --data contains labels.csv with the columns path, patient, side (R or L) and kl (0 to 4, as read by
+    your own readers); a path is a DICOM film, or the crop of one joint as PNG or JPEG. The network is unchanged: the
+    temperature of its probabilities and the thresholds of its sets are fitted. That needs at least 100 knees of 50
+    patients; aim for 50 knees of each grade. The figures printed for the new card are cross-fitted: each knee is
+    evaluated with a calibration that was fitted without its patient.
 
-    The new card has a version of its own and is not used before `genu models promote NAME`.
+    The new card has its own version and is not used before `genu models promote NAME`.
 
     \b
     Example: genu calibrate --data our-films --name kl-lite2-site

@@ -12,7 +12,7 @@ import pytest
 from node.finding import Finding
 from tests.samples.real_knees import KNEES, needs_knees, some_knees, wrapped
 from tests.samples.source_films import RIGHT, SURE, UNDECIDED, UNKNOWN, UNSURE, reading
-from workers.cli.file_grading import say
+from workers.cli.file_grading import reading_text
 from workers.phantom import samples
 
 
@@ -80,7 +80,7 @@ def test_rubbish_among_films_is_told_and_the_rest_is_graded(tmp_path: Path) -> N
 def test_a_line_for_a_person_says_how_sure_the_grade_is(knee: Finding, said: str) -> None:
     """Confidence, set and doubt behind each grade; of an answer of before there was such a thing its confidence."""
     told = {"file": "film.dcm", "objects": ["out/sr.dcm"], **reading(knee).as_json()}
-    assert say(told) == f"film.dcm: {said}\n  wrote out/sr.dcm"
+    assert reading_text(told) == f"film.dcm: {said}\n  wrote out/sr.dcm"
 
 
 @needs_knees

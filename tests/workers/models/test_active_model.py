@@ -18,7 +18,7 @@ from node.settings import Database, Settings
 from tests.peers.archives import needs
 from tests.samples.site_models import BASE_WEIGHTS, add_card, add_model, receive, spoil
 from tests.samples.source_films import dciodvfy
-from workers.cli.file_grading import Desk
+from workers.cli.file_grading import FileGrader
 from workers.evaluation.labelled_films import grader_of
 from workers.models import active_model, registry
 from workers.models.active_model import ActiveModel, RequestedModel, check, requested_model, requested_model_of_node
@@ -391,7 +391,7 @@ def test_a_database_that_is_away_is_told_with_the_way_around_it(settings: Settin
     with pytest.raises(SettingsError, match=r"ledger that records the promoted model is unreachable.*--model CARD"):
         requested_model_of_node(away)
     assert requested_model_of_node(with_work(away, model=DEFAULT)).card == DEFAULT
-    with Desk(away, model=DEFAULT):
+    with FileGrader(away, model=DEFAULT):
         pass
 
 
