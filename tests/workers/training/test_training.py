@@ -19,7 +19,7 @@ from workers.models.engines import OpenVinoEngine, TorchEngine
 from workers.models.networks import GRADERS, MirroredGrader, build, trunk_of
 from workers.models.networks.feature_distance import FeatureDistance
 from workers.models.networks.graders import GRADER_PREFIX
-from workers.preprocessing import Pose, cut, prepare, stretch
+from workers.preprocessing import Pose, cut, grader_input, stretch
 from workers.training.augment import augment
 from workers.training.export import export, export_graph
 from workers.training.feature_statistics import whitening
@@ -209,7 +209,9 @@ def test_an_exported_network_answers_as_it_did(tmp_path: Path, name: str) -> Non
     """From the two files alone, both engines give the trained network's logits and maps; the graph has no weights."""
     torch.manual_seed(1)
     network = GRADERS[name]().eval()
-    images = np.stack([prepare(np.random.default_rng(seed).random((64, 64)).astype(np.float32), 64) for seed in (0, 1)])
+    images = np.stack(
+        [grader_input(np.random.default_rng(seed).random((64, 64)).astype(np.float32), 64) for seed in (0, 1)]
+    )
     with torch.no_grad():
         wanted = [part.numpy() for part in network(torch.from_numpy(images))]
     written = export(network, torch.zeros(1, 3, 64, 64), tmp_path, "model")
@@ -236,7 +238,9 @@ def test_a_mirrored_grader_is_the_mean_over_a_knee_and_its_mirror_image(tmp_path
     graph = tmp_path / "mirrored.onnx"
     export_graph(network, torch.zeros(2, 3, 64, 64), weights, graph)
     assert graph.stat().st_size < 1_000_000
-    images = np.stack([prepare(np.random.default_rng(seed).random((64, 64)).astype(np.float32), 64) for seed in (0, 1)])
+    images = np.stack(
+        [grader_input(np.random.default_rng(seed).random((64, 64)).astype(np.float32), 64) for seed in (0, 1)]
+    )
     mirrored = np.ascontiguousarray(images[..., ::-1])
     with torch.no_grad():
         alone = [grader(torch.from_numpy(view))[0] for view in (images, mirrored)]
