@@ -51,9 +51,9 @@ def truth(rows: int = 200, columns: int = 240) -> Image:
 
 
 @dataclass(frozen=True)
-class Way:
+class Encoding:
     """
-    One way to store the truth. `attributes` go into the data set as they are.
+    One encoding of the true grey levels. `attributes` go into the data set as they are.
 
     `curve` turns a grey level for display (0 to 1) into the value before the VOI transformation, `rescale` that
     into the stored value: the inverse of what a reader has to do.
@@ -86,7 +86,7 @@ class Way:
         return self.tolerance or 2 / self.levels + 1e-3
 
 
-def full_window(way: Way) -> Way:
+def full_window(way: Encoding) -> Encoding:
     """The same with a window over all stored values."""
     centre, width = way.lowest + way.levels / 2, way.levels
     return replace(
@@ -96,7 +96,7 @@ def full_window(way: Way) -> Way:
     )
 
 
-def write(way: Way, path: Path, image: Image | None = None) -> Path:
+def write(way: Encoding, path: Path, image: Image | None = None) -> Path:
     """The image, stored in that way, as a Part 10 file."""
     grey = truth() if image is None else image
     values = way.curve(1 - grey if way.inverted else grey)
@@ -155,4 +155,4 @@ def save(made: Dataset, path: Path, syntax: UID = ExplicitVRLittleEndian) -> Pat
 
 def radiograph(path: Path, **attributes: Any) -> Path:
     """A 12-bit DX film of the truth with those attributes."""
-    return write(full_window(Way("plain", attributes=attributes)), path)
+    return write(full_window(Encoding("plain", attributes=attributes)), path)

@@ -29,12 +29,12 @@ def graded(*words: str) -> list[dict[str, Any]]:
 def test_a_bilateral_film_gives_two_knees_and_two_objects(tmp_path: Path) -> None:
     """One JSON object, with the words that were promised, and the objects written are those it names."""
     samples()[2].save_as(tmp_path / "film.dcm", enforce_file_format=True)
-    (told,) = graded(str(tmp_path / "film.dcm"), "--out", str(tmp_path / "out"))
-    assert {"file", "sop_instance_uid", "outcome", "reason", "model", "knees"} <= told.keys()
-    assert (told["outcome"], told["reason"]) == ("graded", None)
-    assert {"name", "version", "sha256"} <= told["model"].keys()
-    assert [knee["laterality"] for knee in told["knees"]] == ["R", "L"]
-    for knee in told["knees"]:
+    (graded_file,) = graded(str(tmp_path / "film.dcm"), "--out", str(tmp_path / "out"))
+    assert {"file", "sop_instance_uid", "outcome", "reason", "model", "knees"} <= graded_file.keys()
+    assert (graded_file["outcome"], graded_file["reason"]) == ("graded", None)
+    assert {"name", "version", "sha256"} <= graded_file["model"].keys()
+    assert [knee["laterality"] for knee in graded_file["knees"]] == ["R", "L"]
+    for knee in graded_file["knees"]:
         assert {"laterality", "laterality_source", "box", "grade", "probabilities"} <= knee.keys()
         assert len(knee["probabilities"]) == 5
         assert sum(knee["probabilities"]) == pytest.approx(1, abs=1e-3)
@@ -42,22 +42,22 @@ def test_a_bilateral_film_gives_two_knees_and_two_objects(tmp_path: Path) -> Non
         assert knee["confidence"] == knee["probabilities"][knee["grade"]]
         assert {"set", "level", "undecided", "spread"} == knee["certainty"].keys()
         assert knee["certainty"]["set"][0] <= knee["grade"] <= knee["certainty"]["set"][1]
-    written = [pydicom.dcmread(path) for path in told["objects"]]
+    written = [pydicom.dcmread(path) for path in graded_file["objects"]]
     assert sorted(dataset.Modality for dataset in written) == ["OT", "SEG", "SR"]
     assert {str(dataset.StudyInstanceUID) for dataset in written} == {str(samples()[2].StudyInstanceUID)}
 
 
-def test_what_is_not_analysed_says_why_and_is_no_failure(tmp_path: Path) -> None:
+def test_what_is_not_analysed_has_a_reason_and_is_no_failure(tmp_path: Path) -> None:
     """A film without a knee: a coded reason with a sentence, and exit status 0."""
     samples()[5].save_as(tmp_path / "wedge.dcm", enforce_file_format=True)
-    (told,) = graded(str(tmp_path / "wedge.dcm"))
-    assert told["outcome"] == "not_analysed"
-    assert told["reason"]["code"] == "NOT_A_KNEE"
-    assert told["reason"]["text"]
-    assert told["knees"] == []
+    (graded_file,) = graded(str(tmp_path / "wedge.dcm"))
+    assert graded_file["outcome"] == "not_analysed"
+    assert graded_file["reason"]["code"] == "NOT_A_KNEE"
+    assert graded_file["reason"]["text"]
+    assert graded_file["knees"] == []
 
 
-def test_rubbish_among_films_is_told_and_the_rest_is_graded(tmp_path: Path) -> None:
+def test_an_invalid_file_is_reported_and_the_rest_is_graded(tmp_path: Path) -> None:
     """A folder is searched; a file that is nothing gets its reason; the others are graded all the same."""
     (tmp_path / "a-notes.txt").write_text("no DICOM")
     samples()[0].save_as(tmp_path / "b.dcm", enforce_file_format=True)
@@ -68,29 +68,29 @@ def test_rubbish_among_films_is_told_and_the_rest_is_graded(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("knee", "said"),
+    ("knee", "expected"),
     [
         (UNSURE, "right KL 3 (71 %, KL 1 to 3)"),
         (SURE, "right KL 3 (71 %, only KL 3)"),
-        (UNDECIDED, "left KL 2 (41 %, KL 0 to 4, KL 1 and KL 2 could not be told apart)"),
+        (UNDECIDED, "left KL 2 (41 %, KL 0 to 4, KL 1 and KL 2 could not be graded_file apart)"),
         (RIGHT, "right KL 3 (71 %)"),
         (UNKNOWN, "side unknown KL 0 (90 %)"),
     ],
 )
-def test_a_line_for_a_person_says_how_sure_the_grade_is(knee: Finding, said: str) -> None:
+def test_the_text_of_a_reading_has_its_confidence(knee: Finding, expected: str) -> None:
     """Confidence, set and doubt behind each grade; of an answer of before there was such a thing its confidence."""
-    told = {"file": "film.dcm", "objects": ["out/sr.dcm"], **reading(knee).as_json()}
-    assert reading_text(told) == f"film.dcm: {said}\n  wrote out/sr.dcm"
+    graded_file = {"file": "film.dcm", "objects": ["out/sr.dcm"], **reading(knee).as_json()}
+    assert reading_text(graded_file) == f"film.dcm: {expected}\n  wrote out/sr.dcm"
 
 
 @needs_knees
 def test_a_jpeg_is_graded_without_objects(tmp_path: Path) -> None:
     """With the side told by the caller; nothing is written for a file that belongs to no study."""
     row = some_knees("val", 1, kl=4)[0]
-    (told,) = graded(str(KNEES / row["path"]), "--side", row["side"], "--out", str(tmp_path / "out"))
-    assert told["outcome"] == "graded"
-    assert told["knees"][0]["laterality"] == row["side"]
-    assert told["objects"] == []
+    (graded_file,) = graded(str(KNEES / row["path"]), "--side", row["side"], "--out", str(tmp_path / "out"))
+    assert graded_file["outcome"] == "graded"
+    assert graded_file["knees"][0]["laterality"] == row["side"]
+    assert graded_file["objects"] == []
     assert not (tmp_path / "out").exists()
 
 
@@ -113,13 +113,13 @@ def test_the_shipped_model_is_as_good_as_it_must_be() -> None:
     """On the 826 knees of val: accuracy at least .67 and quadratic weighted kappa at least .81."""
     done = genu("evaluate", "--data", str(KNEES), "--split", "val", "--json")
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["n"] == 826
-    assert told["accuracy"]["value"] >= 0.67
-    assert told["qwk"]["value"] >= 0.81
+    graded_file = json.loads(done.stdout)
+    assert graded_file["n"] == 826
+    assert graded_file["accuracy"]["value"] >= 0.67
+    assert graded_file["qwk"]["value"] >= 0.81
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "qwk", "mae"):
-        assert told[name]["low"] < told[name]["value"] < told[name]["high"]
-    assert len(told["recall"]) == 5
+        assert graded_file[name]["low"] < graded_file[name]["value"] < graded_file[name]["high"]
+    assert len(graded_file["recall"]) == 5
 
 
 def test_a_folder_without_labels_is_one_clear_line(tmp_path: Path) -> None:

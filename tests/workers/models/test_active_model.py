@@ -54,12 +54,12 @@ def with_work(settings: Settings, **work: object) -> Settings:
 def answered_by(context: WorkerContext, uid: str) -> str | None:
     """The name of the model in every place where the answer says it; they have to be one."""
     (answer,) = context.ledger.answers(uid)
-    told = {answer.model_name, answer.reading["model"]["name"]}
+    names = {answer.model_name, answer.reading["model"]["name"]}
     for made in context.ledger.result_objects(uid):
         dataset = pydicom.dcmread(context.vault.results_folder(uid) / made.file)
-        told.add(dataset.SoftwareVersions[1].split()[0])
+        names.add(dataset.SoftwareVersions[1].split()[0])
     assert {"SC", "SR"} <= {made.kind for made in context.ledger.result_objects(uid)}
-    (name,) = told
+    (name,) = names
     return name
 
 
@@ -74,7 +74,7 @@ def test_the_settings_win_over_the_ledger_and_the_ledger_over_what_is_shipped(se
     assert requested_model_of_node(with_work(settings, model="other")).card == "other"
 
 
-def test_a_running_worker_answers_its_next_film_by_what_was_promoted(
+def test_a_running_worker_grades_its_next_film_with_the_promoted_model(
     settings: Settings, context: WorkerContext
 ) -> None:
     """Without a restart, there and back again; each answer names its model in ledger, reading and both objects."""
@@ -86,12 +86,12 @@ def test_a_running_worker_answers_its_next_film_by_what_was_promoted(
     roll_back(settings, "mary")
     grade(films[2], context)
     assert [answered_by(context, uid) for uid in films] == [DEFAULT, "kl-next", DEFAULT]
-    told = context.ledger.answers(films[1])[0].reading
-    assert {knee["grade"] for knee in told["knees"]} == {4}
+    reading = context.ledger.answers(films[1])[0].reading
+    assert {knee["grade"] for knee in reading["knees"]} == {4}
 
 
 def report_of(context: WorkerContext, uid: str) -> pydicom.Dataset:
-    (made,) = (each for each in context.ledger.result_objects(uid) if each.kind == "SR")
+    (made,) = (item for item in context.ledger.result_objects(uid) if item.kind == "SR")
     return pydicom.dcmread(context.vault.results_folder(uid) / made.file)
 
 
@@ -133,11 +133,11 @@ def test_a_new_model_s_report_names_the_one_that_it_replaces(
     roll_back(settings, "mary")
     third = again()
     assert replaced_by(third) == [str(second.SOPInstanceUID)]
-    assert len({str(each.SOPInstanceUID) for each in (first, second, third)}) == 3
+    assert len({str(item.SOPInstanceUID) for item in (first, second, third)}) == 3
     assert dciodvfy(ResultInstance("SR", third), tmp_path) == []
 
 
-def test_a_film_in_hand_is_finished_by_the_model_that_began_it(settings: Settings, context: WorkerContext) -> None:
+def test_a_film_in_progress_is_finished_by_the_model_that_began_it(settings: Settings, context: WorkerContext) -> None:
     """A promotion while it is read, even one that the heartbeat has already taken up, waits for the next film."""
     add_card(settings, "kl-next", "2.0.0")
     uid = receive(settings, samples(seed=3)[2])
@@ -183,7 +183,7 @@ def test_a_worker_that_lost_its_radiograph_writes_no_picture_beside_the_others_a
     assert written() == sleeper.found
 
 
-def test_a_model_that_cannot_be_loaded_takes_nothing_over(
+def test_a_model_that_cannot_be_loaded_does_not_become_active(
     settings: Settings, context: WorkerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its file is spoilt after it was promoted: the old one goes on, an error says so once, and it is tried again."""
@@ -210,7 +210,7 @@ def test_a_model_that_cannot_be_loaded_takes_nothing_over(
     assert answered_by(context, second) == "kl-next"
 
 
-def test_what_nobody_thought_of_takes_nothing_over_either(
+def test_a_model_that_fails_unexpectedly_does_not_become_active(
     settings: Settings, context: WorkerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The heartbeat lives on, and tells the kind of the fault; its text may hold anything."""
@@ -251,7 +251,7 @@ def test_no_film_waits_for_a_model_that_is_being_loaded(
     assert context.active_model.current().card.stem == "kl-next"
 
 
-def test_a_model_in_trouble_is_left_alone_for_a_while(
+def test_a_model_that_failed_to_load_is_retried_after_a_while(
     settings: Settings, context: WorkerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Heartbeats do not try it each time, films never; another that is promoted is tried at once."""
@@ -278,7 +278,7 @@ def test_a_model_in_trouble_is_left_alone_for_a_while(
     assert tried == ["kl-next", "kl-last", "kl-last"]
 
 
-def test_trouble_ends_when_what_made_it_is_rolled_back(settings: Settings, context: WorkerContext) -> None:
+def test_the_fault_ends_when_its_model_is_rolled_back(settings: Settings, context: WorkerContext) -> None:
     """The model that goes on is then the one that should."""
     path = add_card(settings, "kl-next", "2.0.0")
     promote(settings, "kl-next", "mary")
@@ -290,7 +290,7 @@ def test_trouble_ends_when_what_made_it_is_rolled_back(settings: Settings, conte
     assert context.active_model.heartbeat()["trouble"] == ""
 
 
-def test_a_card_that_is_not_the_one_that_was_promoted_does_not_answer(settings: Settings) -> None:
+def test_a_card_of_another_version_is_not_the_promoted_one(settings: Settings) -> None:
     """Another version under the same name: a worker does not start with it, and says what was promoted."""
     add_card(settings, "kl-next", "2.0.0")
     promote(settings, "kl-next", "mary")
@@ -303,7 +303,7 @@ def test_a_card_that_is_not_the_one_that_was_promoted_does_not_answer(settings: 
     ledger.close()
 
 
-def test_a_card_whose_calibration_was_changed_does_not_answer_as_what_was_promoted(settings: Settings) -> None:
+def test_a_card_whose_calibration_was_changed_is_not_the_promoted_one(settings: Settings) -> None:
     """Name, version and weights are the same, what it says of a knee is not; promoted again it may."""
     path = add_card(settings, "kl-next", "2.0.0")
     promote(settings, "kl-next", "mary")
@@ -311,8 +311,8 @@ def test_a_card_whose_calibration_was_changed_does_not_answer_as_what_was_promot
     why = "the card kl-next has changed since it was promoted by mary"
     with pytest.raises(SettingsError, match=why):
         check(settings)
-    (told,) = (each for each in card_listings(settings) if each.card == "kl-next")
-    assert (told.role, told.fault) == ("unusable", why.replace("the card kl-next", "it"))
+    (listing,) = (item for item in card_listings(settings) if item.card == "kl-next")
+    assert (listing.role, listing.fault) == ("unusable", why.replace("the card kl-next", "it"))
     promote(settings, "kl-next", "mary")
     assert "kl-next 2.0.0 on openvino grades" in check(settings)
 
@@ -329,7 +329,7 @@ def test_a_worker_does_not_start_with_a_spoilt_model(settings: Settings) -> None
         set_up(settings, "w")
 
 
-def test_a_model_that_says_nothing_useful_is_found_out_before_it_answers(settings: Settings) -> None:
+def test_a_model_with_invalid_output_is_refused_before_it_grades(settings: Settings) -> None:
     """A graph that asks for another shape is tried on a blank knee first."""
     path = add_card(settings, "kl-odd", "1.0.0")
     path.write_text(path.read_text().replace("input_size = 256", "input_size = 20"))
@@ -372,7 +372,7 @@ def test_a_model_without_five_grades_and_maps_is_refused_before_it_grades(
         promote(settings, "kl-next", "mary")
 
 
-def test_without_its_ledger_a_worker_goes_on_as_before(settings: Settings, tmp_path: Path) -> None:
+def test_a_worker_without_its_ledger_continues_with_its_model(settings: Settings, tmp_path: Path) -> None:
     """What cannot be asked changes nothing."""
     ledger = Ledger(settings.database_url)
     ledger.upgrade()
@@ -385,7 +385,7 @@ def test_without_its_ledger_a_worker_goes_on_as_before(settings: Settings, tmp_p
     assert active.heartbeat()["card"] == DEFAULT
 
 
-def test_a_database_that_is_away_is_told_with_the_way_around_it(settings: Settings) -> None:
+def test_an_unreachable_database_is_an_error_that_names_the_option(settings: Settings) -> None:
     """Nobody knows then what was promoted: no model answers silently in its place, but one that is named does."""
     away = settings.model_copy(update={"database": Database(url="postgresql+psycopg://genu@127.0.0.1:1/genu")})
     with pytest.raises(SettingsError, match=r"ledger that records the promoted model is unreachable.*--model CARD"):
@@ -395,7 +395,7 @@ def test_a_database_that_is_away_is_told_with_the_way_around_it(settings: Settin
         pass
 
 
-def test_check_says_who_answers_and_who_shadows(settings: Settings) -> None:
+def test_check_names_the_active_model_and_the_one_in_shadow(settings: Settings) -> None:
     """A shadow of the answering model itself is told to be none; a spoilt one is an error."""
     shipped = f"{DEFAULT} {read_card(DEFAULT).version} on openvino"
     assert check(settings) == (
@@ -411,7 +411,7 @@ def test_check_says_who_answers_and_who_shadows(settings: Settings) -> None:
     assert "grades ([work] model)" in check(with_work(settings, model="kl-next"))
 
 
-def test_a_pinned_worker_asks_nobody(settings: Settings) -> None:
+def test_a_pinned_worker_ignores_the_ledger(settings: Settings) -> None:
     """With [work] model the ledger's word is not heard."""
     add_card(settings, "kl-next", "2.0.0")
     promote(settings, "kl-next", "mary")

@@ -34,9 +34,9 @@ def test_a_set_is_contiguous_and_holds_the_grade(given_shares: np.ndarray, limit
     grade = int(calibration.grades(given_shares))
     lowest, highest = (int(ends[0]) for ends in calibration.sets(given_shares[None]))
     assert 0 <= lowest <= grade <= highest <= 4
-    for each in range(5):
-        if 1 - given_shares[each] <= np.array(limits)[each]:
-            assert lowest <= each <= highest
+    for other in range(5):
+        if 1 - given_shares[other] <= np.array(limits)[other]:
+            assert lowest <= other <= highest
 
 
 @given(shares)
@@ -45,7 +45,7 @@ def test_without_a_cost_the_grade_is_the_most_probable(given_shares: np.ndarray)
     assert given_shares[Calibration().grades(given_shares)] == pytest.approx(given_shares.max(), abs=1e-6)
     expected = float(given_shares @ np.arange(5))
     squared = int(Calibration(cost=2.0).grades(given_shares))
-    assert abs(squared - expected) <= min(abs(each - expected) for each in range(5)) + 1e-5
+    assert abs(squared - expected) <= min(abs(other - expected) for other in range(5)) + 1e-5
 
 
 def test_a_cost_of_one_gives_the_median() -> None:
@@ -76,9 +76,9 @@ def test_a_grade_with_too_few_knees_is_never_ruled_out_and_named() -> None:
     given_shares = np.full((98, 5), 0.2, np.float32)
     limits = set_thresholds(given_shares, truth, 0.9)
     assert limits == pytest.approx([0.8, 0.8, 1, 1, 1])
-    said = too_few(truth, 0.9)
-    assert [line[:4] for line in said] == ["KL 1", "KL 2", "KL 3", "KL 4"]
-    assert "few" in said[0] and "8 knees are too few" in said[3]
+    warnings = too_few(truth, 0.9)
+    assert [line[:4] for line in warnings] == ["KL 1", "KL 2", "KL 3", "KL 4"]
+    assert "few" in warnings[0] and "8 knees are too few" in warnings[3]
 
 
 def test_a_calibration_keeps_what_was_chosen() -> None:
@@ -86,17 +86,17 @@ def test_a_calibration_keeps_what_was_chosen() -> None:
     truth = np.repeat(np.arange(5), 40)
     logits = 3 * np.eye(5, dtype=np.float32)[truth]
     before = Calibration(cost=0.5, level=0.8, apart=0.7)
-    told = calibrated(logits, truth, before)
-    assert (told["cost"], told["level"], told["apart"], told["knees"]) == (0.5, 0.8, 0.7, [40] * 5)
-    assert Calibration.from_card(told).temperature == told["temperature"] < 1
+    fitted = calibrated(logits, truth, before)
+    assert (fitted["cost"], fitted["level"], fitted["apart"], fitted["knees"]) == (0.5, 0.8, 0.7, [40] * 5)
+    assert Calibration.from_card(fitted).temperature == fitted["temperature"] < 1
 
 
-def test_neighbours_that_cannot_be_told_apart() -> None:
+def test_neighbouring_grades_that_are_undecided() -> None:
     """The two most probable grades, if they lie side by side and nearly level."""
-    told = Calibration(apart=0.6).undecided
-    assert told(np.array([0.05, 0.42, 0.45, 0.05, 0.03])) == (KLGrade.KL1, KLGrade.KL2)
-    assert told(np.array([0.05, 0.25, 0.6, 0.05, 0.05])) is None
-    assert told(np.array([0.42, 0.06, 0.45, 0.04, 0.03])) is None
+    undecided = Calibration(apart=0.6).undecided
+    assert undecided(np.array([0.05, 0.42, 0.45, 0.05, 0.03])) == (KLGrade.KL1, KLGrade.KL2)
+    assert undecided(np.array([0.05, 0.25, 0.6, 0.05, 0.05])) is None
+    assert undecided(np.array([0.42, 0.06, 0.45, 0.04, 0.03])) is None
 
 
 @pytest.mark.parametrize("undecided", [None, (KLGrade.KL1, KLGrade.KL2)])
@@ -104,12 +104,12 @@ def test_certainty_survives_json(undecided: tuple[KLGrade, KLGrade] | None) -> N
     """Written and read again it says the same; an answer of before there was certainty is read too."""
     sure = Certainty(KLGrade.KL1, KLGrade.KL2, 0.9, undecided=undecided, spread=0.125)
     finding = Finding(Laterality.LEFT, "position", (0, 0, 9, 9), KLGrade.KL1, (0.1, 0.6, 0.2, 0.1, 0.0), certainty=sure)
-    told = finding.as_json()
-    assert told["confidence"] == 0.6
-    assert Finding.from_json(told) == finding
+    finding_json = finding.as_json()
+    assert finding_json["confidence"] == 0.6
+    assert Finding.from_json(finding_json) == finding
     assert sure.words == "KL 1 to 2"
-    del told["certainty"], told["confidence"]
-    assert Finding.from_json(told).certainty is None
+    del finding_json["certainty"], finding_json["confidence"]
+    assert Finding.from_json(finding_json).certainty is None
 
 
 class Between:
@@ -147,7 +147,7 @@ def test_what_a_model_is_sure_of_reaches_ledger_and_results(
     assert knee.certainty is not None
     assert knee.certainty.remaining == "KL 1 to 2 cannot be ruled out (80 % set)"
     assert (knee.grade, bool(knee.certainty.doubt)) == (KLGrade.KL2, undecided)
-    made = {each.kind: bench.vault.read_result(uid, each.file) for each in bench.ledger.result_objects(uid)}
+    made = {result.kind: bench.vault.read_result(uid, result.file) for result in bench.ledger.result_objects(uid)}
     assert made.keys() == {"SC", "SR"}  # no evidence in this map, so no segments
     report = str(pydicom.dcmread(io.BytesIO(made["SR"])))
     for word, there in (("SETLEVEL", True), ("KL1", True), ("KL0", False), ("UNDECIDED", undecided)):

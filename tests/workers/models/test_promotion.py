@@ -29,7 +29,7 @@ class Answer:
         self.code, self.out, self.err = code, out, err
 
     @property
-    def told(self) -> Any:
+    def json(self) -> Any:
         return json.loads(self.out)
 
 
@@ -59,9 +59,9 @@ def genu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
             code = end.code if isinstance(end.code, int) else 1
         for name in variables:
             monkeypatch.delenv(name)
-        said = capsys.readouterr()
-        assert "Traceback" not in said.out + said.err
-        return Answer(code, said.out, said.err)
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.out + captured.err
+        return Answer(code, captured.out, captured.err)
 
     return call
 
@@ -69,9 +69,9 @@ def genu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 def changes(settings: Settings) -> list[tuple[str, str, str]]:
     ledger = Ledger(settings.database_url)
     ledger.upgrade()
-    told = [(each.what, each.card, each.by) for each in ledger.model_changes()]
+    result = [(entry.what, entry.card, entry.by) for entry in ledger.model_changes()]
     ledger.close()
-    return told
+    return result
 
 
 def graded(settings: Settings, count: int, **work: str) -> list[str]:
@@ -95,8 +95,8 @@ def test_every_card_is_listed_with_what_it_does_and_was_good_for(settings: Setti
     spoilt = add_model(settings, "kl-spoilt", "3.0.0")
     spoil(spoilt.with_name(BASE_WEIGHTS))
     spoilt.with_name("odd.toml").write_text("no card")
-    told = {each["card"]: each for each in genu("models", "list", "--json", GENU__WORK__SHADOW="kl-next").told}
-    assert {card: each["role"] for card, each in told.items()}.items() >= {
+    result = {entry["card"]: entry for entry in genu("models", "list", "--json", GENU__WORK__SHADOW="kl-next").json}
+    assert {card: entry["role"] for card, entry in result.items()}.items() >= {
         "finder": "finds",
         "look": "looks",
         "upright": "tells",
@@ -107,9 +107,9 @@ def test_every_card_is_listed_with_what_it_does_and_was_good_for(settings: Setti
         "kl-spoilt": "unusable",
         "odd": "unusable",
     }.items()
-    assert "expected sha256" in told["kl-spoilt"]["fault"]
-    assert "odd.toml is not TOML" in told["odd"]["fault"]
-    shipped = told[DEFAULT]
+    assert "expected sha256" in result["kl-spoilt"]["fault"]
+    assert "odd.toml is not TOML" in result["odd"]["fault"]
+    shipped = result[DEFAULT]
     assert (shipped["name"], shipped["kind"], shipped["engine"]) == (DEFAULT, "grader", "openvino")
     assert shipped["answered"] == 0
     assert len(shipped["sha256"]) == 64
@@ -129,11 +129,11 @@ def test_the_list_counts_the_films_that_a_model_answered(settings: Settings, gen
     """And those that it graded in shadow; with the day of the first."""
     add_card(settings, "kl-next", "2.0.0")
     graded(settings, 2, shadow="kl-next")
-    told = {each["card"]: each for each in genu("models", "list", "--json").told}
-    assert (told[DEFAULT]["answered"], told[DEFAULT]["shadowed"]) == (2, 0)
-    assert (told["kl-next"]["answered"], told["kl-next"]["shadowed"]) == (0, 2)
-    assert told[DEFAULT]["answered_since"] <= told[DEFAULT]["answered_last"]
-    assert f"2 films since {told[DEFAULT]['answered_since'][:10]}" in genu("models").out
+    result = {entry["card"]: entry for entry in genu("models", "list", "--json").json}
+    assert (result[DEFAULT]["answered"], result[DEFAULT]["shadowed"]) == (2, 0)
+    assert (result["kl-next"]["answered"], result["kl-next"]["shadowed"]) == (0, 2)
+    assert result[DEFAULT]["answered_since"] <= result[DEFAULT]["answered_last"]
+    assert f"2 films since {result[DEFAULT]['answered_since'][:10]}" in genu("models").out
 
 
 def test_a_card_is_shown_in_full_and_its_files_are_examined(settings: Settings, genu: Genu) -> None:
@@ -159,7 +159,7 @@ def test_a_card_is_shown_in_full_and_its_files_are_examined(settings: Settings, 
 # Who answers
 
 
-def test_a_promotion_and_its_rollback_are_told_and_kept(settings: Settings, genu: Genu) -> None:
+def test_a_promotion_and_its_rollback_are_printed_and_recorded(settings: Settings, genu: Genu) -> None:
     """Before and after are named with version and hash; the history has every step and who took it."""
     add_card(settings, "kl-next", "2.0.0")
     answer = genu("models", "promote", "kl-next", "--by", "M. Curie")
@@ -170,7 +170,7 @@ def test_a_promotion_and_its_rollback_are_told_and_kept(settings: Settings, genu
     assert now.startswith("kl-next 2.0.0 (")
     assert now.endswith("is active from now on.")
     assert "is active already" in genu("models", "promote", "kl-next").out
-    roles = {each["card"]: each["role"] for each in genu("models", "list", "--json").told}
+    roles = {entry["card"]: entry["role"] for entry in genu("models", "list", "--json").json}
     assert (roles[DEFAULT], roles["kl-next"]) == ("available", "answers")
     assert genu("models", "rollback", "--by", "P. Curie").out.splitlines()[1].endswith("is active again.")
     assert changes(settings) == [
@@ -178,9 +178,9 @@ def test_a_promotion_and_its_rollback_are_told_and_kept(settings: Settings, genu
         ("promoted", "kl-next", "M. Curie"),
         ("rolled back", DEFAULT, "P. Curie"),
     ]
-    told = genu("models", "history", "--json").told
-    assert [each["what"] for each in told["changes"]] == ["shipped", "promoted", "rolled back"]
-    assert all(len(each["sha256"]) == 64 for each in told["changes"])
+    result = genu("models", "history", "--json").json
+    assert [entry["what"] for entry in result["changes"]] == ["shipped", "promoted", "rolled back"]
+    assert all(len(entry["sha256"]) == 64 for entry in result["changes"])
     text = genu("models", "history").out
     assert "kl-next 2.0.0 (" in text
     assert "by M. Curie" in text
@@ -196,16 +196,16 @@ def test_who_did_it_is_the_user_unless_another_is_named(settings: Settings, genu
     assert changes(settings)[-1] == ("promoted", "kl-next", "jdoe")
 
 
-def test_the_history_says_which_model_answered_how_many_films(settings: Settings, genu: Genu) -> None:
+def test_the_history_counts_the_films_of_each_model(settings: Settings, genu: Genu) -> None:
     """From the answers themselves, not from what was promoted."""
     add_card(settings, "kl-next", "2.0.0")
     assert genu("models", "history").out == "Nothing was promoted yet: the shipped model is active.\n"
     graded(settings, 2)
     genu("models", "promote", "kl-next")
     graded(settings, 1)
-    told = genu("models", "history", "--json").told["answers"]
-    assert [(each["name"], each["films"]) for each in told] == [(DEFAULT, 2), ("kl-next", 1)]
-    assert told[0]["since"] <= told[0]["until"] <= told[1]["since"]
+    result = genu("models", "history", "--json").json["answers"]
+    assert [(entry["name"], entry["films"]) for entry in result] == [(DEFAULT, 2), ("kl-next", 1)]
+    assert result[0]["since"] <= result[0]["until"] <= result[1]["since"]
 
 
 @pytest.mark.parametrize(
@@ -224,8 +224,8 @@ def test_what_cannot_answer_is_not_promoted(settings: Settings, genu: Genu, card
     old = add_card(settings, "kl-old", "0.1.0")
     old.write_text(old.read_text().replace("preparation = 2", "preparation = 99"))
     twin = add_card(settings, "kl-twin", "1.0.0")
-    shipped = genu("models", "list", "--json").told
-    version = next(each["version"] for each in shipped if each["card"] == DEFAULT)
+    shipped = genu("models", "list", "--json").json
+    version = next(entry["version"] for entry in shipped if entry["card"] == DEFAULT)
     twin.write_text(twin.read_text().replace('"kl-twin"', f'"{DEFAULT}"').replace('"1.0.0"', f'"{version}"'))
     answer = genu("models", "promote", card)
     assert answer.code == 2
@@ -263,11 +263,11 @@ def test_commands_on_files_use_the_model_that_answers_in_the_node(settings: Sett
     """`genu grade` follows what was promoted, --model still overrides, and the status says what workers say."""
     add_model(settings, "kl-next", "2.0.0")
     samples()[0].save_as("film.dcm", enforce_file_format=True)
-    assert genu("grade", "film.dcm", "--json").told["model"]["name"] == DEFAULT
+    assert genu("grade", "film.dcm", "--json").json["model"]["name"] == DEFAULT
     assert not settings.storage.folder.joinpath("ledger.sqlite").exists()
     genu("models", "promote", "kl-next")
-    assert genu("grade", "film.dcm", "--json").told["model"]["name"] == "kl-next"
-    assert genu("grade", "film.dcm", "--json", "--model", DEFAULT).told["model"]["name"] == DEFAULT
+    assert genu("grade", "film.dcm", "--json").json["model"]["name"] == "kl-next"
+    assert genu("grade", "film.dcm", "--json", "--model", DEFAULT).json["model"]["name"] == DEFAULT
 
 
 # How two differ
@@ -279,15 +279,15 @@ def pair(uid: str, first: list[int], second: list[int]) -> PairedReadings:
 
 def test_agreement_is_counted_by_knee() -> None:
     """Same, within one, the mean change, the table, and the films that differ most, the furthest first."""
-    told = on_films([pair("1.1", [0, 2], [0, 3]), pair("1.2", [1], [4]), pair("1.3", [4], [2])])
-    assert (told["films"], told["knees"], told["same"], told["within_one"]) == (3, 4, 1, 2)
-    assert told["mean_change"] == pytest.approx((0 + 1 + 3 - 2) / 4)
-    assert [(each["uid"], each["grades"]) for each in told["differ_most"]] == [
+    result = on_films([pair("1.1", [0, 2], [0, 3]), pair("1.2", [1], [4]), pair("1.3", [4], [2])])
+    assert (result["films"], result["knees"], result["same"], result["within_one"]) == (3, 4, 1, 2)
+    assert result["mean_change"] == pytest.approx((0 + 1 + 3 - 2) / 4)
+    assert [(entry["uid"], entry["grades"]) for entry in result["differ_most"]] == [
         ("1.2", [1, 4]),
         ("1.3", [4, 2]),
         ("1.1", [2, 3]),
     ]
-    assert (told["table"][1][4], told["table"][0][0], sum(map(sum, told["table"]))) == (1, 1, 4)
+    assert (result["table"][1][4], result["table"][0][0], sum(map(sum, result["table"]))) == (1, 1, 4)
     assert on_films([pair("1.1", [0, 3, 4], [0, 3, 4])])["kappa"] == 1
     assert on_films([]) == {"films": 0, "knees": 0}
 
@@ -299,13 +299,13 @@ def test_a_difference_that_is_one_shows_in_its_interval_and_chance_does_not() ->
     better = np.where(random.random(400) < 0.8, truth, (truth + 1) % 5)
     worse = np.where(random.random(400) < 0.6, truth, (truth + 1) % 5)
     patients = [f"p{number // 2}" for number in range(400)]
-    told = on_knees(truth, worse, better, patients)
-    assert (told["n"], told["patients"]) == (400, 200)
-    assert told["changed"] == int((better != worse).sum())
-    gain = told["accuracy"]["difference"]
+    result = on_knees(truth, worse, better, patients)
+    assert (result["n"], result["patients"]) == (400, 200)
+    assert result["changed"] == int((better != worse).sum())
+    gain = result["accuracy"]["difference"]
     assert 0 < gain["low"] < gain["value"] < gain["high"] < 0.4
-    assert told["accuracy"]["second"] == pytest.approx(float((truth == better).mean()), abs=1e-4)
-    assert told["mae"]["difference"]["high"] < 0
+    assert result["accuracy"]["second"] == pytest.approx(float((truth == better).mean()), abs=1e-4)
+    assert result["mae"]["difference"]["high"] < 0
     nothing = on_knees(truth, better, better, patients)
     assert nothing["qwk"]["difference"] == {"value": 0, "low": 0, "high": 0}
 
@@ -317,8 +317,8 @@ def test_the_interval_is_over_patients_and_not_over_knees() -> None:
 
     def width(times: int) -> float:
         patients = [str(number) for number in range(60)] * times
-        told = on_knees(*(np.tile(grades, times) for grades in (truth, first, second)), patients)
-        return float(told["accuracy"]["difference"]["high"] - told["accuracy"]["difference"]["low"])
+        result = on_knees(*(np.tile(grades, times) for grades in (truth, first, second)), patients)
+        return float(result["accuracy"]["difference"]["high"] - result["accuracy"]["difference"]["low"])
 
     assert width(8) == pytest.approx(width(1), rel=0.02)
 
@@ -331,13 +331,13 @@ def test_the_answering_model_and_its_shadow_are_compared(settings: Settings, gen
     assert "nothing runs in shadow" in answer.err
     assert "no radiograph" in genu("models", "compare", "kl-next").out.lower()
     uids = graded(settings, 3, shadow="kl-next")
-    told = genu("models", "compare", "--json", GENU__WORK__SHADOW="kl-next").told
-    assert [each["name"] for each in told["models"]] == [DEFAULT, "kl-next"]
-    films = told["films"]
-    assert (films["films"], films["knees"], told["knees"]) == (3, 4, None)
+    result = genu("models", "compare", "--json", GENU__WORK__SHADOW="kl-next").json
+    assert [entry["name"] for entry in result["models"]] == [DEFAULT, "kl-next"]
+    films = result["films"]
+    assert (films["films"], films["knees"], result["knees"]) == (3, 4, None)
     assert sum(row[4] for row in films["table"]) == 4  # whatever the first says, the second says KL 4
-    assert {each["uid"] for each in films["differ_most"]} <= set(uids)
-    turned = genu("models", "compare", "kl-next", DEFAULT, "--json").told["films"]
+    assert {entry["uid"] for entry in films["differ_most"]} <= set(uids)
+    turned = genu("models", "compare", "kl-next", DEFAULT, "--json").json["films"]
     assert turned["mean_change"] == -films["mean_change"]
     text = genu("models", "compare", "kl-next").out
     assert "On 3 radiographs that both graded, 4 knees:" in text
@@ -353,10 +353,10 @@ def test_two_models_are_judged_on_the_same_labelled_knees(settings: Settings, ge
         cv2.imwrite(str(tmp_path / f"{number}.png"), random.integers(0, 255, (64, 64), dtype=np.uint8))
         rows.append(f"{number}.png,p{number // 2},R,{number % 5},val,0")
     (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
-    told = genu("models", "compare", DEFAULT, "kl-next", "--data", tmp_path, "--json").told["knees"]
-    assert (told["n"], told["patients"]) == (8, 4)
-    assert told["accuracy"]["second"] == pytest.approx(1 / 8)  # one knee of eight is KL 4
-    assert told["changed"] == sum(row[4] for row in told["table"][:4])
+    result = genu("models", "compare", DEFAULT, "kl-next", "--data", tmp_path, "--json").json["knees"]
+    assert (result["n"], result["patients"]) == (8, 4)
+    assert result["accuracy"]["second"] == pytest.approx(1 / 8)  # one knee of eight is KL 4
+    assert result["changed"] == sum(row[4] for row in result["table"][:4])
     text = genu("models", "compare", DEFAULT, "kl-next", "--data", tmp_path).out
     assert "On 8 labelled knees of 4 patients" in text
     assert "95 % interval over patients" in text
@@ -370,9 +370,9 @@ def test_a_model_under_another_name_gives_real_knees_the_same_grades(settings: S
     rows = [[str(KNEES / row["path"]), row["patient"], row["side"], row["kl"]] for row in some_knees("val", 40)]
     lines = ["path,patient,side,kl,split", *(",".join([*row, "val"]) for row in rows)]
     Path("labels.csv").write_text("\n".join(lines) + "\n")
-    told = genu("models", "compare", DEFAULT, "kl-twin", "--data", ".", "--json").told["knees"]
-    assert (told["n"], told["changed"], told["qwk"]["difference"]["value"]) == (40, 0, 0)
-    assert told["accuracy"]["first"] > 0.4
+    result = genu("models", "compare", DEFAULT, "kl-twin", "--data", ".", "--json").json["knees"]
+    assert (result["n"], result["changed"], result["qwk"]["difference"]["value"]) == (40, 0, 0)
+    assert result["accuracy"]["first"] > 0.4
 
 
 @pytest.mark.parametrize("words", [("a", "b", "c"), (DEFAULT,)])
@@ -381,7 +381,7 @@ def test_a_comparison_that_makes_no_sense_is_refused(settings: Settings, genu: G
     assert genu("models", "compare", *words).code == 2
 
 
-def test_a_comparison_of_nothing_says_how_to_get_one() -> None:
+def test_an_empty_comparison_explains_how_to_get_one() -> None:
     """And the difference of labelled knees is told all the same."""
     from node.finding import ModelIdentity
 

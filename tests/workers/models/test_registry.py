@@ -44,14 +44,14 @@ def test_every_card_has_its_model() -> None:
 def test_one_changed_byte_keeps_a_model_from_being_used(copies: tuple[Path, Path], name: str, file: str) -> None:
     """The message names the file, the hash that was expected and the one that was found."""
     card = read_card(name, copies)
-    told = card.graph if file == "graph" else card.weights[0]
-    path = copies[1] / told.name
+    named_file = card.graph if file == "graph" else card.weights[0]
+    path = copies[1] / named_file.name
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(SettingsError) as refused:
         load(name, within=copies)
-    expected = told.sha256
+    expected = named_file.sha256
     assert str(path) in str(refused.value)
     assert expected in str(refused.value)
     assert str(refused.value).count(expected) == 1
@@ -73,7 +73,7 @@ def test_a_model_prepared_otherwise_is_refused(copies: tuple[Path, Path]) -> Non
         load("kl-lite2", within=copies)
 
 
-def test_a_card_that_lacks_something_says_what(copies: tuple[Path, Path]) -> None:
+def test_a_key_that_a_card_lacks_is_named(copies: tuple[Path, Path]) -> None:
     """The error names the missing word of the card."""
     path = copies[0] / "finder.toml"
     path.write_text("\n".join(line for line in path.read_text().splitlines() if not line.startswith("architecture")))
@@ -81,7 +81,7 @@ def test_a_card_that_lacks_something_says_what(copies: tuple[Path, Path]) -> Non
         read_card("finder", copies)
 
 
-def test_an_unknown_model_or_engine_is_told_with_the_known_ones() -> None:
+def test_an_unknown_model_or_engine_is_an_error_that_lists_the_known_ones() -> None:
     """A typing error in the settings is answered with what there is."""
     with pytest.raises(SettingsError, match="there are: finder, kl-lite2"):
         load("kl-lite9")
@@ -111,10 +111,10 @@ def sharded(folder: Path, prefixes: tuple[str, str]) -> None:
     for (file, prefix), part in zip(files.items(), (trunk, head), strict=True):
         save_file({key.removeprefix(prefix): held.contiguous() for key, held in part.items()}, file)
     graph = export_graph(network, torch.zeros(1, 3, 256, 256), files, folder / "sharded.onnx")
-    told = parse((CARDS / "kl-lite2.toml").read_text())
-    told["name"], told["graph"], told["architecture"] = "sharded", graph, "efficientnet_lite0"
-    told["weights"] = [{**named(file), "prefix": prefix} for file, prefix in files.items()]
-    (folder / "sharded.toml").write_text(dumps(told))
+    fields = parse((CARDS / "kl-lite2.toml").read_text())
+    fields["name"], fields["graph"], fields["architecture"] = "sharded", graph, "efficientnet_lite0"
+    fields["weights"] = [{**named(file), "prefix": prefix} for file, prefix in files.items()]
+    (folder / "sharded.toml").write_text(dumps(fields))
 
 
 @pytest.mark.parametrize("prefixes", [("", ""), ("trunk.", "head.")], ids=["the same prefix", "a prefix each"])
@@ -134,7 +134,7 @@ def test_weights_may_lie_in_several_files(tmp_path: Path, prefixes: tuple[str, s
         load("sharded", within=(tmp_path,))
 
 
-def test_a_sites_files_do_not_stand_in_for_the_shipped_ones(copies: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_sites_files_do_not_replace_the_shipped_ones(copies: tuple[Path, Path], tmp_path: Path) -> None:
     """A file of the same name in the site's folder changes nothing: each model takes its own."""
     site = tmp_path / "models"
     site.mkdir()
@@ -174,7 +174,7 @@ def test_a_card_that_is_none_is_an_error_and_not_a_crash(tmp_path: Path, text: s
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ('file = "kl-lite2.safetensors"', "file = 3", "file = 3 is no str"),
         ("input_size = 256", 'input_size = "256"', "input_size = '256' is no int"),
@@ -189,21 +189,21 @@ def test_a_card_that_is_none_is_an_error_and_not_a_crash(tmp_path: Path, text: s
     ],
 )
 def test_a_value_that_no_knee_can_be_graded_with_is_named(
-    copies: tuple[Path, Path], old: str, new: str, said: str
+    copies: tuple[Path, Path], old: str, new: str, message: str
 ) -> None:
     """The message names the card, the key, what stands there and what has to."""
     path = copies[0] / "kl-lite2.toml"
     text = re.sub(r"(?m)^thresholds = .*\n", "", path.read_text())
     assert old in text
     path.write_text(text.replace(old, new))
-    with pytest.raises(SettingsError, match=rf"kl-lite2\.toml .*{re.escape(said)}"):
+    with pytest.raises(SettingsError, match=rf"kl-lite2\.toml .*{re.escape(message)}"):
         read_card("kl-lite2", copies)
 
 
 @pytest.mark.parametrize(
     "asks", [card_names, lambda within: read_card("finder", within)], ids=["card_names", "read_card"]
 )
-def test_a_folder_that_may_not_be_read_is_told(
+def test_an_unreadable_folder_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asks: Callable[[tuple[Path, ...]], object]
 ) -> None:
     """Where the system denies it, the message says which folder and why; it is no absent card."""

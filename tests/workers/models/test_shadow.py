@@ -95,7 +95,7 @@ class Broken:
         raise RuntimeError("Kanarienvogel^Zoë")
 
 
-def test_a_shadow_that_breaks_is_recorded_and_the_answer_stands(settings: Settings, context: WorkerContext) -> None:
+def test_a_failure_in_shadow_is_recorded_and_the_result_stays_valid(settings: Settings, context: WorkerContext) -> None:
     """The film is REPORTED with its objects; the fault is in the ledger and in the log, by its kind alone."""
     model = context.shadow._model
     assert model is not None
@@ -159,10 +159,10 @@ def delivered(folder: Path, films: Sequence[Dataset], *, shadow: bool) -> tuple[
             ledger = node.ledger
             if shadow:
                 assert wait_until(lambda: all(ledger.shadow_readings(uid) for uid in uids), 60), node.log.read_text()
-            said = [each for uid in uids for each in ledger.shadow_readings(uid)]
+            readings = [reading for uid in uids for reading in ledger.shadow_readings(uid)]
             assert {one.object.kind for uid in uids for one in ledger.deliveries(uid)} == {"SC", "SR", "SEG"}
             ledger.close()
-        return _bytes_of(peer), said
+        return _bytes_of(peer), readings
 
 
 def _bytes_of(peer: StoreSCP) -> dict[str, str]:
@@ -174,11 +174,11 @@ def test_nothing_of_a_shadow_leaves_the_node(tmp_path: Path) -> None:
     """Two whole nodes grade the same films, one with a shadow: a storescp gets the same objects byte for byte."""
     films = [samples(seed=3)[0], samples(seed=3)[2]]
     without, nothing = delivered(tmp_path / "without", films, shadow=False)
-    beside, said = delivered(tmp_path / "beside", films, shadow=True)
+    beside, readings = delivered(tmp_path / "beside", films, shadow=True)
     assert len(without) == 6
     assert beside == without
-    assert (len(nothing), len(said)) == (0, 2)
-    assert {knee["grade"] for each in said for knee in each.reading["knees"]} == {4}
+    assert (len(nothing), len(readings)) == (0, 2)
+    assert {knee["grade"] for reading in readings for knee in reading.reading["knees"]} == {4}
     everything = b"".join(path.read_bytes() for path in (tmp_path / "beside" / "scp" / "received").iterdir())
-    for word in (SHADOW, said[0].model.sha256[:16]):
+    for word in (SHADOW, readings[0].model.sha256[:16]):
         assert word.encode() not in everything

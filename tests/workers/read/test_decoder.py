@@ -32,7 +32,7 @@ from pydicom.uid import (
 from node.errors import Permanent, Ungradable
 from tests.paths import ROOT
 from tests.peers.archives import wait_until
-from tests.samples.radiograph_files import Way, dataset, full_window, radiograph, save, truth, write
+from tests.samples.radiograph_files import Encoding, dataset, full_window, radiograph, save, truth, write
 from workers.read import Reader
 
 MEGAPIXELS = 40
@@ -132,7 +132,7 @@ def huge_element(path: Path) -> Path:
 
 def lying_j2k(path: Path) -> Path:
     """A codestream of 60000 x 60000 in a header of 200 x 240."""
-    good = pydicom.dcmread(write(full_window(Way("j2k", syntax=JPEG2000Lossless)), path))
+    good = pydicom.dcmread(write(full_window(Encoding("j2k", syntax=JPEG2000Lossless)), path))
     frame = bytearray(pydicom.encaps.get_frame(good.PixelData, 0, number_of_frames=1))
     at = frame.find(b"\xff\x51") + 6
     frame[at : at + 8] = pack(">LL", 60_000, 60_000)
@@ -188,7 +188,7 @@ def refusal(reader: Reader, path: Path) -> str:
 
 def test_decoding_has_no_more_memory_than_it_may(tmp_path: Path) -> None:
     """An honest film that needs more than the limit is DECODER_LIMIT, and read where the limit is higher."""
-    way = full_window(Way("large", syntax=JPEG2000Lossless))
+    way = full_window(Encoding("large", syntax=JPEG2000Lossless))
     path = write(way, tmp_path / "large.dcm", np.kron(truth(), np.ones((10, 10))))
     for memory_mb, readable in ((24, False), (1024, True)):
         reader = Reader(seconds=30, memory_mb=memory_mb, max_megapixels=MEGAPIXELS)
@@ -257,7 +257,7 @@ def test_a_codec_that_crashes_is_left_out(tmp_path: Path) -> None:
     crash = "import os, signal\nclass Version:\n    GetVersion = staticmethod(lambda: '3.2.6')\n"
     crash += "def Fragment():\n    os.kill(os.getpid(), signal.SIGSEGV)\n"
     (broken / "gdcm.py").write_text(crash)
-    path = write(full_window(Way("jpeg", syntax=JPEGLosslessSV1)), tmp_path / "film.dcm")
+    path = write(full_window(Encoding("jpeg", syntax=JPEGLosslessSV1)), tmp_path / "film.dcm")
     sys.path.insert(0, str(broken))  # the decoder process looks where its parent does
     try:
         reader = Reader(seconds=20, memory_mb=MEMORY_MB, max_megapixels=MEGAPIXELS)
@@ -374,7 +374,7 @@ def test_a_closed_reader_reads_again(tmp_path: Path) -> None:
     reader.close()
 
 
-def test_a_lost_file_is_said_to_be_lost(reader: Reader, tmp_path: Path) -> None:
+def test_a_missing_file_is_file_lost(reader: Reader, tmp_path: Path) -> None:
     """The vault's file may be gone: that is the node's fault, not the film's."""
     assert refusal(reader, tmp_path / "nowhere.dcm") == "FILE_LOST"
 

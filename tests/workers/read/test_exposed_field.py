@@ -11,7 +11,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from tests.paths import DATA
-from tests.samples.radiograph_files import Way, full_window, radiograph, truth, write
+from tests.samples.radiograph_files import Encoding, full_window, radiograph, truth, write
 from workers.phantom import random_film
 from workers.read import Film, Reader
 from workers.read.exposed_field import exclude_borders, header_field
@@ -86,7 +86,7 @@ def test_what_is_shut_off_has_the_grey_level_that_the_header_asks_for(reader: Re
     """Shutter Presentation Value is a P-value: the polarity of the image does not turn it."""
     for photometric in ("MONOCHROME1", "MONOCHROME2"):
         attributes = {**edges("Shutter", 21, 180, 31, 200), "ShutterPresentationValue": 16384}
-        way = Way("x", photometric=photometric, inverted=photometric == "MONOCHROME1", attributes=attributes)
+        way = Encoding("x", photometric=photometric, inverted=photometric == "MONOCHROME1", attributes=attributes)
         (film,) = reader.read(write(full_window(way), tmp_path / "film.dcm"))
         assert film.pixels[0, 0] == pytest.approx(0.25, abs=1e-3)
 
@@ -219,7 +219,7 @@ def test_a_film_of_one_value_has_no_border() -> None:
 def test_the_field_is_part_of_every_film(reader: Reader, tmp_path: Path) -> None:
     """A collimated film read from a file has the field, and its window is that of the field alone."""
     image, seen = behind(leg(), 1.0)
-    way = Way("x", curve=lambda grey: np.clip(grey, 0, 1) * 1000 + 3000 * (grey >= 1))
+    way = Encoding("x", curve=lambda grey: np.clip(grey, 0, 1) * 1000 + 3000 * (grey >= 1))
     film: Film = reader.read(write(way, tmp_path / "film.dcm", image))[0]
     assert (film.field & ~seen).sum() < 0.03 * seen.sum()
     assert film.pixels[film.field].std() > 0.15

@@ -93,7 +93,7 @@ def test_a_window_is_chosen_from_the_field_alone() -> None:
     assert table[1500] == pytest.approx(0.5, abs=0.01)
 
 
-def test_the_picture_of_a_table_is_looked_up_pixel_by_pixel() -> None:
+def test_a_table_is_applied_to_each_pixel() -> None:
     """Each stored value, of 8 bits or more, signed or not, gets its own grey level."""
     for bits in (8, 10, 16):
         frame = stored(bits, signed=True)
@@ -111,7 +111,7 @@ def test_the_picture_of_a_table_is_looked_up_pixel_by_pixel() -> None:
         ({"RescaleSlope": "0", "WindowCenter": "2048", "WindowWidth": "4096"}, "impossible"),
     ],
 )
-def test_what_was_changed_is_said(attributes: dict[str, str], note: str) -> None:
+def test_a_change_of_the_grey_scale_is_noted(attributes: dict[str, str], note: str) -> None:
     """A reader can tell how the film came to look as it does."""
     header = Dataset()
     header.PhotometricInterpretation = "MONOCHROME2"

@@ -37,7 +37,7 @@ from tests.samples.radiograph_files import (
     COMPRESSED,
     DCMTK,
     NATIVE,
-    Way,
+    Encoding,
     dataset,
     full_window,
     radiograph,
@@ -83,13 +83,13 @@ def linear(centre: float, width: float) -> Any:
     return lambda grey: (grey - 0.5) * (width - 1) + centre - 0.5
 
 
-def _voi() -> Iterator[Way]:
-    yield Way(
+def _voi() -> Iterator[Encoding]:
+    yield Encoding(
         "LINEAR_EXACT",
         curve=lambda grey: (grey - 0.5) * 3000 + 2000,
         attributes={"WindowCenter": "2000", "WindowWidth": "3000", "VOILUTFunction": "LINEAR_EXACT"},
     )
-    yield Way(
+    yield Encoding(
         "SIGMOID",
         curve=lambda grey: 2000 - 900 / 4 * np.log(1 / grey - 1),
         attributes={"WindowCenter": "2000", "WindowWidth": "900", "VOILUTFunction": "SIGMOID"},
@@ -97,38 +97,38 @@ def _voi() -> Iterator[Way]:
     )
     entries = gamma(4096, 65535)
     curve = lambda grey: grey ** (1 / 1.5) * 4095  # noqa: E731
-    yield Way("VOI LUT as US", curve=curve, attributes={"VOILUTSequence": [lut(0, entries, 16)]})
-    yield Way("VOI LUT as OW", curve=curve, attributes={"VOILUTSequence": [lut(0, entries, 16, vr="OW")]})
-    yield Way("VOI LUT as UN", curve=curve, attributes={"VOILUTSequence": [lut(0, entries, 16, vr="UN")]})
-    yield Way(
+    yield Encoding("VOI LUT as US", curve=curve, attributes={"VOILUTSequence": [lut(0, entries, 16)]})
+    yield Encoding("VOI LUT as OW", curve=curve, attributes={"VOILUTSequence": [lut(0, entries, 16, vr="OW")]})
+    yield Encoding("VOI LUT as UN", curve=curve, attributes={"VOILUTSequence": [lut(0, entries, 16, vr="UN")]})
+    yield Encoding(
         "VOI LUT of 8 bits, packed",
         curve=curve,
         attributes={"VOILUTSequence": [lut(0, gamma(4096, 255), 8, vr="OW")]},
         tolerance=0.006,
     )
-    yield Way(
+    yield Encoding(
         "VOI LUT that claims 16 bits and uses 12",
         curve=curve,
         attributes={"VOILUTSequence": [lut(0, gamma(4096, 4095), 16)]},
     )
-    yield Way(
+    yield Encoding(
         "VOI LUT before window",
         curve=curve,
         attributes={"VOILUTSequence": [lut(0, entries, 16)], "WindowCenter": "1000", "WindowWidth": "3000"},
     )
-    yield Way(
+    yield Encoding(
         "VOI LUT of negative values, first value written unsigned",
         signed=True,
         curve=lambda grey: grey ** (1 / 1.5) * 4095 - 2048,
         attributes={"VOILUTSequence": [lut(65536 - 2048, entries, 16)]},
     )
-    yield Way(
+    yield Encoding(
         "VOI LUT of negative values",
         signed=True,
         curve=lambda grey: grey ** (1 / 1.5) * 4095 - 2048,
         attributes={"VOILUTSequence": [lut(-2048, entries, 16, first_vr="SS")]},
     )
-    yield Way(
+    yield Encoding(
         "VOI LUT that inverts",
         curve=lambda grey: (1 - grey) * 4095,
         attributes={"VOILUTSequence": [lut(0, [65535 - 16 * each for each in range(4096)], 16)]},
@@ -139,13 +139,13 @@ def _voi() -> Iterator[Way]:
         ("first sane window", ["-30000", "2048"], ["1", "4096"]),
         ("first window with a width", ["2048", "2048"], ["0", "4096"]),
     ):
-        yield Way(name, curve=linear(2048, 4096), attributes={"WindowCenter": centres, "WindowWidth": widths})
+        yield Encoding(name, curve=linear(2048, 4096), attributes={"WindowCenter": centres, "WindowWidth": widths})
 
 
-def _modality() -> Iterator[Way]:
+def _modality() -> Iterator[Encoding]:
     for slope, intercept in ((2.0, -1000.0), (0.25, 0.0), (-1.0, 4095.0)):
         centre, width = slope * 2048 + intercept, abs(slope) * 4096
-        yield Way(
+        yield Encoding(
             f"slope {slope}",
             curve=linear(centre, width),
             rescale=lambda value, slope=slope, intercept=intercept: (value - intercept) / slope,
@@ -159,29 +159,29 @@ def _modality() -> Iterator[Way]:
         )
     falling = [4095 - each for each in range(4096)]
     for vr in ("US", "OW"):
-        yield Way(
+        yield Encoding(
             f"falling Modality LUT as {vr}",
             curve=linear(2048, 4096),
             rescale=lambda value: 4095 - value,
             attributes={"ModalityLUTSequence": [lut(0, falling, 16, vr=vr)], **WINDOW},
             tolerance=0.003,
         )
-    yield Way(
+    yield Encoding(
         "Modality LUT before slope",
         curve=linear(2048, 4096),
         rescale=lambda value: 4095 - value,
         attributes={"ModalityLUTSequence": [lut(0, falling, 16)], "RescaleSlope": "7", **WINDOW},
         tolerance=0.003,
     )
-    yield full_window(Way("a slope of zero", attributes={"RescaleSlope": "0", "RescaleIntercept": "5"}))
+    yield full_window(Encoding("a slope of zero", attributes={"RescaleSlope": "0", "RescaleIntercept": "5"}))
 
 
-def _bits() -> Iterator[Way]:
+def _bits() -> Iterator[Encoding]:
     for stored in (8, 10, 12, 14, 16):
         for signed in (False, True):
             for photometric in ("MONOCHROME1", "MONOCHROME2"):
                 yield full_window(
-                    Way(
+                    Encoding(
                         f"{stored} bits{', signed' * signed}, {photometric}",
                         stored=stored,
                         signed=signed,
@@ -189,21 +189,21 @@ def _bits() -> Iterator[Way]:
                         inverted=photometric == "MONOCHROME1",
                     )
                 )
-    yield full_window(Way("8 bits of 8", stored=8, allocated=8))
-    yield full_window(Way("8 bits of 8, signed", stored=8, allocated=8, signed=True))
-    yield Way("8 bits without a window", stored=8, allocated=8, curve=lambda grey: grey * 255)
+    yield full_window(Encoding("8 bits of 8", stored=8, allocated=8))
+    yield full_window(Encoding("8 bits of 8, signed", stored=8, allocated=8, signed=True))
+    yield Encoding("8 bits without a window", stored=8, allocated=8, curve=lambda grey: grey * 255)
     for signed in (False, True):
-        yield full_window(Way(f"overlay above the stored bits, signed {signed}", signed=signed, junk=True))
-        yield full_window(Way(f"12 bits from the top, signed {signed}", signed=signed, high_bit=15))
+        yield full_window(Encoding(f"overlay above the stored bits, signed {signed}", signed=signed, junk=True))
+        yield full_window(Encoding(f"12 bits from the top, signed {signed}", signed=signed, high_bit=15))
         yield full_window(
-            Way(f"12 bits from the top, overlay below, signed {signed}", signed=signed, high_bit=15, junk=True)
+            Encoding(f"12 bits from the top, overlay below, signed {signed}", signed=signed, high_bit=15, junk=True)
         )
         yield full_window(
-            Way(f"10 bits in the middle, signed {signed}", stored=10, high_bit=12, signed=signed, junk=True)
+            Encoding(f"10 bits in the middle, signed {signed}", stored=10, high_bit=12, signed=signed, junk=True)
         )
 
 
-def _polarity() -> Iterator[Way]:
+def _polarity() -> Iterator[Encoding]:
     for photometric, shape, inverted in (
         ("MONOCHROME1", "INVERSE", True),
         ("MONOCHROME2", "IDENTITY", False),
@@ -211,7 +211,7 @@ def _polarity() -> Iterator[Way]:
         ("MONOCHROME1", "IDENTITY", False),
     ):
         yield full_window(
-            Way(
+            Encoding(
                 f"{photometric} and {shape}",
                 photometric=photometric,
                 inverted=inverted,
@@ -220,18 +220,18 @@ def _polarity() -> Iterator[Way]:
         )
 
 
-def _syntaxes() -> Iterator[Way]:
+def _syntaxes() -> Iterator[Encoding]:
     for syntax in NATIVE:
         for signed in (False, True):
-            yield full_window(Way(f"{syntax.name}, signed {signed}", syntax=syntax, signed=signed))
-    yield full_window(Way("8 bits big endian", syntax=ExplicitVRBigEndian, stored=8, allocated=8))
+            yield full_window(Encoding(f"{syntax.name}, signed {signed}", syntax=syntax, signed=signed))
+    yield full_window(Encoding("8 bits big endian", syntax=ExplicitVRBigEndian, stored=8, allocated=8))
     for syntax in COMPRESSED:
         for signed in (False, True):
             stored = 8 if syntax == JPEGBaseline8Bit else 12
             if signed and syntax in (JPEGBaseline8Bit, JPEGExtended12Bit):
                 continue  # the codec knows no negative numbers, and no encoder writes such a file
             yield full_window(
-                Way(
+                Encoding(
                     f"{syntax.name}, signed {signed}",
                     syntax=syntax,
                     stored=stored,
@@ -242,10 +242,10 @@ def _syntaxes() -> Iterator[Way]:
             )
         if syntax not in (JPEGBaseline8Bit, JPEGExtended12Bit):
             yield full_window(
-                Way(f"{syntax.name}, 16 bits", syntax=syntax, stored=16, tolerance=0.06 * (syntax in LOSSY))
+                Encoding(f"{syntax.name}, 16 bits", syntax=syntax, stored=16, tolerance=0.06 * (syntax in LOSSY))
             )
     for syntax in (RLELossless, JPEGLosslessSV1):
-        yield full_window(Way(f"{syntax.name} with an overlay in the unused bits", syntax=syntax, junk=True))
+        yield full_window(Encoding(f"{syntax.name} with an overlay in the unused bits", syntax=syntax, junk=True))
 
 
 WAYS = [*_bits(), *_polarity(), *_modality(), *_voi(), *_syntaxes()]
@@ -253,7 +253,7 @@ WAYS = [*_bits(), *_polarity(), *_modality(), *_voi(), *_syntaxes()]
 
 @needs("dcmcjpeg")
 @pytest.mark.parametrize("way", WAYS, ids=[way.name for way in WAYS])
-def test_the_upright_film_is_the_true_image(way: Way, reader: Reader, tmp_path: Path) -> None:
+def test_the_upright_film_is_the_true_image(way: Encoding, reader: Reader, tmp_path: Path) -> None:
     """Bits, sign, polarity, look-up tables, windows and transfer syntaxes all end in the same picture."""
     (film,) = reader.read(write(way, tmp_path / "film.dcm"))
     assert film.pixels.dtype == np.float32
@@ -286,7 +286,7 @@ def test_every_syntax_that_is_accepted_is_in_the_matrix() -> None:
 )
 def test_a_film_is_visible_without_a_sane_window(attributes: dict[str, Any], reader: Reader, tmp_path: Path) -> None:
     """A window that is missing, impossible, or leaves the field black, white or grey is replaced, and that is said."""
-    way = Way("x", curve=lambda grey: 500 + 3000 * grey, attributes=attributes)
+    way = Encoding("x", curve=lambda grey: 500 + 3000 * grey, attributes=attributes)
     (film,) = reader.read(write(way, tmp_path / "film.dcm"))
     low, high = np.percentile(truth(), (0.5, 99.5))
     assert np.abs(film.pixels - np.clip((truth() - low) / (high - low), 0, 1)).max() < 0.02
@@ -298,7 +298,7 @@ def test_padding_is_neither_field_nor_statistics(signed: bool, reader: Reader, t
     """Pixels within the padding range are outside the field, black on the film, and no part of the percentiles."""
     image = truth()
     image[:, :60] = 1.2
-    way = Way(
+    way = Encoding(
         "padded",
         stored=16,
         signed=signed,
@@ -318,7 +318,7 @@ def test_a_negative_padding_value_is_understood_in_either_sign(reader: Reader, t
     image = truth()
     image[:40] = -1
     for value, vr in ((-2000, "SS"), (63536, "US")):
-        way = Way("x", stored=16, signed=True, curve=lambda grey: np.where(grey < 0, -2000, 3000 * grey))
+        way = Encoding("x", stored=16, signed=True, curve=lambda grey: np.where(grey < 0, -2000, 3000 * grey))
         path = write(way, tmp_path / f"{vr}.dcm", image)
         made = pydicom.dcmread(path)
         made.add_new("PixelPaddingValue", vr, value)
@@ -373,7 +373,7 @@ def capture(pixels: Any, photometric: str, planar: int) -> Dataset:
 
 
 @pytest.mark.parametrize("syntax", [None, RLELossless])
-def test_each_frame_is_a_film_of_its_own(syntax: Any, reader: Reader, tmp_path: Path) -> None:
+def test_every_frame_is_a_film_of_its_own(syntax: Any, reader: Reader, tmp_path: Path) -> None:
     """Two frames are two films, in order."""
     path = radiograph(tmp_path / "film.dcm")
     made = pydicom.dcmread(path)
@@ -532,10 +532,10 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     small = truth(64, 72)
     table = {"VOILUTSequence": [lut(0, gamma(4096, 65535), 16)], "PatientName": "A^B"}
     ways = [
-        full_window(Way("plain")),
-        full_window(Way("implicit", syntax=ImplicitVRLittleEndian, attributes={"PixelPaddingValue": 0})),
-        Way("table", curve=lambda grey: grey * 4095, attributes=table),
-        *(full_window(Way("coded", syntax=each)) for each in COMPRESSED if each not in DCMTK),
+        full_window(Encoding("plain")),
+        full_window(Encoding("implicit", syntax=ImplicitVRLittleEndian, attributes={"PixelPaddingValue": 0})),
+        Encoding("table", curve=lambda grey: grey * 4095, attributes=table),
+        *(full_window(Encoding("coded", syntax=each)) for each in COMPRESSED if each not in DCMTK),
     ]
     return [write(replace(way, tolerance=1), folder / "x.dcm", small).read_bytes() for way in ways]
 
