@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from click.testing import CliRunner, Result
 
+from node.finding import Laterality
 from node.settings import Settings
 from workers.models.calibration import Calibration
 from workers.models.registry import DEFAULT, Model, read_card
@@ -51,6 +52,7 @@ def rendered_knees(tmp_path: Path, count: int) -> Path:
     for number in range(count):
         film = random_film(random)
         seen = crop(film.pixels.astype(np.float32) / 4095, film.boxes[0], 299)
+        seen = seen[:, ::-1] if film.knees[0].laterality is Laterality.LEFT else seen
         cv2.imwrite(str(folder / f"{number}.png"), (255 * seen).clip(0, 255).astype(np.uint8))
     return folder
 

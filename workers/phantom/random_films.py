@@ -14,6 +14,8 @@ from workers.phantom.tissue import Leg
 BOX_MM = PLATEAU_WIDTH_MM / PLATEAU_WIDTH_OF_BOX
 """Side of the joint box of an average knee."""
 
+SIDES = (Laterality.RIGHT, Laterality.LEFT)
+
 WORDS = ("AP", "PA", "STANDING", "WB", "ERECT", "KNEE", "BEIN", "STEHEND", "XR", "40in", "2/4", "RAD 3", "FLEX")
 
 
@@ -43,7 +45,7 @@ def random_film(
     # The spacing that lets the joints fill the part of the film that they fill on real ones.
     across_mm = random.uniform(130, 330) if count == 1 else random.uniform(250, 470)
     spacing = across_mm / columns
-    sides = [Laterality.RIGHT, Laterality.LEFT] if count == 2 else [random.choice([Laterality.RIGHT, Laterality.LEFT])]
+    sides = [*SIDES] if count == 2 else [_side(random)]
     if count == 2 and random.uniform() < 0.04:
         sides.reverse()
     scale = random.uniform(0.82, 1.2)
@@ -55,8 +57,7 @@ def random_film(
 
 def _closely(random: np.random.Generator, rows: int, columns: int, fine: int) -> RenderedFilm:
     """One joint fills the film, as on crops that archives keep."""
-    side = random.choice([Laterality.RIGHT, Laterality.LEFT])
-    knee = _knee(random, side, random.uniform(0.82, 1.2))
+    knee = _knee(random, _side(random), random.uniform(0.82, 1.2))
     spacing = BOX_MM * knee.scale * random.uniform(0.95, 1.6) / min(rows, columns)
     box = BOX_MM * knee.scale / spacing
     # The box lies about centred: half the slack either way.
@@ -71,7 +72,7 @@ def _without_joint(random: np.random.Generator, rows: int, columns: int, fine: i
     """A film without a knee joint: the shafts of a thigh or a lower leg, or nothing but marks."""
     spacing = random.uniform(130, 400) / columns
     count = int(random.integers(0, 3))
-    sides = (Laterality.RIGHT, Laterality.LEFT)[:count]
+    sides = SIDES[:count]
     knees = tuple(_knee(random, side, random.uniform(0.8, 1.2)) for side in sides)
     away = (rows * 0.5 + random.uniform(75, 130) / spacing) * random.choice([-1, 1])
     poses = tuple(
@@ -80,6 +81,11 @@ def _without_joint(random: np.random.Generator, rows: int, columns: int, fine: i
     )
     film = expose(_scene(random, rows, columns, spacing, knees, poses, _legs(random, count), fine), random)
     return replace(film, boxes=(), knees=(), joint_spaces=())
+
+
+def _side(random: np.random.Generator) -> Laterality:
+    """Right or left. By its index: Generator.choice would return a numpy.str_, which is no Laterality."""
+    return SIDES[int(random.integers(len(SIDES)))]
 
 
 def _knee(random: np.random.Generator, side: Laterality, scale: float) -> KneeShape:

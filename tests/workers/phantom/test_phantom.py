@@ -225,6 +225,23 @@ def test_random_films_vary() -> None:
     assert np.std([film.pixels.mean() for film in films]) > 300
 
 
+@pytest.mark.parametrize("tight", [0.0, 1.0])
+def test_a_single_random_knee_is_drawn_on_the_side_that_it_has(tight: float) -> None:
+    """Medial lies to the image's right of a right knee and to its left of a left one; the header states the side."""
+    random, drawn = np.random.default_rng(14), set[Laterality]()
+    for _ in range(12):
+        film = random_film(random, rows=160, columns=128, one_knee=1.0, tight=tight, fine=1)
+        (knee,), (spaces,), (box,) = film.knees, film.joint_spaces, film.boxes
+        medial, lateral = (space.tibia[0] for space in spaces)
+        assert knee.laterality is (RIGHT if medial > lateral else LEFT)
+        middle = ((medial + lateral) / 2 - box.x0) / box.width
+        centre = PLATEAU_CENTRE_OF_BOX if knee.laterality is RIGHT else 1 - PLATEAU_CENTRE_OF_BOX
+        assert abs(middle - centre) < 0.012
+        assert as_dx(film).ImageLaterality == knee.laterality.value
+        drawn.add(knee.laterality)
+    assert drawn == {RIGHT, LEFT}
+
+
 def test_the_joint_line_lies_where_the_framing_says() -> None:
     """In each box the plateau is as wide, as central and as high as the published constants say, tilted or not."""
     for side in (RIGHT, LEFT):
