@@ -1,17 +1,13 @@
-"""What a trained grader's numbers mean: one temperature, thresholds of its sets, one scale for its maps."""
+"""Calibration of a trained grader: one temperature, thresholds of its prediction sets, one scale for its maps."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from workers.evaluation.metrics import Said
-from workers.explanation.attribution import PEAK
 from workers.models.calibration import Calibration, softmax
-
-if TYPE_CHECKING:
-    from workers.training.audit.knees import Asked
 
 FOLDS = 5
 SEED = 5
@@ -88,28 +84,6 @@ def too_few(truth: Grades, level: float) -> list[str]:
         elif count < wanted:
             told.append(f"KL {grade}: {count} knees are few: its sets may miss {100 * level:.0f} % by several points")
     return told
-
-
-FLAGGED = {"outside": 0.012, "shift": 0.012, "spread": 0.004, "faint": 0.004}
-"""The part of the knees of val that may pass each limit: together below the 5 % that may be flagged without a plant."""
-
-
-LEAD = 0.2
-"""Where a mark lies beside the joint, which hardly any knee of val has. Chosen on four times 826 plants, so that 97 %
-of the grades that hang on one are flagged, and as few as may be of those that do not (docs/grader.md)."""
-
-
-def limits(asked: Sequence["Asked"], scale: float) -> dict[str, float]:
-    """The [attention] of a card: what hardly any knee without a plant passes; `scale` is the card's heat_scale."""
-    heats = [np.maximum(each.graded.maps[int(each.graded.grade)], 0) for each in asked]
-    seen = {
-        "outside": [each.outside for each in asked],
-        "shift": [abs(each.attention.shift) for each in asked],
-        "spread": [float((heat > PEAK * heat.max()).mean()) if heat.max() > 0 else 0.0 for heat in heats],
-    }
-    told = {key: round(float(np.quantile(values, 1 - FLAGGED[key])), 4) for key, values in seen.items()}
-    faint = float(np.quantile([heat.max() / scale for heat in heats], FLAGGED["faint"]))
-    return {**told, "lead": LEAD, "faint": round(faint, 4)}
 
 
 def heat_scale(heights: npt.NDArray[np.float32]) -> float:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -23,19 +22,18 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from workers.evaluation.labelled_films import BATCH
 from workers.evaluation.labelled_knees import LabelledKnee, truth_of
 from workers.models.networks import Grader, MirroredGrader
 from workers.preprocessing import Grey, Pose, cut, grader_input
 from workers.training.augment import expose
+from workers.training.batches import loaded_by_processes
 from workers.training.checkpoint import Kept, keep, resume
 from workers.training.film_joints import missed_pose
-from workers.training.films import OUTSIDE, Crop, compose
-from workers.training.joint_films import quiet_workers
-from workers.training.posed_crops import Posed
-from workers.training.steps import at_size, average, fold_statistics, soft_labels
+from workers.training.films import OUTSIDE, Crop, compose, mirrored
+from workers.training.steps import apply_gradients, at_size, average, fold_statistics, soft_labels
 
 Array = npt.NDArray[np.float32]
 Views = tuple[Array, Array, npt.NDArray[np.int64]]
@@ -103,7 +101,7 @@ class Pairs(Dataset[Views]):
         random = np.random.default_rng((self.recipe.seed, at))
         size = self.recipe.size(at // self.recipe.fours)
         which = random.integers(len(self.knees), size=FOUR)
-        knees = [Posed(self.knees[each].read(), self.poses[each]) for each in map(int, which)]
+        knees = [Crop(self.knees[each].read(), pose=self.poses[each]) for each in map(int, which)]
         filmed = [view for pair in (knees[:2], knees[2:]) for view in on_a_film(pair, random, size, self.recipe)]
         return (
             _prepared(filmed, random, size),
@@ -112,20 +110,20 @@ class Pairs(Dataset[Views]):
         )
 
 
-def on_a_film(pair: Sequence[Posed], random: np.random.Generator, size: int, recipe: SteadyRecipe) -> list[Grey]:
+def on_a_film(pair: Sequence[Crop], random: np.random.Generator, size: int, recipe: SteadyRecipe) -> list[Grey]:
     """Two right knees as a composed film of a right and a left one shows them, (size, size), both as right ones."""
-    right, left = pair[0], pair[1].mirrored
-    crops, grain = [Crop(right.pixels), Crop(left.pixels)], random.uniform(*recipe.grain)
+    crops, grain = [pair[0], mirrored(pair[1])], random.uniform(*recipe.grain)
     film = compose(crops, random, joint=recipe.joint, longest=1200, grain=grain, seams=OUTSIDE)
     first, second = (
-        cut(film.pixels, missed_pose(knee.on(laid), random), size)
-        for knee, laid in zip((right, left), film.joints, strict=True)
+        cut(film.pixels, missed_pose(crop.pose_on(joint), random), size)
+        for crop, joint in zip(crops, film.joints, strict=True)
     )
     return [first, second[:, ::-1]]
 
 
-def _again(knee: Posed, random: np.random.Generator, size: int) -> Grey:
+def _again(knee: Crop, random: np.random.Generator, size: int) -> Grey:
     """A knee as the node cuts it out of its crop, or moved a little and exposed otherwise."""
+    assert knee.pose is not None
     if random.random() < 0.5:
         return cut(knee.pixels, knee.pose, size)
     return expose(cut(knee.pixels, missed_pose(knee.pose, random), size), random)
@@ -165,15 +163,12 @@ def make_steady(
     for step, (filmed, again, which) in enumerate(_batches(recipe, train, poses, done), start=done + 1):
         views = torch.cat([filmed, again]).to(device, memory_format=torch.channels_last)
         loss = apart(pupil(views)[0], truth[which], recipe.alike)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(pupil.parameters(), 5.0)
-        optimizer.step()
+        value = apply_gradients(loss, optimizer, pupil)
         schedule.step()
         average(averaged, pupil, min(recipe.average, step / (10 + step)))
         if step % EVERY == 0:
             keep(folder / "checkpoint.pt", recipe, learning, step)
-        watch(step, float(loss.detach()))
+        watch(step, value)
     average(averaged, teacher, recipe.part)
     return averaged
 
@@ -234,22 +229,11 @@ def _descent(pupil: Grader, recipe: SteadyRecipe) -> tuple[torch.optim.Optimizer
 
 def _batches(
     recipe: SteadyRecipe, train: Sequence[LabelledKnee], poses: Sequence[Pose], done: int
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+) -> Iterator[tuple[Tensor, ...]]:
     """The batches after the first `done`, made by another process while the networks work."""
     fours, pairs = recipe.fours, Pairs(train, poses, recipe)
-    if recipe.processes:
-        cv2.setNumThreads(1)  # a process that is forked off a parent with OpenCV's own threads waits for them for ever
-    loader: DataLoader[Views] = DataLoader(
-        pairs,
-        fours,
-        sampler=range(done * fours, len(pairs)),
-        num_workers=recipe.processes,
-        collate_fn=_together,
-        worker_init_fn=quiet_workers,
-    )
-    yield from iter(loader)
+    return loaded_by_processes(pairs, fours, _concatenated, recipe.processes, start=done * fours, length=len(pairs))
 
 
-def _together(views: list[Views]) -> tuple[Tensor, Tensor, Tensor]:
-    filmed, again, which = (torch.from_numpy(np.concatenate(each)) for each in zip(*views, strict=True))
-    return filmed, again, which
+def _concatenated(views: list[Views]) -> tuple[Tensor, ...]:
+    return tuple(torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*views, strict=True))

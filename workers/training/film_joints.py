@@ -4,8 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from rich.console import Console
+from rich.progress import track
 
+from workers.evaluation.labelled_films import pose_on
 from workers.evaluation.labelled_knees import LabelledKnee, both_knees
+from workers.models.registry import Model
 from workers.preprocessing import Box, Grey, Pose
 from workers.training.films import OUTSIDE, Crop, compose
 
@@ -47,3 +51,12 @@ def missed_pose(pose: Pose, random: np.random.Generator) -> Pose:
     x, y = np.array(pose.middle) + np.clip(random.normal(0, 0.008, 2), -0.03, 0.03) * pose.side
     side = pose.side * float(np.exp(np.clip(random.normal(0, 0.02), -0.06, 0.06)))
     return Pose((float(x), float(y)), side, pose.turn + float(np.clip(random.normal(0, 0.8), -3, 3)))
+
+
+def poses_of(knees: Sequence[LabelledKnee], landmark_model: Model) -> list[Pose]:
+    """How each knee lies on its crop, as a right one with bright bones."""
+    poses = []
+    for knee in track(knees, "Landmarks", transient=True, console=Console(stderr=True)):
+        pixels = knee.read()
+        poses.append(pose_on(pixels, Box.whole(pixels), landmark_model))
+    return poses

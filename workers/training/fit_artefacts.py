@@ -1,7 +1,6 @@
 """Fit the network that names markers, text, metal and borders: real knees, half of them with something planted."""
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,6 +15,7 @@ from workers.models.labels import BORDER, HARDWARE, MARKER, NOTHING, TEXT
 from workers.models.networks import ArtefactSegmenter
 from workers.preprocessing import Grey, crop_input
 from workers.training.augment import augment
+from workers.training.batches import prefetched
 from workers.training.inserted_artefacts import plant
 from workers.training.steps import descend
 
@@ -55,14 +55,8 @@ def fit_marks(
         shown = torch.from_numpy(np.stack(views)).to(memory_format=torch.channels_last)
         return shown, torch.from_numpy(np.stack(truth))
 
-    def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        with ThreadPoolExecutor(1) as ahead:
-            waiting = ahead.submit(batch, 1)
-            for step in range(1, recipe.steps + 1):
-                ready, waiting = waiting.result(), ahead.submit(batch, step + 1)
-                yield ready
-
-    descend(network, recipe, batches(), partial(functional.cross_entropy, weight=weights), watch=watch)
+    batches = prefetched(batch, range(1, recipe.steps + 1))
+    descend(network, recipe, batches, partial(functional.cross_entropy, weight=weights), watch=watch)
     return network.eval()
 
 

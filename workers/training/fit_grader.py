@@ -5,7 +5,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from workers.evaluation.labelled_knees import LabelledKnee
 from workers.models.networks import GRADERS, Grader
 from workers.preprocessing import Grey, grader_input
 from workers.training.augment import augment
+from workers.training.batches import prefetched
 from workers.training.checkpoint import Kept, keep, resume
 from workers.training.steps import at_size, average, blend, in_bf16, soft_labels, spare_slow_kernels, step_once
 
@@ -183,11 +183,7 @@ def _batches(
         return images, torch.from_numpy(grades[chosen])
 
     chunks = [order[at : at + recipe.batch] for at in range(0, len(order) - recipe.batch + 1, recipe.batch)]
-    with ThreadPoolExecutor(1) as ahead:
-        waiting = ahead.submit(make, chunks[0])
-        for chunk in [*chunks[1:], None]:
-            ready, waiting = waiting, ahead.submit(make, chunk) if chunk is not None else waiting
-            yield ready.result()
+    return prefetched(make, chunks)
 
 
 @torch.no_grad()

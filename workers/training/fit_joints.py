@@ -12,18 +12,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from workers.evaluation.labelled_knees import LabelledKnee
 from workers.models.networks import JointDetector, JointRefiner
+from workers.training.batches import loaded_by_processes
 from workers.training.joint_figures import judged
-from workers.training.joint_films import Patients, Sample, film_of, held_back, patients_of, quiet_workers, sample
-from workers.training.steps import average
+from workers.training.joint_films import Patients, Sample, film_of, held_back, patients_of, sample
+from workers.training.steps import apply_gradients, average
 
 
 @dataclass(frozen=True)
@@ -115,24 +115,15 @@ def _kept(finder: nn.Module, look: nn.Module) -> Pair:
     return Pair(finder.eval(), look.eval())
 
 
-def batches(recipe: JointRecipe, patients: Patients) -> Iterator[list[Tensor]]:
+def batches(recipe: JointRecipe, patients: Patients) -> Iterator[tuple[Tensor, ...]]:
     """Batches of films made by other processes."""
     films = Films(patients, recipe.seed, recipe.steps * recipe.batch)
-    cv2.setNumThreads(1)  # a process that is forked off a parent with OpenCV's own threads waits for them for ever
-    loader: DataLoader[Sample] = DataLoader(
-        films,
-        recipe.batch,
-        num_workers=recipe.processes,
-        collate_fn=_together,
-        worker_init_fn=quiet_workers,
-        prefetch_factor=4 if recipe.processes else None,
-    )
-    yield from iter(loader)
+    return loaded_by_processes(films, recipe.batch, _stacked, recipe.processes, length=len(films), prefetch=4)
 
 
-def _together(samples: list[Sample]) -> list[Tensor]:
+def _stacked(samples: list[Sample]) -> tuple[Tensor, ...]:
     names = ("film", "heat", "views", "kinds", "boxes", "points")
-    return [torch.from_numpy(np.stack([getattr(each, name) for each in samples])) for name in names]
+    return tuple(torch.from_numpy(np.stack([getattr(sample, name) for sample in samples])) for name in names)
 
 
 def step_once(pair: Pair, optimizer: torch.optim.Optimizer, batch: list[Tensor], device: str) -> float:
@@ -145,12 +136,7 @@ def step_once(pair: Pair, optimizer: torch.optim.Optimizer, batch: list[Tensor],
         said, shift, placed = pair.look(views.flatten(0, 1))
     value = finder_loss(found.float(), heat)
     value = value + look_loss(said.float(), shift.float(), placed.float(), kinds, boxes, points)
-    optimizer.zero_grad(set_to_none=True)
-    value.backward()  # type: ignore[no-untyped-call]
-    for network in pair.both():
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-    optimizer.step()
-    return float(value.detach())
+    return apply_gradients(value, optimizer, *pair.both())
 
 
 def finder_loss(answer: Tensor, wanted: Tensor) -> Tensor:

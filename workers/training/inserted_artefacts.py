@@ -15,6 +15,7 @@ from workers.models.labels import BORDER, HARDWARE, MARKER, TEXT
 from workers.preprocessing import Grey
 from workers.training.films.background import FONTS, LETTERS, WORDS
 from workers.training.films.joint import Crop, points_of
+from workers.training.films.overlay import overlay, rotated
 from workers.training.implants import fixation
 from workers.training.implants.sheet import Sheet
 
@@ -48,7 +49,7 @@ def _marker(knee: Grey, random: np.random.Generator, beside: bool) -> Planted:
         for at in range(int(random.integers(4, 9))):
             top = int(y - tall + at * tall / 3)
             cv2.line(ink, (int(x), top), (int(x + tall / (2 if at % 5 else 1)), top), 255, max(1, side // 150))
-    cover = _turned(ink, (x, y), float(random.choice([0, random.normal(0, 12), 90, 180]))) / np.float32(255)
+    cover = rotated(ink, (x, y), float(random.choice([0, random.normal(0, 12), 90, 180]))) / np.float32(255)
     return _laid(knee, cover * np.float32(random.uniform(0.6, 1)), float(random.uniform(0.85, 1)))
 
 
@@ -127,10 +128,7 @@ def _write_with(
     cv2.putText(ink, words, (x, int(at[1] + high / 2)), font, scale, 255, thick, cv2.LINE_AA)
 
 
-def _turned(ink: npt.NDArray[np.uint8], about: tuple[float, float], degrees: float) -> npt.NDArray[np.uint8]:
-    move = cv2.getRotationMatrix2D(about, degrees, 1.0)
-    return np.asarray(cv2.warpAffine(ink, move, ink.shape[::-1]), np.uint8)
-
-
 def _laid(knee: Grey, cover: npt.NDArray[Any], grey: float) -> Planted:
-    return np.clip(knee * (1 - cover) + grey * cover, 0, 1).astype(np.float32), cover.astype(np.float32)
+    laid, cover = knee.copy(), cover.astype(np.float32)
+    overlay(laid, cover, grey)
+    return np.clip(laid, 0, 1), cover

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -193,8 +192,3 @@ def targets(labelled: LabelledFilm, scale: float) -> Array:
         out[3][near] = (y - rows - 0.5)[near]
         out[4][near] = 1
     return out
-
-
-def quiet_workers(_: int) -> None:
-    """One thread for each process that composes films."""
-    cv2.setNumThreads(1)

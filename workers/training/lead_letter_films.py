@@ -17,6 +17,7 @@ from workers.laterality.lead_markers import letter_candidates
 from workers.models.labels import LETTER_L, LETTER_R, NOTHING
 from workers.preprocessing import Box, Grey
 from workers.training.films import Crop, compose
+from workers.training.films.overlay import overlay
 
 Mask = npt.NDArray[np.float32]
 """How far ink covers each pixel, 0 to 1."""
@@ -152,8 +153,7 @@ def _shut(film: Grey, letter: tuple[float, float], height: float, random: np.ran
     outside = np.zeros(film.shape, np.float32)
     outside[max(0, int(y - reach)) : int(y + reach), max(0, left) : max(0, int(left + reach))] = 1
     cover = cv2.GaussianBlur(outside, (0, 0), 0.4 + height * random.uniform(0, 0.15))
-    film *= 1 - cover
-    film += cover * np.float32(random.choice((1.0, 1.0, 0.0, random.random())))
+    overlay(film, cover, float(random.choice((1.0, 1.0, 0.0, random.random()))))
 
 
 def _lay(film: Grey, ink: Ink, height: float, random: np.random.Generator) -> Box:
@@ -175,9 +175,8 @@ def _lay(film: Grey, ink: Ink, height: float, random: np.random.Generator) -> Bo
     lone, cover = (cv2.warpAffine(each, move, (columns, rows), flags=cv2.INTER_LINEAR) for each in soft)
     spread = float(random.uniform(0.3, 0.05 * height + 0.4))
     cover = cv2.GaussianBlur(cover, (0, 0), spread) * np.float32(random.uniform(0.45, 1))
-    bright = np.float32(np.clip(film.max() * random.uniform(0.85, 1.1), 0, 1))
-    film *= 1 - cover
-    film += cover * bright
+    bright = float(np.clip(film.max() * random.uniform(0.85, 1.1), 0, 1))
+    overlay(film, cover, bright)
     if random.random() < 0.25:
         _shut(film, (x, y), height, random)
     down, across = np.flatnonzero(lone.max(1) > 0.4), np.flatnonzero(lone.max(0) > 0.4)

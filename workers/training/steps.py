@@ -87,9 +87,15 @@ def step_once(
     if ordinal:
         beyond = (logits.float().softmax(1) - targets).cumsum(1)
         loss = loss + ordinal * (beyond**2).sum(1).mean()
+    return apply_gradients(loss, optimizer, network)
+
+
+def apply_gradients(loss: torch.Tensor, optimizer: torch.optim.Optimizer, *clipped: nn.Module) -> float:
+    """One step of the optimizer down the gradient of `loss`, whose norm is at most 5 in each `clipped` network."""
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+    for network in clipped:
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
     optimizer.step()
     return float(loss.detach())
 
@@ -119,11 +125,9 @@ def descend(
     network.train()
     for step, (views, truth) in enumerate(batches, start=1):
         loss = loss_of(network(views)[0], truth)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        value = apply_gradients(loss, optimizer)
         schedule.step()
-        watch(step, float(loss.detach()))
+        watch(step, value)
 
 
 def at_size(sizes: Sequence[tuple[int, int]], at: int) -> int:
@@ -137,6 +141,11 @@ def at_size(sizes: Sequence[tuple[int, int]], at: int) -> int:
 
 @torch.no_grad()
 def average(averaged: nn.Module, network: nn.Module, keep: float) -> None:
-    """Exponential moving average of weights and batch statistics (Polyak & Juditsky 1992)."""
+    """
+    Exponential moving average of weights and batch statistics (Polyak & Juditsky 1992).
+
+    Not torch's AveragedModel: its decay is fixed, its first update copies the weights, and its keys begin with
+    "module.", so that neither results nor checkpoints would stay as they are.
+    """
     for mean, now in zip(averaged.state_dict().values(), network.state_dict().values(), strict=True):
         mean.lerp_(now, 1 - keep) if mean.is_floating_point() else mean.copy_(now)

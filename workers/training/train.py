@@ -18,7 +18,7 @@ from torch.nn import Module
 
 from node.errors import SettingsError
 from workers.detection.detection_models import load_detection_models
-from workers.evaluation.calibration_fit import calibrated, cross_fitted, heat_scale, limits
+from workers.evaluation.calibration_fit import calibrated, cross_fitted, heat_scale
 from workers.evaluation.evaluate import answers
 from workers.evaluation.labelled_knees import LabelledKnee, grade_counts, read_labels, truth_of
 from workers.evaluation.metrics import known, with_intervals
@@ -28,14 +28,15 @@ from workers.models.networks.graders import DISTANCE_PREFIX, GRADER_PREFIX
 from workers.models.registry import CARDS, REFINER, load
 from workers.preprocessing import PREPARATION
 from workers.training import fit_artefacts, fit_joints, fit_lead_markers, fit_orientation
+from workers.training.audit.attention_limits import attention_limits
 from workers.training.audit.knees import ask
 from workers.training.consistency import SteadyRecipe, make_steady
 from workers.training.export import export, export_graph, named, save
 from workers.training.feature_statistics import Sample, fit_familiar
+from workers.training.film_joints import poses_of
 from workers.training.fit_grader import Progress as Standing
 from workers.training.fit_grader import Recipe, fit
 from workers.training.joint_films import read_landmarks
-from workers.training.posed_crops import poses_of
 
 console = Console(stderr=True)
 
@@ -179,7 +180,7 @@ def _judge(name: str, told: Any, val: list[LabelledKnee], out: Path) -> None:
     told["metrics"] = {"val": known(with_intervals(truth, said, patients))}
     _dump(told, out / f"{name}.toml")
     model = load(name, engine="openvino", within=(out,))
-    told["attention"] = limits(list(ask(val, model, models)), told["heat_scale"])
+    told["attention"] = attention_limits(list(ask(val, model, models)), told["heat_scale"])
 
 
 def _joints(

@@ -66,7 +66,7 @@ def test_the_new_card_is_the_old_one_calibrated_anew(fit: Fit, settings: Setting
     assert [path.name for path in fitted.path.parent.iterdir()] == ["here.toml"]
     assert (new.name, new.weights, new.graph, new.architecture) == (old.name, old.weights, old.graph, old.architecture)
     assert new.version == fitted.version != old.version
-    assert new.version.startswith(f"{old.version}+site_calibration.20")
+    assert new.version.startswith(f"{old.version}+site.20")
     assert new.calibration.temperature < old.calibration.temperature  # it was too modest
     assert new.calibration.thresholds[0] < 0.9
     assert new.calibration.thresholds[2] == 1  # there is none of that grade

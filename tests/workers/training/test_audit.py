@@ -21,7 +21,7 @@ from workers.models.labels import ARTEFACT_KINDS
 from workers.models.registry import load
 from workers.training.audit import faithfulness, held_out, shortcut_model
 from workers.training.audit.inserted import Planted, caught, kind_of, planting
-from workers.training.audit.knees import Asked, ask
+from workers.training.audit.knees import AuditedKnee, ask
 from workers.training.inserted_artefacts import MIDDLE, PLANTS, numeral, plant
 
 COUNT = 30
@@ -39,7 +39,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def some() -> list[Asked]:
+def some() -> list[AuditedKnee]:
     model, models = load("kl-lite2"), load_detection_models()
     return list(ask(read_labels(KNEES, "val")[::60], model, models))
 
@@ -129,16 +129,18 @@ def test_plants_come_in_turn_and_the_same_at_every_run() -> None:
 
 
 @needs_knees
-def test_flags_are_counted_by_limits_set_on_other_patients(some: list[Asked], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flags_are_counted_by_limits_set_on_other_patients(
+    some: list[AuditedKnee], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nobody's limits are set on his own knees; by the card's own each has the flags that it has."""
     card, used = load("kl-lite2").card, []
 
-    def same(asked: list[Asked], scale: float) -> dict[str, float]:
+    def same(asked: list[AuditedKnee], scale: float) -> dict[str, float]:
         used.append({each.labelled.patient for each in asked})
         assert scale == card.heat_scale
         return dict(card.told["attention"])
 
-    monkeypatch.setattr("workers.training.audit.held_out.limits", same)
+    monkeypatch.setattr("workers.training.audit.held_out.attention_limits", same)
     told = held_out.flag_rate(some, card)
     assert told == round(sum(bool(each.attention.reasons) for each in some) / len(some), 4)
     everybody = {each.labelled.patient for each in some}
@@ -148,14 +150,14 @@ def test_flags_are_counted_by_limits_set_on_other_patients(some: list[Asked], mo
 
 
 @needs_knees
-def test_only_grades_that_hang_on_a_plant_count(some: list[Asked]) -> None:
+def test_only_grades_that_hang_on_a_plant_count(some: list[AuditedKnee]) -> None:
     """A plant that changes nothing needs no flag."""
     one, other = some[0], next(each for each in some if each.graded.grade != some[0].graded.grade)
     told = caught([Planted(1, one, one), Planted(1, one, other)])
     assert (told["all"]["n"], told["all"]["deciding"]) == (2, 1)
     assert told["text"]["sensitivity"] is None
 
-    def flagged(asked: Asked, *codes: str) -> Asked:
+    def flagged(asked: AuditedKnee, *codes: str) -> AuditedKnee:
         return replace(asked, attention=replace(asked.attention, reasons=codes))
 
     told = caught(
@@ -165,7 +167,7 @@ def test_only_grades_that_hang_on_a_plant_count(some: list[Asked]) -> None:
 
 
 @needs_knees
-def test_taking_the_joint_away_costs_more_than_taking_corners_away(some: list[Asked]) -> None:
+def test_taking_the_joint_away_costs_more_than_taking_corners_away(some: list[AuditedKnee]) -> None:
     """Deletion by the map against deletion by its inverse: the curve knows the difference, or it measures nothing."""
     model = load("kl-lite2")
     sure = [each for each in some if each.graded.probabilities.max() > 0.6][:6]
@@ -178,13 +180,13 @@ def test_taking_the_joint_away_costs_more_than_taking_corners_away(some: list[As
 
 
 @needs_knees
-def test_shuffled_weights_give_another_map(some: list[Asked]) -> None:
+def test_shuffled_weights_give_another_map(some: list[AuditedKnee]) -> None:
     """A map that stayed would show the film and not the network."""
     assert faithfulness.shuffled(some[:6], load("kl-lite2", engine="torch")) < 0.7
 
 
 @needs_knees
-def test_the_map_stays_when_the_box_moves_a_little(some: list[Asked]) -> None:
+def test_the_map_stays_when_the_box_moves_a_little(some: list[AuditedKnee]) -> None:
     """Two hundredths of the side are less than the finder misses by."""
     assert faithfulness.stability(some[:8], load("kl-lite2")) > 0.8
 

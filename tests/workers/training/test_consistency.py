@@ -15,8 +15,8 @@ from workers.models.networks import GRADERS, Grader
 from workers.models.registry import REFINER, load
 from workers.preprocessing import Box, Pose, cut, prepare
 from workers.training.consistency import Pairs, SteadyRecipe, apart, make_steady, targets
-from workers.training.films import OUTSIDE, Crop, compose
-from workers.training.posed_crops import Posed, poses_of
+from workers.training.film_joints import poses_of
+from workers.training.films import OUTSIDE, Crop, compose, mirrored
 from workers.training.steps import fold_statistics
 
 RECIPE = SteadyRecipe(sizes=((2, 64), (2, 96)), batch=8, learning_rate=1e-3, joint=(70, 110), seed=2, processes=0)
@@ -135,10 +135,10 @@ def test_two_views_are_apart_from_the_truth_and_from_each_other() -> None:
 def test_a_knee_on_a_film_is_laid_as_on_its_crop(knees: list[LabelledKnee], seed: int) -> None:
     """Wherever composing lays it, turned and resized: cut out of the film it is the knee of the crop."""
     random = np.random.default_rng(seed)
-    right, left = (Posed(knee.read(), Pose((145 + 8 * at, 152), 260, 6)) for at, knee in enumerate(knees[:2]))
-    pair = right, left.mirrored
+    right, left = (Crop(knee.read(), pose=Pose((145 + 8 * at, 152), 260, 6)) for at, knee in enumerate(knees[:2]))
+    pair = right, mirrored(left)
     film = compose(
-        [Crop(each.pixels) for each in pair],
+        pair,
         random,
         joint=(220, 260),
         longest=1200,
@@ -146,12 +146,13 @@ def test_a_knee_on_a_film_is_laid_as_on_its_crop(knees: list[LabelledKnee], seed
         marked=False,
         seams=OUTSIDE,
     )
-    for each, laid in zip(pair, film.joints, strict=True):
-        pose, middle = each.on(laid), (slice(8, -8), slice(8, -8))
-        told = cut(film.pixels, pose, 64)[middle].ravel()
-        wanted = cut(each.pixels, each.pose, 64)[middle].ravel()
+    for crop, joint in zip(pair, film.joints, strict=True):
+        assert crop.pose is not None
+        pose, middle = crop.pose_on(joint), (slice(8, -8), slice(8, -8))
+        found = cut(film.pixels, pose, 64)[middle].ravel()
+        wanted = cut(crop.pixels, crop.pose, 64)[middle].ravel()
         beside = cut(film.pixels, Pose(pose.middle, pose.side, pose.turn + 5), 64)[middle].ravel()
-        assert np.corrcoef(told, wanted)[0, 1] > max(0.95, np.corrcoef(beside, wanted)[0, 1])
+        assert np.corrcoef(found, wanted)[0, 1] > max(0.95, np.corrcoef(beside, wanted)[0, 1])
 
 
 def test_a_cut_off_teaching_goes_on_where_it_was(

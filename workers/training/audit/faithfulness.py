@@ -17,7 +17,7 @@ from workers.explanation.attribution import filled
 from workers.grading.grader import grade_crops
 from workers.models.registry import Model
 from workers.preprocessing import Box, Grey, crop
-from workers.training.audit.knees import Asked
+from workers.training.audit.knees import AuditedKnee
 
 STEPS = np.linspace(0, 1, 9)
 """Parts of the cells that are taken away, or given back, one after the other."""
@@ -26,27 +26,29 @@ SHIFT = 0.02
 """Of the box's side, by which it is moved to see whether the map stays."""
 
 Array = npt.NDArray[np.float32]
-Order = Callable[[Asked, np.random.Generator], Array]
+Order = Callable[[AuditedKnee, np.random.Generator], Array]
 
 
-def _by_map(asked: Asked, random: np.random.Generator) -> Array:
+def _by_map(asked: AuditedKnee, random: np.random.Generator) -> Array:
     return asked.heat_map.values + np.float32(1e-9) * random.random(asked.heat_map.values.shape, np.float32)
 
 
-def _by_centre(asked: Asked, random: np.random.Generator) -> Array:
+def _by_centre(asked: AuditedKnee, random: np.random.Generator) -> Array:
     rows, columns = asked.heat_map.values.shape
     y, x = np.mgrid[0:rows, 0:columns]
     return np.asarray(-np.hypot(x - (columns - 1) / 2, y - (rows - 1) / 2), np.float32)
 
 
-def _at_random(asked: Asked, random: np.random.Generator) -> Array:
+def _at_random(asked: AuditedKnee, random: np.random.Generator) -> Array:
     return random.random(asked.heat_map.values.shape, np.float32)
 
 
 ORDERS: Mapping[str, Order] = {"map": _by_map, "centre": _by_centre, "random": _at_random}
 
 
-def curves(chosen: Sequence[Asked], model: Model, seed: int, step: Callable[[], None]) -> dict[str, dict[str, Any]]:
+def curves(
+    chosen: Sequence[AuditedKnee], model: Model, seed: int, step: Callable[[], None]
+) -> dict[str, dict[str, Any]]:
     """
     Areas under the deletion curve (lower is better) and the insertion curve (higher is better), by order.
 
@@ -77,13 +79,13 @@ def compared(mine: Sequence[float], other: Sequence[float]) -> tuple[float, floa
     return float(apart.mean()), float(low), float(high)
 
 
-def _taken(asked: Asked, rank: Array) -> Iterator[Grey]:
+def _taken(asked: AuditedKnee, rank: Array) -> Iterator[Grey]:
     for part in STEPS:
         gone = _first(rank, part, asked.joint.shape[0])
         yield np.full_like(asked.joint, asked.joint.mean()) if gone.all() else filled(asked.joint, gone)
 
 
-def _given(asked: Asked, rank: Array) -> Iterator[Grey]:
+def _given(asked: AuditedKnee, rank: Array) -> Iterator[Grey]:
     side = asked.joint.shape[0]
     vague = cv2.GaussianBlur(asked.joint, (0, 0), side / 10)
     for part in STEPS:
@@ -98,7 +100,7 @@ def _first(rank: Array, part: float, side: int) -> npt.NDArray[np.bool_]:
     return cv2.resize(chosen.reshape(rank.shape), (side, side), interpolation=cv2.INTER_NEAREST) > 0
 
 
-def stability(chosen: Sequence[Asked], model: Model) -> float:
+def stability(chosen: Sequence[AuditedKnee], model: Model) -> float:
     """The median correlation of the grade's map with that of the box moved by SHIFT, on what both show."""
     side, size = chosen[0].joint.shape[0], model.card.input_size
     off = SHIFT * side
@@ -114,7 +116,7 @@ def stability(chosen: Sequence[Asked], model: Model) -> float:
     return float(np.median(found))
 
 
-def shuffled(chosen: Sequence[Asked], model: Model, *, head_alone: bool = False) -> float:
+def shuffled(chosen: Sequence[AuditedKnee], model: Model, *, head_alone: bool = False) -> float:
     """
     The median correlation of the grade's map with that of the same network whose weights were shuffled.
 

@@ -10,7 +10,7 @@ from workers.detection.detection_models import DetectionModels
 from workers.models.labels import ARTEFACT_KINDS
 from workers.models.registry import Model
 from workers.preprocessing import Grey
-from workers.training.audit.knees import Asked, Change, ask
+from workers.training.audit.knees import AuditedKnee, Change, ask
 from workers.training.inserted_artefacts import PLANTS, plant
 
 SEED = 30
@@ -21,8 +21,8 @@ class Planted:
     """A knee with something planted on it, beside what was said of it without."""
 
     kind: int
-    with_it: Asked
-    without: Asked
+    with_it: AuditedKnee
+    without: AuditedKnee
 
     @property
     def decides(self) -> bool:
@@ -45,7 +45,7 @@ def planting(seed: int = SEED) -> Change:
     return change
 
 
-def planted(clean: Sequence[Asked], model: Model, models: DetectionModels) -> Iterator[Planted]:
+def planted(clean: Sequence[AuditedKnee], model: Model, models: DetectionModels) -> Iterator[Planted]:
     """Every knee again, with a plant of its own on it."""
     again = ask([each.labelled for each in clean], model, models, planting())
     for at, (one, other) in enumerate(zip(again, clean, strict=True)):

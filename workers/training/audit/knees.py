@@ -26,7 +26,7 @@ Change = Callable[[Grey, int], Grey]
 
 
 @dataclass(frozen=True)
-class Asked:
+class AuditedKnee:
     """A labelled knee, cut out of the film as it is graded (side, side), and what was said of it."""
 
     labelled: LabelledKnee
@@ -50,7 +50,7 @@ class Asked:
 
 def ask(
     knees: Sequence[LabelledKnee], model: Model, models: DetectionModels, change: Change | None = None
-) -> Iterator[Asked]:
+) -> Iterator[AuditedKnee]:
     """Each knee graded and explained; `change` first alters its film."""
     for at in range(0, len(knees), BATCH):
         yield from _ask(knees[at : at + BATCH], model, models, change, at)
@@ -58,7 +58,7 @@ def ask(
 
 def _ask(
     knees: Sequence[LabelledKnee], model: Model, models: DetectionModels, change: Change | None, first: int
-) -> list[Asked]:
+) -> list[AuditedKnee]:
     size, joints, found = model.card.input_size, [], []
     for at, labelled in enumerate(knees):
         film = as_film(labelled)
@@ -72,12 +72,12 @@ def _ask(
     told = attribute(graded, joints, model)
     maps = [explain(each, model.card.heat_scale) for each in graded]
     return [
-        Asked(labelled, joint, answer, attention, heat, energy_inside(heat.values, joint, answer.knee))
+        AuditedKnee(labelled, joint, answer, attention, heat, energy_inside(heat.values, joint, answer.knee))
         for labelled, joint, answer, attention, heat in zip(knees, joints, graded, told, maps, strict=True)
     ]
 
 
-def watched(asked: Iterable[Asked], step: Callable[[], None]) -> Iterator[Asked]:
+def watched(asked: Iterable[AuditedKnee], step: Callable[[], None]) -> Iterator[AuditedKnee]:
     """The same, with a `step` after each."""
     for each in asked:
         yield each

@@ -15,7 +15,7 @@ from workers.grading.grader import expected_map
 from workers.models.registry import Model
 from workers.report.layout.colours import Bytes, signed_colour
 from workers.report.layout.rendering import blend, crop, resample_cells, resample_strength
-from workers.training.audit.knees import Asked
+from workers.training.audit.knees import AuditedKnee
 
 SIDE, OPACITY = 240, 0.5
 SHOWN = 5
@@ -41,7 +41,7 @@ class Shown:
     without: int
 
 
-def write(asked: Sequence[Asked], figures: dict[str, Any], model: Model, out: Path) -> None:
+def write(asked: Sequence[AuditedKnee], figures: dict[str, Any], model: Model, out: Path) -> None:
     """Write index.html and a picture of each wrong knee: film and maps side by side."""
     wrong = sorted((each for each in asked if each.away), key=_how_wrong, reverse=True)
     pictures = out / "knees"
@@ -59,11 +59,11 @@ def write(asked: Sequence[Asked], figures: dict[str, Any], model: Model, out: Pa
     (out / "index.html").write_text(page, encoding="utf-8")
 
 
-def _how_wrong(asked: Asked) -> tuple[int, bool, float]:
+def _how_wrong(asked: AuditedKnee) -> tuple[int, bool, float]:
     return asked.away, bool(asked.attention.reasons), float(asked.graded.probabilities[int(asked.graded.grade)])
 
 
-def row(number: int, asked: Asked) -> Shown:
+def row(number: int, asked: AuditedKnee) -> Shown:
     """What is said of a knee beside its picture."""
     graded, told = asked.graded, asked.attention
     loudest = sorted(told.regions.items(), key=lambda each: -abs(each[1]))[:SHOWN]
@@ -84,7 +84,7 @@ def row(number: int, asked: Asked) -> Shown:
     )
 
 
-def picture(asked: Asked, model: Model) -> Bytes:
+def picture(asked: AuditedKnee, model: Model) -> Bytes:
     """Film, heat map, contrast map and map of the expected grade of a knee, side by side (SIDE, 4 SIDE, 3)."""
     film, graded, box = as_film(asked.labelled), asked.graded, asked.graded.knee.joint.box
     grey = crop(film, box, SIDE, SIDE)

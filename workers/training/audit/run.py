@@ -17,7 +17,7 @@ from workers.evaluation.labelled_knees import LabelledKnee, read_labels
 from workers.models.registry import Model, folders, load
 from workers.training.audit import faithfulness, held_out, shortcut_model
 from workers.training.audit.inserted import Planted, caught, planted
-from workers.training.audit.knees import Asked, ask, watched
+from workers.training.audit.knees import AuditedKnee, ask, watched
 from workers.training.audit.page import write
 
 SEED = 40
@@ -77,7 +77,7 @@ def refuse_full(out: Path) -> None:
         raise GenuError(f"{out} is there and holds no audit", hint="name a new folder")
 
 
-def summary(asked: Sequence[Asked], model: Model) -> dict[str, Any]:
+def summary(asked: Sequence[AuditedKnee], model: Model) -> dict[str, Any]:
     """The figures that need no more forwards."""
     card, wrong = model.card, [each for each in asked if each.away]
     energies = [each.energy_inside for each in asked if each.energy_inside is not None]
@@ -100,7 +100,7 @@ def summary(asked: Sequence[Asked], model: Model) -> dict[str, Any]:
     }
 
 
-def _faithfulness(asked: Sequence[Asked], model: Model, settings: Settings, bar: Progress) -> dict[str, Any]:
+def _faithfulness(asked: Sequence[AuditedKnee], model: Model, settings: Settings, bar: Progress) -> dict[str, Any]:
     speaking = [each for each in asked if not each.heat_map.empty]
     picked = np.random.default_rng(SEED).permutation(len(speaking))[:FAITHFUL]
     chosen = [speaking[int(at)] for at in picked]
@@ -122,7 +122,7 @@ def _faithfulness(asked: Sequence[Asked], model: Model, settings: Settings, bar:
     return figures
 
 
-def _planted(asked: Sequence[Asked], model: Model, models: DetectionModels, bar: Progress) -> dict[str, Any]:
+def _planted(asked: Sequence[AuditedKnee], model: Model, models: DetectionModels, bar: Progress) -> dict[str, Any]:
     task, found = bar.add_task("Planting", total=len(asked)), list[Planted]()
     for each in planted(asked, model, models):
         found.append(each)

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from workers.preprocessing import Grey
 from workers.training.films.joint import Joint
+from workers.training.films.overlay import overlay, rotated
 
 Ink = npt.NDArray[np.uint8]
 
@@ -75,8 +76,7 @@ def _lead(film: Grey, joints: Sequence[Joint], random: np.random.Generator) -> N
     else:
         _ruler(ink, unit, random)
     cover = ink.astype(np.float32) * np.float32(random.uniform(0.5, 1) / 255)
-    film *= 1 - cover
-    film += cover * np.float32(random.uniform(0.85, 1))
+    overlay(film, cover, random.uniform(0.85, 1))
 
 
 def _letter(ink: Ink, unit: float, random: np.random.Generator) -> None:
@@ -91,8 +91,7 @@ def _letter(ink: Ink, unit: float, random: np.random.Generator) -> None:
     if random.random() < 0.3:
         cv2.rectangle(ink, (x - 4, y - high - 4), (x + wide + 4, y + 4), 255, max(1, thick // 2), cv2.LINE_AA)
     turn = float(random.choice([0, random.normal(0, 12), 90, 180]))
-    move = cv2.getRotationMatrix2D((x + wide / 2, y - high / 2), turn, 1.0)
-    ink[:] = cv2.warpAffine(ink, move, (columns, rows))
+    ink[:] = rotated(ink, (x + wide / 2, y - high / 2), turn)
 
 
 def _ruler(ink: Ink, unit: float, random: np.random.Generator) -> None:
@@ -147,6 +146,4 @@ def _text(film: Grey, random: np.random.Generator) -> None:
     text = str(random.choice(WORDS + LETTERS))
     cv2.putText(ink, text, where, int(random.choice(FONTS)), scale, 255, max(1, round(scale * 1.5)), cv2.LINE_AA)
     cover = ink.astype(np.float32) / 255
-    grey = float(random.choice((1.0, 1.0, 0.9, 0.0)))
-    film *= 1 - cover
-    film += grey * cover
+    overlay(film, cover, float(random.choice((1.0, 1.0, 0.9, 0.0))))

@@ -13,6 +13,7 @@ from workers.training import other_anatomy
 from workers.training.films.background import background, dress
 from workers.training.films.joint import Crop, Joint, LabelledFilm, moved, points_of
 from workers.training.films.leg import ANYWHERE, Leg, Seams, leg_of
+from workers.training.films.overlay import overlay
 from workers.training.implants import lay_metal, place_remote
 
 METALS = {
@@ -93,8 +94,7 @@ def lay(film: Grey, leg: Leg, middle: tuple[float, float], degrees: float) -> Jo
     onto: npt.NDArray[np.float64] = np.column_stack([move[:, :2], shift])
     pixels = cv2.warpAffine(leg.pixels, onto, (columns, rows), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     cover = cv2.warpAffine(leg.cover, onto, (columns, rows), flags=cv2.INTER_LINEAR)
-    film *= 1 - cover
-    film += pixels * cover
+    overlay(film, cover, pixels)
     return moved(leg.joint, move)
 
 
@@ -169,9 +169,7 @@ def _lay_part(leg: Leg, part: str, level: float, size: float, random: np.random.
     ramp = np.abs(np.linspace(-1, 1, side, dtype=np.float32))
     fade = np.clip(3 * (1 - ramp), 0, 1)
     weight = (fade[:, None] * fade[None, :])[y0 - top : y1 - top]
-    area = leg.pixels[y0:y1, left : left + side]
-    area *= 1 - weight
-    area += drawn * weight
+    overlay(leg.pixels[y0:y1, left : left + side], weight, drawn)
 
 
 def without_joint(crop: Crop, random: np.random.Generator, *, size: tuple[int, int] = (256, 256)) -> LabelledFilm:

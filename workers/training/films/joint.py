@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from workers.detection.landmarks import TYPICAL, Landmarks
 from workers.models.labels import KNEE, OTHER
-from workers.preprocessing import Box, Grey
+from workers.preprocessing import Box, Grey, Pose
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,36 @@ class LabelledFilm:
 
 @dataclass(frozen=True)
 class Crop:
-    """A crop of one joint as hung, bones bright, to compose films of, and its landmarks in its pixels if known."""
+    """
+    A crop of one joint as displayed, bones bright, to compose films of.
+
+    `points` are its landmarks and `pose` how the joint lies on it, both in its pixels, if they are known.
+    """
 
     pixels: Grey
     points: Landmarks | None = None
+    pose: Pose | None = None
+
+    def pose_on(self, joint: Joint) -> Pose:
+        """How the joint lies on a film on which the crop was laid as `joint`; its pose on the crop must be known."""
+        assert self.pose is not None
+        columns = self.pixels.shape[1]
+        scale = joint.box.width / columns
+        offset = (np.array(self.pose.middle) - columns / 2) * scale @ Pose((0, 0), 1, joint.tilt).axes
+        x, y = np.array(joint.box.middle) + offset
+        return Pose((float(x), float(y)), self.pose.side * scale, self.pose.turn + joint.tilt)
 
 
 def mirrored(crop: Crop) -> Crop:
     """The crop's mirror image, its landmarks still from left to right."""
-    pixels = np.ascontiguousarray(crop.pixels[:, ::-1])
-    if crop.points is None:
-        return Crop(pixels)
-    points = crop.points * np.array([-1, 1], np.float32) + np.array([pixels.shape[1] - 1, 0], np.float32)
-    return Crop(pixels, left_to_right(points))
+    pixels, points, pose = np.ascontiguousarray(crop.pixels[:, ::-1]), crop.points, crop.pose
+    if points is not None:
+        mirrored_points = points * np.array([-1, 1], np.float32) + np.array([pixels.shape[1] - 1, 0], np.float32)
+        points = left_to_right(mirrored_points)
+    if pose is not None:
+        x, y = pose.middle
+        pose = Pose((pixels.shape[1] - x, y), pose.side, -pose.turn)
+    return Crop(pixels, points, pose)
 
 
 def left_to_right(points: Landmarks) -> Landmarks:
