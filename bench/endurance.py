@@ -12,7 +12,7 @@ from node.finding import Laterality
 from workers.analysis import grade_knees, prepare_film
 from workers.detection.detection_models import load_detection_models
 from workers.eligibility import Rules
-from workers.evaluation.labelled_films import film_of
+from workers.evaluation.labelled_films import film_from_pixels
 from workers.models.registry import DEFAULT, load
 from workers.phantom import random_film
 
@@ -25,7 +25,7 @@ def measure(*, knees: int) -> Table:
     models, grader, random = load_detection_models(), load(DEFAULT), np.random.default_rng(1)
     pixels = [random_film(random).pixels.astype(np.float32) / np.float32(4095) for _ in range(FILMS)]
     rules = Rules()
-    films = [prepare_film(film_of(image, Laterality.UNKNOWN), models, rules) for image in pixels]
+    films = [prepare_film(film_from_pixels(image, Laterality.UNKNOWN), models, rules) for image in pixels]
     rows: list[Row] = []
     done, milestones = 0, [round(knees * part / 10) for part in range(1, 11)]
     with bar() as progress:

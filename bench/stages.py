@@ -10,7 +10,7 @@ from node.finding import Laterality
 from workers.analysis import attribute, prepare_film
 from workers.detection.detection_models import load_detection_models
 from workers.eligibility import Rules
-from workers.evaluation.labelled_films import film_of
+from workers.evaluation.labelled_films import film_from_pixels
 from workers.explanation.grad_cam import explain
 from workers.grading.grader import Graded, grade_crops
 from workers.models.registry import DEFAULT, load
@@ -23,7 +23,7 @@ ROWS, COLUMNS = 2048, 2500
 def measure(*, rounds: int) -> Table:
     """Milliseconds of each step for a film of two knees, and the cost of explaining in forward passes."""
     rendered = render([KneeShape(Laterality.RIGHT), KneeShape(Laterality.LEFT)], rows=ROWS, columns=COLUMNS, seed=3)
-    film = film_of(rendered.pixels.astype(np.float32) / np.float32(4095), Laterality.UNKNOWN)
+    film = film_from_pixels(rendered.pixels.astype(np.float32) / np.float32(4095), Laterality.UNKNOWN)
     models, grader, rules = load_detection_models(), load(DEFAULT), Rules()
     knees = [candidate.knee for candidate in prepare_film(film, models, rules).candidates]
     size = grader.card.input_size

@@ -20,7 +20,7 @@ from workers.models.registry import DEFAULT, Model, load
 from workers.phantom import Header, KneeShape, as_cr, as_dx, render, step_wedge
 from workers.read import Reader
 from workers.report import ResultInstance, report
-from workers.training.implants import lay_metal
+from workers.training.implants import add_implant
 
 DEFAULT_KINDS: Collection[ObjectKind] = ("SC", "SR", "SEG")
 WORN = KneeShape(Laterality.RIGHT, 1.4, 6.0, osteophytes=0.8, tilt_degrees=4.0)
@@ -58,7 +58,7 @@ def _both(*, plate: bool) -> Dataset:
     if plate:
         grey = (pixels[joint] / np.float32(4095)).astype(np.float32)
         points = (TYPICAL * np.array(grey.shape[::-1])).astype(np.float32)
-        covered, _ = lay_metal(grey, points, "plate", np.random.default_rng(1))
+        covered, _ = add_implant(grey, points, "plate", np.random.default_rng(1))
         pixels[joint] = np.rint(covered * 4095)
     return as_dx(replace(drawn, pixels=pixels), Header(patient_id="PHANTOM-2M" if plate else "PHANTOM-2"))
 

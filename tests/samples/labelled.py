@@ -1,4 +1,4 @@
-"""Labelled knees made by code, and a model whose answers are known: KL 4 where the middle is bright, else KL 0."""
+"""Labelled knees made by code, and a model whose predictions are known: KL 4 where the middle is bright, else KL 0."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -46,7 +46,7 @@ def spots(tmp_path: Path, patients: int, *, split: str = "val") -> Path:
 
 
 def rendered_knees(tmp_path: Path, count: int) -> Path:
-    """A folder of rendered knees of all grades, each of another patient and hung as a right one."""
+    """A folder of rendered knees of all grades, each of another patient and shown as a right one."""
     rows = [f"{number}.png,p{number},R,{number % 5},train,0" for number in range(count)]
     folder, random = folder_of(tmp_path, *rows), np.random.default_rng(4)
     for number in range(count):
@@ -58,7 +58,7 @@ def rendered_knees(tmp_path: Path, count: int) -> Path:
 
 
 class Middle:
-    """An engine that looks at the middle of each image alone, and is as sure as `sure` says."""
+    """An engine that uses only the middle of each image; its largest logit is `sure`."""
 
     name = "middle"
 
@@ -68,7 +68,7 @@ class Middle:
     def __call__(self, images: np.ndarray) -> tuple[np.ndarray, ...]:
         bright = images[:, 0, 28:36, 28:36].mean((1, 2)) > images[:, 0].mean((1, 2))
         logits = np.zeros((len(images), 5), np.float32)
-        logits[np.arange(len(images)), [GRADE_OF_MIDDLE[bool(each)] for each in bright]] = self.sure
+        logits[np.arange(len(images)), [GRADE_OF_MIDDLE[bool(value)] for value in bright]] = self.sure
         return logits, np.repeat(logits, 16, axis=1).reshape(-1, 5, 4, 4)
 
 

@@ -19,7 +19,7 @@ needs_knees = pytest.mark.skipif(not (KNEES / "labels.csv").is_file(), reason=".
 
 
 def some_knees(split: str, count: int, *, kl: int | None = None) -> list[dict[str, str]]:
-    """Rows of labels.csv, the upright ones, in a fixed order."""
+    """Rows of labels.csv, those with bright bones, in a fixed order."""
     with (KNEES / "labels.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == split and row["inverted"] == "0"]
     rows = [row for row in rows if kl is None or int(row["kl"]) == kl]
@@ -27,7 +27,7 @@ def some_knees(split: str, count: int, *, kl: int | None = None) -> list[dict[st
 
 
 def pixels(row: dict[str, str]) -> npt.NDArray[np.uint8]:
-    """The crop as it is stored, 8-bit grey, as hung."""
+    """The crop as it is stored, 8-bit grey, as displayed."""
     read = cv2.imread(str(KNEES / row["path"]), cv2.IMREAD_GRAYSCALE)
     assert read is not None
     return read.astype(np.uint8)

@@ -108,15 +108,15 @@ def compare(settings: Settings, cards: tuple[str, ...], data: Path | None, split
     Example: genu models compare
              genu models compare kl-lite2 kl-next --data knees --split val
     """
-    from workers.evaluation.comparison import on_films, say
+    from workers.evaluation.comparison import compare_on_films, format_comparison
 
     cards = _two_cards(settings, cards)
     one, other = (read_card(card, folders(settings)).identity for card in cards)
     with existing_ledger(settings) as ledger:
-        films = on_films(ledger.paired_readings(one, other) if ledger else [])
+        films = compare_on_films(ledger.paired_readings(one, other) if ledger else [])
     knees = _compare_on_knees(settings, cards, data, split) if data else None
     comparison = {"models": [asdict(one), asdict(other)], "films": films, "knees": knees}
-    click.echo(json.dumps(comparison) if as_json else say(one, other, films, knees))
+    click.echo(json.dumps(comparison) if as_json else format_comparison(one, other, films, knees))
 
 
 def _two_cards(settings: Settings, cards: tuple[str, ...]) -> tuple[str, str]:
@@ -133,8 +133,8 @@ def _two_cards(settings: Settings, cards: tuple[str, ...]) -> tuple[str, str]:
 
 
 def _compare_on_knees(settings: Settings, cards: tuple[str, ...], data: Path, split: str) -> dict[str, Any]:
-    from workers.evaluation.comparison import on_knees
-    from workers.evaluation.evaluate import answers
+    from workers.evaluation.comparison import compare_on_knees
+    from workers.evaluation.evaluate import calibration_inputs
     from workers.evaluation.labelled_knees import read_labels
 
     knees = read_labels(data, split)
@@ -142,11 +142,11 @@ def _compare_on_knees(settings: Settings, cards: tuple[str, ...], data: Path, sp
 
     def grades(model: Model) -> Any:
         calibration = model.card.calibration
-        return calibration.grades(calibration.probabilities(answers(model, knees, refiner).logits))
+        return calibration.grades(calibration.probabilities(calibration_inputs(model, knees, refiner).logits))
 
     one, other = (grades(load_checked(RequestedModel(card, "compared"), settings)) for card in cards)
     truth = np.array([knee.kl for knee in knees])
-    return on_knees(truth, one, other, [knee.patient for knee in knees])
+    return compare_on_knees(truth, one, other, [knee.patient for knee in knees])
 
 
 @models.command()

@@ -84,43 +84,43 @@ def _check_options(*, node: int, crops: bool, report: Path | None) -> None:
     if report:
         from workers.evaluation import page
 
-        page.refuse_absent_folder(report)
+        page.require_folder(report)
 
 
 def _on_films(grader: "Model", data: Path, split: str, settings: Settings, count: int) -> tuple[dict[str, Any], str]:
     """The metrics of a grader on films composed of labelled knees, and the same as text."""
     from workers.training import film_evaluation
 
-    figures = film_evaluation.judge_films(grader, data, split, settings, count)
-    return figures, film_evaluation.say(figures)
+    figures = film_evaluation.evaluate_films(grader, data, split, settings, count)
+    return figures, film_evaluation.format_film_figures(figures)
 
 
 def _on_refusals(grader: "Model", data: Path, split: str, settings: Settings) -> tuple[dict[str, Any], str]:
     """Refusals, laterality and polarity of labelled knees; and the same as text."""
     from workers.evaluation import refusals
 
-    figures = refusals.judge_gate(grader, data, split, settings)
-    return figures, refusals.say(figures)
+    figures = refusals.evaluate_eligibility(grader, data, split, settings)
+    return figures, refusals.format_refusals(figures)
 
 
 def _on_crops(
     grader: "Model", data: Path, split: str, settings: Settings, *, stress: bool, report: Path | None
 ) -> tuple[dict[str, Any], str]:
     """The metrics of a grader on labelled knees, and the same as text; with `report` the page is written."""
-    from workers.evaluation import evaluate as judging
-    from workers.evaluation import stress as stressing
+    from workers.evaluation.evaluate import evaluate, format_figures
+    from workers.evaluation.stress import format_rows, run_stress_test
 
     looker = load(REFINER, engine=settings.work.engine, within=folders(settings))
-    judged = judging.evaluate(grader, data, split, looker)
-    words = [judging.say(judged.figures)]
+    evaluation = evaluate(grader, data, split, looker)
+    words = [format_figures(evaluation.figures)]
     if stress:
-        judged.figures["stress"] = stressing.stress(judged, settings)
-        words.append(stressing.say(judged.figures["stress"]))
+        evaluation.figures["stress"] = run_stress_test(evaluation, settings)
+        words.append(format_rows(evaluation.figures["stress"]))
     if report:
         from workers.evaluation import page
 
-        page.write(judged, report)
-    return judged.figures, "\n\n".join(words)
+        page.write_model_page(evaluation, report)
+    return evaluation.figures, "\n\n".join(words)
 
 
 @click.command()
@@ -168,11 +168,13 @@ def audit(
     from workers.evaluation.labelled_films import grader_of
     from workers.models.active_model import requested_model_of_node
     from workers.training.audit.run import audit as run
-    from workers.training.audit.run import say
+    from workers.training.audit.run import format_audit
 
     grader = grader_of(model or requested_model_of_node(settings).card, settings)
-    figures = run(grader, data, split, out, settings, plants=artefacts, cheat=shortcut, count=count)
-    click.echo(json.dumps(figures) if as_json else say(figures, out))
+    figures = run(
+        grader, data, split, out, settings, with_artefacts=artefacts, with_shortcut_model=shortcut, count=count
+    )
+    click.echo(json.dumps(figures) if as_json else format_audit(figures, out))
 
 
 @click.command()
@@ -220,7 +222,9 @@ def calibrate(settings: Settings, data: Path, split: str, model: str, name: str,
     Example: genu calibrate --data our-films --name kl-lite2-site
     """
     from workers.evaluation.site_calibration import calibrate as run
-    from workers.evaluation.site_calibration import say
+    from workers.evaluation.site_calibration import format_calibration
     from workers.models.active_model import requested_model_of_node
 
-    click.echo(say(run(settings, data, split, model or requested_model_of_node(settings).card, name, out)))
+    click.echo(
+        format_calibration(run(settings, data, split, model or requested_model_of_node(settings).card, name, out))
+    )

@@ -1,4 +1,4 @@
-"""Labelled knees as the node would meet and grade them: a crop is a film of one joint, whose header tells its side."""
+"""Labelled knees graded as the node grades films: a crop is a film of one joint, whose header states its side."""
 
 from collections.abc import Sequence
 
@@ -26,18 +26,18 @@ BATCH = 16
 
 
 def grader_of(name: str, settings: Settings, *, engine: str = "") -> Model:
-    """The model of that card, taken as a worker takes it; raises SettingsError if it could not answer there."""
+    """The grader of that card, loaded as a worker loads it; raises SettingsError if a worker could not use it."""
     work = settings.work.model_copy(update={"engine": engine or settings.work.engine})
-    return load_checked(RequestedModel(name, "to be judged"), settings.model_copy(update={"work": work}))
+    return load_checked(RequestedModel(name, "to be evaluated"), settings.model_copy(update={"work": work}))
 
 
 def as_film(knee: LabelledKnee) -> Film:
-    """A labelled crop as a film, as it hangs."""
-    return film_of(knee.as_hung(), Laterality(knee.side))
+    """A labelled crop as a film, as displayed."""
+    return film_from_pixels(knee.as_displayed(), Laterality(knee.side))
 
 
-def film_of(pixels: Grey, side: Laterality) -> Film:
-    """A film whose header tells the side and nothing else; where it was exposed is what the picture shows."""
+def film_from_pixels(pixels: Grey, side: Laterality) -> Film:
+    """A film whose header states the side and nothing else; its exposed field is detected from the pixels."""
     header = Dataset()
     if side is not Laterality.UNKNOWN:
         header.ImageLaterality = side.value
@@ -45,28 +45,28 @@ def film_of(pixels: Grey, side: Laterality) -> Film:
     return Film(pixels, field, UNKNOWN, header, ())
 
 
-def joint_of(film: Film, refiner: Model) -> Joint:
-    """The joint on a film that is the crop of one, with the landmarks by which it is laid upright."""
+def joint_of_crop(film: Film, refiner: Model) -> Joint:
+    """The joint on a film that is the crop of one, with the landmarks that straighten it."""
     box = Box.whole(film.pixels)
     (refined,) = refine(film.pixels, [box], refiner)
     return Joint(box, 1.0, landmarks=refined.landmarks, tilt=refined.tilt)
 
 
-def whole(film: Film, refiner: Model) -> Knee:
+def knee_of_crop(film: Film, refiner: Model) -> Knee:
     """The knee on a film that is the crop of one; its laterality is what the header states."""
-    joint = joint_of(film, refiner)
+    joint = joint_of_crop(film, refiner)
     (side,) = vote(header_statement(film.header), [joint.box])
     return Knee(joint, side)
 
 
-def pose_on(pixels: Grey, box: Box, refiner: Model) -> Pose:
+def joint_pose(pixels: Grey, box: Box, refiner: Model) -> Pose:
     """The pose on a film of the joint in a box, by its landmarks."""
     return pose_of(refine(pixels, [box], refiner)[0].landmarks, box)
 
 
-def grade_films(films: Sequence[Film], grader: Model, looker: Model) -> list[Graded]:
+def grade_films(films: Sequence[Film], grader: Model, refiner: Model) -> list[Graded]:
     """The grades of films that are crops of one joint each, all in one pass."""
-    return grade_joints([(film, whole(film, looker)) for film in films], grader)
+    return grade_joints([(film, knee_of_crop(film, refiner)) for film in films], grader)
 
 
 def grade_joints(joints: Sequence[tuple[Film, Knee]], grader: Model) -> list[Graded]:

@@ -19,7 +19,7 @@ class LabelsError(GenuError):
 
 @dataclass(frozen=True)
 class LabelledKnee:
-    """One knee: its file, its patient, its side ("L" or "R"), its KL grade and whether its bones are dark."""
+    """One labelled knee: image file, patient, side ("L" or "R"), KL grade, split, and whether its bones are dark."""
 
     path: Path
     patient: str
@@ -30,24 +30,24 @@ class LabelledKnee:
 
     def read(self) -> Grey:
         """The knee as a right one with bright bones, (rows, columns), 0 to 1."""
-        return upright(self._stored(), inverted=self.inverted, left=self.side == "L")
+        return normalised(self._stored(), inverted=self.inverted, left=self.side == "L")
 
-    def as_hung(self) -> Grey:
-        """The knee with bright bones, not mirrored."""
-        return upright(self._stored(), inverted=self.inverted, left=False)
+    def as_displayed(self) -> Grey:
+        """The knee with bright bones, not mirrored: (rows, columns), 0 to 1."""
+        return normalised(self._stored(), inverted=self.inverted, left=False)
 
     def _stored(self) -> Grey:
         stored = cv2.imread(str(self.path), cv2.IMREAD_GRAYSCALE)
         if stored is None:
             raise LabelsError(
                 f"{self.path} is not an image that can be read",
-                hint="of DICOM films only `genu calibrate` can make use",
+                hint="only `genu calibrate` reads DICOM films",
             )
         return stored.astype(np.float32) / np.float32(255)
 
 
-def upright(knee: Grey, *, inverted: bool, left: bool) -> Grey:
-    """Bones bright, and a left knee mirrored to a right one: what every grader is trained on and shown."""
+def normalised(knee: Grey, *, inverted: bool, left: bool) -> Grey:
+    """Bones bright, and a left knee mirrored to a right one: the input that every grader is trained with."""
     knee = 1 - knee if inverted else knee
     return np.ascontiguousarray(knee[:, ::-1]) if left else knee
 
@@ -59,20 +59,20 @@ def read_labels(folder: Path, split: str | None = None) -> list[LabelledKnee]:
     Raises
     ------
     LabelsError
-        If it is absent, a line cannot be read, or one patient stands in two splits: the two knees of a
-        patient resemble each other, so a model judged on one after training on the other is flattered.
+        If it is absent, a line cannot be read, or one patient is in two splits: the two knees of a patient
+        resemble each other, so figures of one after training on the other are too good.
     """
     table = folder / "labels.csv"
     if not table.is_file():
         raise LabelsError(f"{table} does not exist; name a folder that holds labels.csv and the images it lists")
     with table.open(newline="", encoding="utf-8-sig") as rows:
         knees = [_knee(folder, line, row) for line, row in enumerate(csv.DictReader(rows), start=2)]
-    refuse_split_patients(knees)
+    require_unsplit_patients(knees)
     chosen = [knee for knee in knees if split in (None, knee.split)]
     if not knees:
         raise LabelsError(f"{table} lists no knee")
     if not chosen:
-        raise LabelsError(f"{table} lists no knee of split {split!r}; it has {splits_of(knees)}")
+        raise LabelsError(f"{table} lists no knee of split {split!r}; it has {split_names(knees)}")
     return chosen
 
 
@@ -97,26 +97,26 @@ def both_knees(knees: Sequence[LabelledKnee]) -> list[tuple[LabelledKnee, Labell
     return [(both["R"], both["L"]) for both in sides.values() if len(both) == 2]
 
 
-def splits_of(knees: Iterable[LabelledKnee]) -> list[str]:
+def split_names(knees: Iterable[LabelledKnee]) -> list[str]:
     """The names of the splits that occur."""
     return sorted({knee.split for knee in knees})
 
 
-def refuse_split_patients(knees: Iterable[LabelledKnee]) -> None:
+def require_unsplit_patients(knees: Iterable[LabelledKnee]) -> None:
     """Raise LabelsError if the knees of one patient lie in more than one split."""
     splits: dict[str, set[str]] = {}
     for knee in knees:
         splits.setdefault(knee.patient, set()).add(knee.split)
-    torn = sorted(patient for patient, found in splits.items() if len(found) > 1)
-    if torn:
-        raise LabelsError(f"{len(torn)} patients stand in more than one split (first: {torn[0]}); split by patient")
+    divided = sorted(patient for patient, found in splits.items() if len(found) > 1)
+    if divided:
+        raise LabelsError(f"{len(divided)} patients are in more than one split (first: {divided[0]}); split by patient")
 
 
 def grade_counts(knees: Sequence[LabelledKnee]) -> list[int]:
     """How many knees there are of each grade, KL 0 to KL 4."""
-    return [int(count) for count in np.bincount(truth_of(knees), minlength=5)]
+    return [int(count) for count in np.bincount(true_grades(knees), minlength=5)]
 
 
-def truth_of(knees: Sequence[LabelledKnee]) -> npt.NDArray[np.int64]:
-    """The grade that each knee was given by its readers."""
+def true_grades(knees: Sequence[LabelledKnee]) -> npt.NDArray[np.int64]:
+    """The readers' grade of each knee, (n,)."""
     return np.array([knee.kl for knee in knees], np.int64)

@@ -1,7 +1,7 @@
 """
 Sample radiographs rendered by code: standing knees with cortex, trabeculae, soft tissue, scatter and noise.
 
-No patient is in them. They serve `make run`, the README, the tests, and the training of the joint finder.
+They show no patient. `make run`, the README, the tests and the training of the joint detector use them.
 """
 
 from workers.phantom.dicom import Header, as_cr, as_dx

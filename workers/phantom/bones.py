@@ -117,7 +117,7 @@ def _plateau(random: np.random.Generator, spread: npt.NDArray[np.float64], osteo
 def _condyles(knee: KneeShape, plateau: Curve, random: np.random.Generator, spread: npt.NDArray[np.float64]) -> Curve:
     """The joint surface of the femur, each condyle as high above its plateau as its joint space is wide."""
     condyles = np.array(CONDYLES)
-    # The joint space is asked for on the film, whatever the size of the knee.
+    # The joint space is that on the film, whatever the size of the knee.
     lateral = plateau[1, 1] - knee.lateral_mm / knee.scale
     medial = plateau[8, 1] - knee.medial_mm / knee.scale
     lowest = np.interp(condyles[:, 0], (-COMPARTMENT_X_MM, COMPARTMENT_X_MM), (lateral, medial))

@@ -1,8 +1,8 @@
 """
 Rendered films as DICOM objects: Digital X-Ray for presentation (PS3.3 A.26) and Computed Radiography (PS3.3 A.2).
 
-Every attribute is invented and the same each time: the UIDs are derived from the pixels and the header (2.25., PS3.5
-B.2), so that two runs make the same objects.
+Every attribute is invented and reproducible: the UIDs are derived from the pixels and the header (2.25., PS3.5 B.2), so
+that two runs make the same objects. The names of the fields of Header are part of that.
 """
 
 import hashlib
@@ -23,8 +23,8 @@ from pydicom.uid import (
 from node.finding import Laterality
 from workers.phantom.shape import RenderedFilm
 
-MADE_AT = datetime(2026, 1, 15, 9, 30)
-"""When the invented examinations took place, unless told otherwise."""
+CREATED_AT = datetime(2026, 1, 15, 9, 30)
+"""When the invented examinations took place by default."""
 
 SIDE_FROM_KNEES = "from knees"
 """The header names the side of the knees that are on the film."""
@@ -38,7 +38,7 @@ VIEWS = {
 
 @dataclass(frozen=True)
 class Header:
-    """What an object's header says beside the picture."""
+    """The attributes of an object besides its pixels."""
 
     patient_name: str = "PHANTOM^KNEE"
     patient_id: str = "PHANTOM-1"
@@ -49,116 +49,116 @@ class Header:
     photometric: str = "MONOCHROME2"
     body_part: str = "KNEE"
     description: str = "Knee AP standing"
-    made_at: datetime = MADE_AT
+    made_at: datetime = CREATED_AT
     study_uid: str | None = None
-    """Given to put several films into one study; otherwise each has its own."""
+    """Set to put several films into one study; otherwise each has its own."""
     sop_instance_uid: str | None = None
 
 
 def as_dx(film: RenderedFilm, header: Header | None = None) -> Dataset:
     """The film is a Digital X-Ray Image for presentation, file meta information included."""
     header = header or Header()
-    made = _image(film, header, DigitalXRayImageStorageForPresentation, "DX")
-    made.PresentationIntentType = "FOR PRESENTATION"
-    made.ImageLaterality = _side(film, header) or "U"
-    made.AnatomicRegionSequence = Sequence([_code("72696002", "SCT", "Knee")])
+    ds = _image(film, header, DigitalXRayImageStorageForPresentation, "DX")
+    ds.PresentationIntentType = "FOR PRESENTATION"
+    ds.ImageLaterality = _side(film, header) or "U"
+    ds.AnatomicRegionSequence = Sequence([_code("72696002", "SCT", "Knee")])
     # The console's grey scale is a logarithm of the exposure: LOG, bone (few X-rays) towards the high values.
-    made.PixelIntensityRelationship = "LOG"
-    made.PixelIntensityRelationshipSign = -1 if header.photometric == "MONOCHROME2" else 1
-    made.RescaleIntercept, made.RescaleSlope, made.RescaleType = "0", "1", "US"
-    made.PresentationLUTShape = "IDENTITY" if header.photometric == "MONOCHROME2" else "INVERSE"
-    made.LossyImageCompression = "00"
-    made.DetectorType = "SCINTILLATOR"
-    made.ImagerPixelSpacing = _spacing(film)
-    made.PositionerType = "NONE"
-    made.AcquisitionContextSequence = Sequence([])
+    ds.PixelIntensityRelationship = "LOG"
+    ds.PixelIntensityRelationshipSign = -1 if header.photometric == "MONOCHROME2" else 1
+    ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = "0", "1", "US"
+    ds.PresentationLUTShape = "IDENTITY" if header.photometric == "MONOCHROME2" else "INVERSE"
+    ds.LossyImageCompression = "00"
+    ds.DetectorType = "SCINTILLATOR"
+    ds.ImagerPixelSpacing = _spacing(film)
+    ds.PositionerType = "NONE"
+    ds.AcquisitionContextSequence = Sequence([])
     if header.view_position in VIEWS:
-        made.ViewCodeSequence = Sequence([_code(*VIEWS[header.view_position])])
-        made.ViewCodeSequence[0].ViewModifierCodeSequence = Sequence([])
+        ds.ViewCodeSequence = Sequence([_code(*VIEWS[header.view_position])])
+        ds.ViewCodeSequence[0].ViewModifierCodeSequence = Sequence([])
     if film.opening is not None:
-        made.CollimatorShape = "RECTANGULAR"
-        made.CollimatorLeftVerticalEdge = round(film.opening.x0)
-        made.CollimatorRightVerticalEdge = round(film.opening.x1)
-        made.CollimatorUpperHorizontalEdge = round(film.opening.y0)
-        made.CollimatorLowerHorizontalEdge = round(film.opening.y1)
-    return made
+        ds.CollimatorShape = "RECTANGULAR"
+        ds.CollimatorLeftVerticalEdge = round(film.opening.x0)
+        ds.CollimatorRightVerticalEdge = round(film.opening.x1)
+        ds.CollimatorUpperHorizontalEdge = round(film.opening.y0)
+        ds.CollimatorLowerHorizontalEdge = round(film.opening.y1)
+    return ds
 
 
 def as_cr(film: RenderedFilm, header: Header | None = None) -> Dataset:
     """The film is a Computed Radiography Image, file meta information included."""
     header = header or Header()
-    made = _image(film, header, ComputedRadiographyImageStorage, "CR")
+    ds = _image(film, header, ComputedRadiographyImageStorage, "CR")
     side = _side(film, header)
-    # Laterality (0020,0060) knows no B: it is empty for both knees, and where the side is not to be said.
-    made.Laterality = side if side in ("R", "L") else ""
-    made.BodyPartExamined = header.body_part
-    made.ViewPosition = header.view_position
-    made.ImagerPixelSpacing = _spacing(film)
-    return made
+    # Laterality (0020,0060) knows no B: it is empty for both knees and where the side is to be left out.
+    ds.Laterality = side if side in ("R", "L") else ""
+    ds.BodyPartExamined = header.body_part
+    ds.ViewPosition = header.view_position
+    ds.ImagerPixelSpacing = _spacing(film)
+    return ds
 
 
 def _image(film: RenderedFilm, header: Header, sop_class: UID, modality: str) -> Dataset:
     """What both kinds have in common: patient, study, series, equipment, image and pixels."""
-    made = Dataset()
-    made.SpecificCharacterSet = "ISO_IR 100"
-    made.SOPClassUID = sop_class
-    _identify(made, film, header, modality)
+    ds = Dataset()
+    ds.SpecificCharacterSet = "ISO_IR 100"
+    ds.SOPClassUID = sop_class
+    _identify(ds, film, header, modality)
     date, time = header.made_at.strftime("%Y%m%d"), header.made_at.strftime("%H%M%S")
-    made.StudyDate = made.SeriesDate = made.AcquisitionDate = made.ContentDate = date
-    made.StudyTime = made.SeriesTime = made.AcquisitionTime = made.ContentTime = time
-    made.Modality = modality
-    made.Manufacturer = "Rendered"
-    made.ManufacturerModelName = "Knee phantom"
-    made.DeviceSerialNumber = "0"
-    made.SoftwareVersions = "1"
-    made.StudyDescription = header.description
-    made.SeriesDescription = header.description
-    made.BodyPartExamined = header.body_part
-    made.ViewPosition = header.view_position
-    made.ImageType = ["ORIGINAL", "PRIMARY", ""] if modality == "DX" else ["ORIGINAL", "PRIMARY"]
-    made.KVP = "65"
-    made.BurnedInAnnotation = "NO"
-    # As it hangs, and that is as if the patient faced the reader, whichever way the rays went.
-    made.PatientOrientation = ["L", "F"]
-    made.InstanceNumber = made.SeriesNumber = 1
-    made.AcquisitionNumber = 1
-    _set_pixels(made, film, header)
-    return made
+    ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = date
+    ds.StudyTime = ds.SeriesTime = ds.AcquisitionTime = ds.ContentTime = time
+    ds.Modality = modality
+    ds.Manufacturer = "Rendered"
+    ds.ManufacturerModelName = "Knee phantom"
+    ds.DeviceSerialNumber = "0"
+    ds.SoftwareVersions = "1"
+    ds.StudyDescription = header.description
+    ds.SeriesDescription = header.description
+    ds.BodyPartExamined = header.body_part
+    ds.ViewPosition = header.view_position
+    ds.ImageType = ["ORIGINAL", "PRIMARY", ""] if modality == "DX" else ["ORIGINAL", "PRIMARY"]
+    ds.KVP = "65"
+    ds.BurnedInAnnotation = "NO"
+    # As displayed: as if the patient faced the reader, whether AP or PA.
+    ds.PatientOrientation = ["L", "F"]
+    ds.InstanceNumber = ds.SeriesNumber = 1
+    ds.AcquisitionNumber = 1
+    _set_pixels(ds, film, header)
+    return ds
 
 
-def _identify(made: Dataset, film: RenderedFilm, header: Header, modality: str) -> None:
-    """The object has its patient, and UIDs that follow from the picture and the header."""
-    made.PatientName = header.patient_name
-    made.PatientID = header.patient_id
-    made.PatientBirthDate = "19600101"
-    made.PatientSex = "O"
-    made.ReferringPhysicianName = ""
-    made.StudyID = "1"
-    made.AccessionNumber = ""
+def _identify(ds: Dataset, film: RenderedFilm, header: Header, modality: str) -> None:
+    """Set patient and UIDs, which are derived from the pixels and the header."""
+    ds.PatientName = header.patient_name
+    ds.PatientID = header.patient_id
+    ds.PatientBirthDate = "19600101"
+    ds.PatientSex = "O"
+    ds.ReferringPhysicianName = ""
+    ds.StudyID = "1"
+    ds.AccessionNumber = ""
     seed = hashlib.sha256(film.pixels.tobytes() + repr((modality, header, film.spacing_mm)).encode())
-    made.StudyInstanceUID = header.study_uid or _uid(seed.digest(), "study")
-    made.SeriesInstanceUID = _uid(seed.digest(), "series")
-    made.SOPInstanceUID = header.sop_instance_uid or _uid(seed.digest(), "instance")
-    made.file_meta = FileMetaDataset()
-    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID
-    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
-    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.StudyInstanceUID = header.study_uid or _uid(seed.digest(), "study")
+    ds.SeriesInstanceUID = _uid(seed.digest(), "series")
+    ds.SOPInstanceUID = header.sop_instance_uid or _uid(seed.digest(), "instance")
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
 
 
-def _set_pixels(made: Dataset, film: RenderedFilm, header: Header) -> None:
-    """The object holds the picture with that many bits, inverted where the header's photometric asks for it."""
+def _set_pixels(ds: Dataset, film: RenderedFilm, header: Header) -> None:
+    """Set pixel data and its description with the header's bits and photometric interpretation."""
     top = (1 << header.bits) - 1
     pixels = stored(film, bits=header.bits, photometric=header.photometric)
-    made.SamplesPerPixel = 1
-    made.PhotometricInterpretation = header.photometric
-    made.Rows, made.Columns = pixels.shape
-    made.BitsAllocated = 8 if header.bits == 8 else 16
-    made.BitsStored = header.bits
-    made.HighBit = header.bits - 1
-    made.PixelRepresentation = 0
-    made.WindowCenter, made.WindowWidth = str((top + 1) // 2), str(top + 1)
-    made.PixelData = pixels.astype(pixels.dtype.newbyteorder("<")).tobytes() + (b"\0" if pixels.nbytes % 2 else b"")
-    made["PixelData"].VR = "OB" if header.bits == 8 else "OW"
+    ds.SamplesPerPixel = 1
+    ds.PhotometricInterpretation = header.photometric
+    ds.Rows, ds.Columns = pixels.shape
+    ds.BitsAllocated = 8 if header.bits == 8 else 16
+    ds.BitsStored = header.bits
+    ds.HighBit = header.bits - 1
+    ds.PixelRepresentation = 0
+    ds.WindowCenter, ds.WindowWidth = str((top + 1) // 2), str(top + 1)
+    ds.PixelData = pixels.astype(pixels.dtype.newbyteorder("<")).tobytes() + (b"\0" if pixels.nbytes % 2 else b"")
+    ds["PixelData"].VR = "OB" if header.bits == 8 else "OW"
 
 
 def stored(film: RenderedFilm, *, bits: int, photometric: str) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
@@ -173,7 +173,7 @@ def stored(film: RenderedFilm, *, bits: int, photometric: str) -> npt.NDArray[np
 
 
 def _side(film: RenderedFilm, header: Header) -> str | None:
-    """R, L or B as the header is to say it."""
+    """R, L or B for the header; None leaves the side out."""
     if header.side != SIDE_FROM_KNEES:
         return header.side
     sides = {knee.laterality for knee in film.knees} - {Laterality.UNKNOWN}

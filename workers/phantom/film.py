@@ -1,4 +1,4 @@
-"""From knees to a radiograph: the beam, its scatter and noise, collimation, the marker and the grey scale."""
+"""Rendering of a radiograph of knees: beam, scatter, noise, collimation, markers and grey scale."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from workers.preprocessing import Box
 
 @dataclass(frozen=True)
 class Exposure:
-    """How the picture was taken and shown."""
+    """Parameters of exposure, detector and console."""
 
     photons: float = 4e4
     """Quanta a square of 0.15 mm counts in the open beam; noise follows from it."""
@@ -48,13 +48,13 @@ class Scene:
     poses: tuple[Pose, ...]
     legs: tuple[Leg, ...]
     exposure: Exposure
-    lead: tuple[markers.Mark, ...] = ()
-    printed: tuple[markers.Mark, ...] = ()
-    """Text burnt into the picture by the console."""
-    window: markers.Window | None = None
+    lead: tuple[markers.TextMark, ...] = ()
+    printed: tuple[markers.TextMark, ...] = ()
+    """Text burnt into the image by the console."""
+    window: markers.CollimatorWindow | None = None
     """The opening of the collimator; None: the whole detector was exposed."""
     fine: int = 1
-    """Rays a pixel along each side: small films are rendered finer and averaged."""
+    """Rays per pixel along each side: small films are rendered finer and averaged."""
     seed: int = 0
 
 
@@ -70,7 +70,7 @@ def render(
     noise: float = 1.0,
 ) -> RenderedFilm:
     """
-    The knees stand on one film, the right knee on the image's left, their joint lines about the middle.
+    Render one or two knees on one film, the right knee on the image's left, their joint lines about the middle.
 
     A film of one left knee is the exact mirror of the film of the same right knee, its marker's letter aside.
     """
@@ -82,14 +82,14 @@ def render(
     posed = tuple(knee.right() for knee in shown) if only_left else shown
     jitter = random.normal(0, 1.5, 4) / spacing_mm
     apart = float(np.clip(0.52 * columns, 130 / spacing_mm, 190 / spacing_mm)) if len(shown) == 2 else 0.0
-    places = (columns / 2 - apart / 2, columns / 2 + apart / 2)[: len(shown)]
+    centres = (columns / 2 - apart / 2, columns / 2 + apart / 2)[: len(shown)]
     scene = Scene(
         rows, columns, spacing_mm, posed,
-        poses=tuple(Pose(x + jitter[i], rows / 2 + jitter[2 + i]) for i, x in enumerate(places)),
+        poses=tuple(Pose(x + jitter[i], rows / 2 + jitter[2 + i]) for i, x in enumerate(centres)),
         legs=tuple(Leg() for _ in shown),
         exposure=Exposure(noise=noise),
         lead=markers.side_markers(shown, rows, columns, spacing_mm, random, mirrored=only_left) if marker else (),
-        window=markers.Window.about(rows, columns, random) if collimation else None,
+        window=markers.CollimatorWindow.about(rows, columns, random) if collimation else None,
         fine=2 if spacing_mm > 0.6 else 1,
         seed=seed,
     )  # fmt: skip
@@ -98,32 +98,32 @@ def render(
 
 
 def expose(scene: Scene, random: np.random.Generator) -> RenderedFilm:
-    """The scene is a radiograph."""
+    """The radiograph of a scene."""
     rows, columns, e = scene.rows, scene.columns, scene.exposure
     attenuation = np.zeros((rows * scene.fine, columns * scene.fine), np.float32)
     spaces = tuple(
-        _place(scene, index, attenuation, np.random.default_rng([scene.seed, 2 + index]))
+        _add_knee(scene, index, attenuation, np.random.default_rng([scene.seed, 2 + index]))
         for index in range(len(scene.knees))
     )
     primary = np.exp(-attenuation)
     if scene.fine > 1:
         primary = np.asarray(cv2.resize(primary, (columns, rows), interpolation=cv2.INTER_AREA), np.float32)
-    for mark in scene.lead:
-        primary *= np.exp(np.float32(-2.5) * mark.cover(rows, columns))
-    arrived = _beam(primary, scene, random)
-    grey = _shown(arrived, scene)
-    for mark in scene.printed:
-        cover = mark.cover(rows, columns)
+    for text in scene.lead:
+        primary *= np.exp(np.float32(-2.5) * text.cover(rows, columns))
+    arrived = _detector_signal(primary, scene, random)
+    grey = _console_image(arrived, scene)
+    for text in scene.printed:
+        cover = text.cover(rows, columns)
         grey += cover * (1 - grey)
     top = (1 << e.bits) - 1
     pixels = np.rint(np.clip(grey, 0, 1) * top).astype(np.uint16)
     boxes = tuple(_box(scene, knee, pose) for knee, pose in zip(scene.knees, scene.poses, strict=True))
-    opening = scene.window.upright(rows, columns) if scene.window else None
+    opening = scene.window.inner_box(rows, columns) if scene.window else None
     return RenderedFilm(pixels, scene.spacing_mm, boxes, scene.knees, spaces, opening, e.bits)
 
 
-def _place(scene: Scene, index: int, attenuation: Map, random: np.random.Generator) -> tuple[JointSpace, ...]:
-    """The knee's attenuation is added to the film's; its joint spaces are given back."""
+def _add_knee(scene: Scene, index: int, attenuation: Map, random: np.random.Generator) -> tuple[JointSpace, ...]:
+    """Add the knee's attenuation to the film's, in place; return its joint spaces."""
     knee, pose, leg = scene.knees[index], scene.poses[index], scene.legs[index]
     left = knee.laterality is Laterality.LEFT
     rows, columns = attenuation.shape
@@ -153,8 +153,8 @@ def _joint_spaces(bones: Skeleton, knee: KneeShape, frame: Frame, scene: Scene, 
     return tuple(spaces)
 
 
-def _beam(primary: Map, scene: Scene, random: np.random.Generator) -> Map:
-    """What reaches the detector: collimated, blurred, with scatter and quantum noise."""
+def _detector_signal(primary: Map, scene: Scene, random: np.random.Generator) -> Map:
+    """The signal of the detector: collimated, blurred, with scatter and quantum noise."""
     rows, columns, e = scene.rows, scene.columns, scene.exposure
     blur = e.blur_mm / scene.spacing_mm
     if blur > 0.25:
@@ -179,8 +179,8 @@ def _beam(primary: Map, scene: Scene, random: np.random.Generator) -> Map:
     return np.asarray(arrived, np.float32)
 
 
-def _shown(arrived: Map, scene: Scene) -> Map:
-    """The grey picture, 0 to 1: logarithm, edge enhancement, window and shutter, as a console does."""
+def _console_image(arrived: Map, scene: Scene) -> Map:
+    """The grey image, 0 to 1: logarithm, edge enhancement, window and shutter, as a console does."""
     e = scene.exposure
     rows, columns = arrived.shape
     dense = -np.log(np.maximum(arrived, np.float32(1e-4)))
@@ -217,10 +217,10 @@ def _box(scene: Scene, knee: KneeShape, pose: Pose) -> Box:
 
 
 def _mirrored(film: RenderedFilm, knees: tuple[KneeShape, ...]) -> RenderedFilm:
-    """The film seen from behind: right knees are left ones."""
+    """The mirrored film: right knees become left ones."""
     columns = film.pixels.shape[1]
 
-    def behind(box: Box) -> Box:
+    def mirrored(box: Box) -> Box:
         return Box(columns - box.x1, box.y0, columns - box.x0, box.y1)
 
     spaces = tuple(
@@ -232,8 +232,8 @@ def _mirrored(film: RenderedFilm, knees: tuple[KneeShape, ...]) -> RenderedFilm:
     return replace(
         film,
         pixels=np.ascontiguousarray(film.pixels[:, ::-1]),
-        boxes=tuple(behind(box) for box in film.boxes),
+        boxes=tuple(mirrored(box) for box in film.boxes),
         knees=knees,
         joint_spaces=spaces,
-        opening=behind(film.opening) if film.opening else None,
+        opening=mirrored(film.opening) if film.opening else None,
     )

@@ -1,4 +1,4 @@
-"""What lies on a film beside the patient: lead letters, text from the console, the collimator's edges."""
+"""What a film shows besides the patient: lead letters, text from the console, the collimator's edges."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Map = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Mark:
+class TextMark:
     """A short text with its middle at (x, y) and that tall, in pixels; `mirrored` where the film will be mirrored."""
 
     text: str
@@ -25,10 +25,10 @@ class Mark:
     degrees: float = 0.0
     mirrored: bool = False
     frame: bool = False
-    """A lead letter often stands in a ring."""
+    """Whether there is a frame around the text."""
 
     def cover(self, rows: int, columns: int) -> Map:
-        """How far the mark covers each pixel of a film, 0 to 1."""
+        """How much the text covers each pixel of a film, 0 to 1."""
         drawn = np.zeros((rows, columns), np.uint8)
         patch = self._patch()
         high, wide = patch.shape
@@ -59,8 +59,8 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Window:
-    """The opening of the collimator: a rectangle in pixels, slightly turned, and what the console makes of the rest."""
+class CollimatorWindow:
+    """The opening of the collimator: a rectangle in pixels, slightly turned, and the grey of what is outside."""
 
     x0: float
     y0: float
@@ -68,10 +68,10 @@ class Window:
     y1: float
     degrees: float = 0.0
     shutter: float | None = 0.0
-    """The grey (0 to 1) that the console paints outside; None leaves the unexposed detector as it is."""
+    """The grey (0 to 1) of the console's shutter outside; None leaves the unexposed detector as it is."""
 
     @classmethod
-    def about(cls, rows: int, columns: int, random: np.random.Generator) -> "Window":
+    def about(cls, rows: int, columns: int, random: np.random.Generator) -> "CollimatorWindow":
         """A window that leaves narrow borders."""
         x0, x1 = random.uniform(0.015, 0.045, 2) * columns
         y0, y1 = random.uniform(0.015, 0.045, 2) * rows
@@ -88,8 +88,8 @@ class Window:
         cv2.fillConvexPoly(mask, np.round(corners * 16).astype(np.int32), 255, cv2.LINE_AA, shift=4)
         return mask
 
-    def upright(self, rows: int, columns: int) -> Box:
-        """A rectangle along the film's edges that lies within the opening."""
+    def inner_box(self, rows: int, columns: int) -> Box:
+        """The axis-parallel rectangle within the opening."""
         lean = abs(np.sin(np.radians(self.degrees)))
         x, y = lean * (self.y1 - self.y0) / 2, lean * (self.x1 - self.x0) / 2
         return Box(max(self.x0 + x, 0), max(self.y0 + y, 0), min(self.x1 - x, columns), min(self.y1 - y, rows))
@@ -103,13 +103,13 @@ def side_markers(
     random: np.random.Generator,
     *,
     mirrored: bool = False,
-) -> tuple[Mark, ...]:
+) -> tuple[TextMark, ...]:
     """A lead R or L of 11 mm beside the outer side of each knee, above the joint."""
     height = 11 / spacing_mm
-    marks = []
+    letters = []
     for knee in knees:
         from_edge = (0.085 + random.uniform(0, 0.02)) * columns
         x = from_edge if mirrored or knee.laterality is not Laterality.LEFT else columns - from_edge
         y = (0.10 + random.uniform(0, 0.05)) * rows
-        marks.append(Mark(str(knee.laterality.value), x, y, height, random.uniform(-6, 6), mirrored))
-    return tuple(marks)
+        letters.append(TextMark(str(knee.laterality.value), x, y, height, random.uniform(-6, 6), mirrored))
+    return tuple(letters)

@@ -1,4 +1,4 @@
-"""Films as different as those that clinics send: for training and testing what finds the joint."""
+"""Random films as varied as those that clinics send: to train and test the joint detector."""
 
 from dataclasses import replace
 
@@ -30,11 +30,11 @@ def random_film(
     fine: int = 2,
 ) -> RenderedFilm:
     """
-    A film of one or two knees, as varied as can be, with its true boxes.
+    A random film of one or two knees, with its true boxes.
 
     `blank` is the share that shows no knee (shafts of legs, or no leg at all), `tight` the share of the others cut
     closely about one joint (their box may reach a little beyond the film), `one_knee` the share of what is left with
-    a single knee. `fine` is the number of rays a pixel along each side: 1 is quicker and coarser.
+    a single knee. `fine` is the number of rays per pixel along each side: 1 is faster and coarser.
     """
     kind = random.uniform()
     if kind < blank:
@@ -56,7 +56,7 @@ def random_film(
 
 
 def _closely(random: np.random.Generator, rows: int, columns: int, fine: int) -> RenderedFilm:
-    """One joint fills the film, as on crops that archives keep."""
+    """One joint fills the film, as on crops in archives."""
     knee = _knee(random, _side(random), random.uniform(0.82, 1.2))
     spacing = BOX_MM * knee.scale * random.uniform(0.95, 1.6) / min(rows, columns)
     box = BOX_MM * knee.scale / spacing
@@ -69,7 +69,7 @@ def _closely(random: np.random.Generator, rows: int, columns: int, fine: int) ->
 
 
 def _without_joint(random: np.random.Generator, rows: int, columns: int, fine: int) -> RenderedFilm:
-    """A film without a knee joint: the shafts of a thigh or a lower leg, or nothing but marks."""
+    """A film without a knee joint: the shafts of a thigh or a lower leg, or only text."""
     spacing = random.uniform(130, 400) / columns
     count = int(random.integers(0, 3))
     sides = SIDES[:count]
@@ -102,7 +102,7 @@ def _knee(random: np.random.Generator, side: Laterality, scale: float) -> KneeSh
 def _poses(
     random: np.random.Generator, rows: int, columns: int, spacing: float, knees: tuple[KneeShape, ...]
 ) -> tuple[Pose, ...]:
-    """Places within the film that keep each box on it as far as it fits, and two knees apart."""
+    """Random poses that keep each box on the film as far as it fits, and two knees apart."""
     turn = random.normal(0, 4)
     boxes = [BOX_MM * knee.scale / spacing for knee in knees]
     line = random.normal(0.5, 0.1) * rows
@@ -140,7 +140,7 @@ def _scene(
     legs: tuple[Leg, ...],
     fine: int,
 ) -> Scene:
-    """The knees with an exposure, marks and collimation drawn by chance."""
+    """The knees with random exposure, text and collimation."""
     exposure = Exposure(
         photons=float(10 ** random.uniform(2.6, 5.2)),
         noise=1.0,
@@ -161,10 +161,10 @@ def _scene(
     )  # fmt: skip
 
 
-def _lead(random: np.random.Generator, rows: int, columns: int, spacing: float) -> tuple[markers.Mark, ...]:
-    """No, one or two lead letters anywhere, true or not: a finder must not learn the side from them."""
+def _lead(random: np.random.Generator, rows: int, columns: int, spacing: float) -> tuple[markers.TextMark, ...]:
+    """No, one or two lead letters anywhere, right or wrong: a detector must not learn the side from them."""
     return tuple(
-        markers.Mark(
+        markers.TextMark(
             str(random.choice(["R", "L", "RE", "LI", "D", "G", "I"])), random.uniform(0.03, 0.97) * columns,
             random.uniform(0.03, 0.97) * rows, random.uniform(6, 18) / spacing, random.normal(0, 12),
             mirrored=random.uniform() < 0.05, frame=random.uniform() < 0.3,
@@ -173,12 +173,12 @@ def _lead(random: np.random.Generator, rows: int, columns: int, spacing: float) 
     )  # fmt: skip
 
 
-def _printed(random: np.random.Generator, rows: int, columns: int) -> tuple[markers.Mark, ...]:
+def _printed(random: np.random.Generator, rows: int, columns: int) -> tuple[markers.TextMark, ...]:
     """Text burnt in near the edges, on some films."""
     if random.uniform() < 0.65:
         return ()
     return tuple(
-        markers.Mark(
+        markers.TextMark(
             " ".join(random.choice(WORDS, int(random.integers(1, 3)))), random.uniform(0.1, 0.9) * columns,
             float(random.choice([random.uniform(0.02, 0.12), random.uniform(0.88, 0.98)])) * rows,
             max(4.0, random.uniform(0.015, 0.04) * rows),
@@ -194,7 +194,7 @@ def _window(
     spacing: float,
     knees: tuple[KneeShape, ...],
     poses: tuple[Pose, ...],
-) -> markers.Window | None:
+) -> markers.CollimatorWindow | None:
     """A collimator's window about the joints, or none."""
     if random.uniform() < 0.35:
         return None
@@ -209,4 +209,4 @@ def _window(
     x1 = columns - max(columns - right, 0) * (1 - wide[2])
     y1 = rows - max(rows - bottom, 0) * (1 - wide[3])
     shutter = random.choice([0.0, 0.0, 0.0, 1.0, 0.5, -1.0])
-    return markers.Window(x0, y0, x1, y1, random.normal(0, 1.5), None if shutter < 0 else float(shutter))
+    return markers.CollimatorWindow(x0, y0, x1, y1, random.normal(0, 1.5), None if shutter < 0 else float(shutter))

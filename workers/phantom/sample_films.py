@@ -1,4 +1,4 @@
-"""Six invented radiographs as clinics send them, one of them not a knee: what `make run` sends to itself."""
+"""Six rendered radiographs like those of clinics, one of them no knee: `make run` sends them to itself."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""What a rendered film shows: the knees, where they lie, and the joint space that is true of them."""
+"""The contents of a rendered film: knees, their poses, and their true joint spaces."""
 
 from dataclasses import dataclass, replace
 
@@ -12,7 +12,7 @@ from workers.preprocessing import Box
 @dataclass(frozen=True)
 class KneeShape:
     """
-    One knee. The joint spaces are millimetres on the film, whatever `scale` makes of the bones.
+    One knee. The joint spaces are millimetres on the film, independent of the `scale` of the bones.
 
     `tilt_degrees` is its varus (+) or valgus (-); `osteophytes` goes from 0, none, to 1, large.
     """
@@ -31,7 +31,7 @@ class KneeShape:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a knee's plateau has its middle on the film (pixels, edge coordinates), and how far it is turned."""
+    """The middle of a knee's plateau on the film (pixels, edge coordinates), and its rotation."""
 
     x: float
     y: float
@@ -50,7 +50,7 @@ class JointSpace:
 
 @dataclass(frozen=True)
 class RenderedFilm:
-    """A rendered radiograph, MONOCHROME2 (bone bright), with what is true of it."""
+    """A rendered radiograph, MONOCHROME2 (bone bright), with its true contents."""
 
     pixels: npt.NDArray[np.uint16]
     spacing_mm: float

@@ -1,5 +1,5 @@
 """
-How much of each tissue a ray passes on its way to each pixel, and what that does to it.
+Thickness of each tissue along the ray to each pixel, and its attenuation.
 
 A bone is a solid whose thickness along the ray grows from its outline inwards like a rounded edge, with a shell of
 cortex around spongy bone: seen from the front, the shell is a bright rim and a faint veil, as on a real film.
@@ -27,7 +27,7 @@ SPONGE_ADDS_PER_MM = 0.0105
 
 @dataclass(frozen=True)
 class Frame:
-    """A knee's place on a grid of pixels: turns its millimetres into pixels."""
+    """A knee's pose on a grid of pixels: converts its millimetres to pixels."""
 
     rows: int
     columns: int
@@ -223,9 +223,9 @@ def soft_attenuation(frame: Frame, leg: Leg, lean: float, shrink: int) -> Map:
     to_mm = frame.spacing_mm / frame.scale
     height = (np.cos(angle) * y - np.sin(angle) * x) * to_mm
     across = (np.cos(angle) * x + np.sin(angle) * y) * to_mm
-    places = (-230.0, -150.0, -80.0, -45.0, -10.0, 25.0, 70.0, 120.0, 180.0, 260.0)
-    half = _profile(height, places, (88, 79, 67, 61.5, 57.5, 56.5, 57, 56, 49, 40)) * np.float32(leg.width)
-    deep = _profile(height, places, (84, 78, 66, 60, 56, 54, 58, 60, 52, 40)) * np.float32(leg.depth)
+    heights = (-230.0, -150.0, -80.0, -45.0, -10.0, 25.0, 70.0, 120.0, 180.0, 260.0)
+    half = _profile(height, heights, (88, 79, 67, 61.5, 57.5, 56.5, 57, 56, 49, 40)) * np.float32(leg.width)
+    deep = _profile(height, heights, (84, 78, 66, 60, 56, 54, 58, 60, 52, 40)) * np.float32(leg.depth)
     middle = _profile(height, (-230, -40, 60, 240), (-24 + 190 * lean, -2, -1, -6 + 180 * lean))
     aside = ((across - middle) / half) ** 2
     inner = ((across - middle) / (half - np.float32(leg.fat_mm))) ** 2
@@ -238,7 +238,7 @@ def soft_attenuation(frame: Frame, leg: Leg, lean: float, shrink: int) -> Map:
     return np.asarray(grown[: frame.rows, : frame.columns], np.float32)
 
 
-def _profile(at: Map, places: Sequence[float], values: Sequence[float]) -> Map:
-    """The values read off at each height, through a table of half millimetres: cheaper than a search a pixel."""
-    table = np.interp(np.arange(-500, 500, 0.5), places, values).astype(np.float32)
+def _profile(at: Map, heights: Sequence[float], values: Sequence[float]) -> Map:
+    """The values interpolated at each height by a table of half millimetres: cheaper than a search for each pixel."""
+    table = np.interp(np.arange(-500, 500, 0.5), heights, values).astype(np.float32)
     return np.asarray(table[np.maximum(np.minimum((at + 500) * 2, len(table) - 1), 0).astype(np.int32)], np.float32)

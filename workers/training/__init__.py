@@ -1,1 +1,1 @@
-"""How the models were made and judged, to be run again."""
+"""Training of the shipped models and their audit, repeatable."""

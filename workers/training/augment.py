@@ -1,4 +1,4 @@
-"""What one knee could have looked like on another day: position, exposure, noise, something in the way."""
+"""Augmentation of a knee: position, exposure, noise, an erased rectangle."""
 
 import cv2
 import numpy as np
@@ -6,22 +6,22 @@ import numpy as np
 from workers.preprocessing import Grey
 
 
-def augment(knee: Grey, random: np.random.Generator, *, hide: bool = True) -> Grey:
+def augment(knee: Grey, random: np.random.Generator, *, erase: bool = True) -> Grey:
     """
-    A changed copy of a crop of a knee for a grader, same shape, 0 to 1; `hide` erases a part of some.
+    An augmented copy of a crop of a knee for a grader, same shape, 0 to 1; with `erase` a rectangle of some is erased.
 
-    Half are mirrored: up to half of films do not say their side, and a grade must not hang on it.
+    Half are mirrored: up to half of films do not state their side, and a grade must not depend on it.
     """
     if random.random() < 0.5:
         knee = np.ascontiguousarray(knee[:, ::-1])
-    return vary(knee, random, hide=hide)
+    return vary(knee, random, erase=erase)
 
 
-def vary(knee: Grey, random: np.random.Generator, *, hide: bool = True) -> Grey:
-    """The knee on another day, not mirrored. The moves go somewhat beyond what the joint finder misses by."""
-    knee = expose(_move(knee, random), random)
-    if hide and random.random() < 0.3:
-        knee = _hide(knee, random)
+def vary(knee: Grey, random: np.random.Generator, *, erase: bool = True) -> Grey:
+    """The knee augmented but not mirrored. The shifts go somewhat beyond the errors of the joint detector."""
+    knee = vary_exposure(_move(knee, random), random)
+    if erase and random.random() < 0.3:
+        knee = _erase(knee, random)
     return knee
 
 
@@ -36,8 +36,8 @@ def _move(knee: Grey, random: np.random.Generator) -> Grey:
     return np.asarray(moved, np.float32)
 
 
-def expose(knee: Grey, random: np.random.Generator) -> Grey:
-    """The knee at another exposure, some blurred, some noisy."""
+def vary_exposure(knee: Grey, random: np.random.Generator) -> Grey:
+    """The knee at a random exposure, some blurred, some noisy."""
     knee = knee ** float(np.exp(np.clip(random.normal(0, 0.3), -0.65, 0.65)))
     if random.random() < 0.2:
         knee = np.asarray(cv2.GaussianBlur(knee, (0, 0), float(random.uniform(0.4, 1.2))), np.float32)
@@ -47,8 +47,8 @@ def expose(knee: Grey, random: np.random.Generator) -> Grey:
     return np.clip(knee, 0, 1).astype(np.float32)
 
 
-def _hide(knee: Grey, random: np.random.Generator) -> Grey:
-    """Erase a rectangle (Zhong et al. 2020): no single spot may carry the whole grade."""
+def _erase(knee: Grey, random: np.random.Generator) -> Grey:
+    """Erase a rectangle (Zhong et al. 2020): the grade must not depend on a single spot."""
     rows, columns = knee.shape
     height, width = random.uniform(0.08, 0.3, 2)
     top, left = random.uniform(0, 1 - height), random.uniform(0, 1 - width)

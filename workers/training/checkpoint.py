@@ -1,4 +1,4 @@
-"""A training's standing on disk, so that one that was cut off goes on from where it was."""
+"""Checkpoint of a training on disk, so that an interrupted training resumes where it was."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 
-class Kept(Protocol):
+class Stateful(Protocol):
     """Networks, optimizers and schedules."""
 
     def state_dict(self) -> Any: ...
@@ -20,24 +20,25 @@ class Kept(Protocol):
     def load_state_dict(self, state_dict: Any, /) -> Any: ...
 
 
-def resume(path: Path, recipe: "DataclassInstance", parts: Mapping[str, Kept]) -> int:
+def load_checkpoint(path: Path, recipe: "DataclassInstance", stateful: Mapping[str, Stateful]) -> int:
     """
-    Fill `parts` from the checkpoint, if there is one; how much was done, 0 if there is none.
+    Load the states of `stateful` from the checkpoint, if there is one; how much was done, 0 if there is none.
 
     Raises ValueError if it belongs to another recipe.
     """
     if not path.exists():
         return 0
-    kept = torch.load(path, map_location="cpu", weights_only=True)
-    if kept["recipe"] != json.dumps(asdict(recipe)):
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    if checkpoint["recipe"] != json.dumps(asdict(recipe)):
         raise ValueError(f"{path} belongs to another recipe; choose another folder or remove it")
-    for name, part in parts.items():
-        part.load_state_dict(kept[name])
-    return int(kept["done"])
+    for name, one in stateful.items():
+        one.load_state_dict(checkpoint[name])
+    return int(checkpoint["done"])
 
 
-def keep(path: Path, recipe: "DataclassInstance", parts: Mapping[str, Kept], done: int) -> None:
-    """Write the checkpoint; the one before stays until this one is whole."""
-    kept = {"recipe": json.dumps(asdict(recipe)), "done": done}
-    torch.save({**kept, **{name: part.state_dict() for name, part in parts.items()}}, path.with_suffix(".tmp"))
+def save_checkpoint(path: Path, recipe: "DataclassInstance", stateful: Mapping[str, Stateful], done: int) -> None:
+    """Write the checkpoint by renaming a complete file, so that an interruption leaves the one before."""
+    checkpoint = {"recipe": json.dumps(asdict(recipe)), "done": done}
+    states = {name: one.state_dict() for name, one in stateful.items()}
+    torch.save({**checkpoint, **states}, path.with_suffix(".tmp"))
     path.with_suffix(".tmp").replace(path)

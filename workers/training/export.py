@@ -1,8 +1,8 @@
 """
-A trained network to the files that are shipped: weights (safetensors) and graph (ONNX).
+Export of a trained network to the files that are shipped: weights (safetensors) and graph (ONNX).
 
-The graph holds no weights of its own: its initializers point into the safetensors files by offset, so
-that torch and the CPU engine read the very same bytes, and the same hash stands for the model.
+The graph contains no weights: its initializers refer to the safetensors files by offset, so that torch and the CPU
+engine read the same bytes, and one hash identifies the model.
 """
 
 import hashlib
@@ -24,11 +24,14 @@ def export(network: nn.Module, example: torch.Tensor, folder: Path, name: str) -
     `example` (1, channels, size, size) gives the input's shape; the graph takes any number of images.
     """
     weights = folder / f"{name}.safetensors"
-    save(network, weights)
-    return {"weights": named(weights), "graph": export_graph(network, example, {weights: ""}, folder / f"{name}.onnx")}
+    save_weights(network, weights)
+    return {
+        "weights": file_entry(weights),
+        "graph": export_graph(network, example, {weights: ""}, folder / f"{name}.onnx"),
+    }
 
 
-def save(network: nn.Module, path: Path) -> None:
+def save_weights(network: nn.Module, path: Path) -> None:
     """Write the weights of a network."""
     path.parent.mkdir(parents=True, exist_ok=True)
     network.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -39,7 +42,7 @@ def export_graph(network: nn.Module, example: torch.Tensor, weights: Mapping[Pat
     """
     Write the graph of a network whose parameters lie in the files `weights`; its name and hash for the card.
 
-    Each file comes with what stands before its tensors' names in the network; several may share a prefix.
+    `weights` maps each file to the prefix of its tensors' names in the network; several files may share one.
     """
     program = torch.onnx.export(
         network.eval(),
@@ -50,23 +53,25 @@ def export_graph(network: nn.Module, example: torch.Tensor, weights: Mapping[Pat
         dynamic_shapes=({0: torch.export.Dim("n")},),
         verbose=False,
     )
-    assert program is not None  # it is only where the older exporter writes a file itself
+    assert program is not None  # only the older exporter returns None
     model = program.model_proto
-    places = {prefix + key: place for file, prefix in weights.items() for key, place in _places(file).items()}
+    locations = {
+        prefix + key: location for file, prefix in weights.items() for key, location in _tensor_locations(file).items()
+    }
     for tensor in model.graph.initializer:
-        if tensor.name not in places or tensor.data_type != onnx.TensorProto.FLOAT:
+        if tensor.name not in locations or tensor.data_type != onnx.TensorProto.FLOAT:
             continue
         tensor.ClearField("raw_data")
         tensor.data_location = onnx.TensorProto.EXTERNAL
-        for key, value in places[tensor.name].items():
+        for key, value in locations[tensor.name].items():
             tensor.external_data.add(key=key, value=str(value))
-    _forget_origins(model)
+    _strip_source_info(model)
     onnx.save(model, path)
-    return named(path)
+    return file_entry(path)
 
 
-def _places(path: Path) -> dict[str, dict[str, str | int]]:
-    """Where each tensor's bytes lie, in the words of ONNX."""
+def _tensor_locations(path: Path) -> dict[str, dict[str, str | int]]:
+    """The location of each tensor's bytes, as the external data of ONNX."""
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         entries = json.loads(file.read(length))
@@ -77,8 +82,8 @@ def _places(path: Path) -> dict[str, dict[str, str | int]]:
     }
 
 
-def _forget_origins(model: onnx.ModelProto) -> None:
-    """Leave out what the exporter notes of source files and stacks: paths of the machine that it ran on."""
+def _strip_source_info(model: onnx.ModelProto) -> None:
+    """Remove source files and stack traces that the exporter adds: paths of the machine that it ran on."""
     del model.metadata_props[:]
     del model.graph.metadata_props[:]
     for node in model.graph.node:
@@ -91,6 +96,6 @@ def _forget_origins(model: onnx.ModelProto) -> None:
         del function.metadata_props[:]
 
 
-def named(path: Path) -> dict[str, str]:
-    """A file as a card names it."""
+def file_entry(path: Path) -> dict[str, str]:
+    """A file's entry in a card: name and SHA-256."""
     return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}

@@ -1,4 +1,4 @@
-"""Fit a grader: one recipe in, one set of weights out, resumable at every epoch."""
+"""Training of a grader by a recipe, resumable at every epoch."""
 
 import copy
 import json
@@ -17,13 +17,21 @@ from workers.models.networks import GRADERS, Grader
 from workers.preprocessing import Grey, grader_input
 from workers.training.augment import augment
 from workers.training.batches import prefetched
-from workers.training.checkpoint import Kept, keep, resume
-from workers.training.steps import at_size, average, blend, in_bf16, soft_labels, spare_slow_kernels, step_once
+from workers.training.checkpoint import Stateful, load_checkpoint, save_checkpoint
+from workers.training.steps import (
+    in_bf16,
+    keep_slow_kernels_in_fp32,
+    mixup,
+    size_at,
+    soft_labels,
+    training_step,
+    update_average,
+)
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a network is trained. The sizes are (epochs, pixels) in turn: small and cheap first (Tan & Le 2021)."""
+class GraderRecipe:
+    """How a grader is trained. `sizes` are (epochs, pixels) in turn: small and cheap first (Tan & Le 2021)."""
 
     architecture: str
     sizes: tuple[tuple[int, int], ...] = ((4, 192), (4, 224), (2, 256))
@@ -34,7 +42,7 @@ class Recipe:
     label_sigma: float = 0.45
     average: float = 0.998
     mixup: float = 0.0
-    """Alpha of the Beta distribution that two knees are blended by (Zhang et al. 2018); 0: none are."""
+    """Alpha of mixup's Beta distribution (Zhang et al. 2018); 0: no mixup."""
     ordinal: float = 0.0
     """Weight of the squared distance between the cumulated probabilities and the cumulated target beside
     the cross-entropy (Hou et al. 2016): two grades off costs more than one."""
@@ -46,17 +54,17 @@ class Recipe:
 
     def size(self, epoch: int) -> int:
         """Pixels of the input's side in `epoch`, counted from 0."""
-        return at_size(self.sizes, epoch)
+        return size_at(self.sizes, epoch)
 
-    def part_done(self, epoch: int, part: float = 0.0) -> float:
-        """How much of the work is done, 0 to 1, after `part` of `epoch`: a step costs what it has pixels."""
-        costs = [self.size(each) ** 2 for each in range(self.epochs)]
+    def fraction_done(self, epoch: int, part: float = 0.0) -> float:
+        """The part of the work that is done, 0 to 1, after `part` of `epoch`: a step costs as much as it has pixels."""
+        costs = [self.size(number) ** 2 for number in range(self.epochs)]
         return (sum(costs[:epoch]) + part * costs[epoch]) / sum(costs)
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Where a training stands after a step; `part` of its work is done, 0 to 1."""
+class TrainingProgress:
+    """Progress of a training after a step; `part` of its work is done, 0 to 1."""
 
     epoch: int
     epochs: int
@@ -67,64 +75,64 @@ class Progress:
     seconds_left: float
 
 
-def fit(
-    recipe: Recipe,
+def fit_grader(
+    recipe: GraderRecipe,
     train: Sequence[LabelledKnee],
     val: Sequence[LabelledKnee],
     folder: Path,
     *,
     start: Callable[[Grader], None] = lambda network: None,
-    watch: Callable[[Progress], None] = lambda progress: None,
+    on_step: Callable[[TrainingProgress], None] = lambda progress: None,
     device: str = "cpu",
 ) -> Grader:
     """
     Train on `train`, log each epoch's figures on `val` to folder/log.jsonl, return the averaged network.
 
-    `start` fills a new network with the weights that it begins from; without it they are random.
+    `start` loads the initial weights into a new network; without it they are random.
 
-    A folder that holds a checkpoint of the same recipe is carried on from there; another recipe's is an error.
+    A checkpoint of the same recipe in `folder` is resumed; another recipe's raises ValueError.
     """
     folder.mkdir(parents=True, exist_ok=True)
     training = _begin(recipe, start, device)
-    done = resume(folder / "checkpoint.pt", recipe, training.parts)
-    pictures, held = [knee.read() for knee in train], [knee.read() for knee in val]
+    done = load_checkpoint(folder / "checkpoint.pt", recipe, training.stateful)
+    images, val_images = [knee.read() for knee in train], [knee.read() for knee in val]
     grades = np.array([knee.kl for knee in train])
     steps = len(train) // recipe.batch
     for epoch in range(done, recipe.epochs):
         began = time.monotonic()
-        loss = _train(training, _batches(pictures, grades, recipe, epoch), epoch, steps, watch=watch)
-        figures = _judge(training.averaged, held, [knee.kl for knee in val], recipe.size(epoch), device)
+        loss = _train(training, _batches(images, grades, recipe, epoch), epoch, steps, on_step=on_step)
+        figures = _evaluate(training.averaged, val_images, [knee.kl for knee in val], recipe.size(epoch), device)
         rate = recipe.learning_rate * _schedule((epoch + 1) / recipe.epochs, recipe.warm_up)
         run = {"size": recipe.size(epoch), "learning_rate": rate, "seconds": time.monotonic() - began}
         _log(folder / "log.jsonl", epoch=epoch, loss=loss, **run, **figures)
-        keep(folder / "checkpoint.pt", recipe, training.parts, epoch + 1)
+        save_checkpoint(folder / "checkpoint.pt", recipe, training.stateful, epoch + 1)
     return training.averaged
 
 
 @dataclass(frozen=True)
 class _Training:
-    """What changes while a network is trained, and the recipe and device that it is trained with."""
+    """The networks and the optimizer of a training, with its recipe and device."""
 
-    recipe: Recipe
+    recipe: GraderRecipe
     network: Grader
     averaged: Grader
     optimizer: torch.optim.Optimizer
     device: str
 
     @property
-    def parts(self) -> dict[str, Kept]:
+    def stateful(self) -> dict[str, Stateful]:
         return {"network": self.network, "averaged": self.averaged, "optimizer": self.optimizer}
 
 
-def _begin(recipe: Recipe, start: Callable[[Grader], None], device: str) -> _Training:
-    """A new network as the recipe's seed makes it, on `device`, and a copy of it for the average."""
+def _begin(recipe: GraderRecipe, start: Callable[[Grader], None], device: str) -> _Training:
+    """A new network by the recipe's seed, on `device`, and a copy of it for the moving average."""
     torch.manual_seed(recipe.seed)
     network = GRADERS[recipe.architecture]()
     start(network)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = copy.deepcopy(network).eval()
     if device == "cpu":
-        spare_slow_kernels(network)
+        keep_slow_kernels_in_fp32(network)
     return _Training(recipe, network, averaged, _optimizer(network, recipe), device)
 
 
@@ -134,7 +142,7 @@ def _train(
     epoch: int,
     steps: int,
     *,
-    watch: Callable[[Progress], None],
+    on_step: Callable[[TrainingProgress], None],
 ) -> float:
     """One epoch of `steps` steps; the last step's loss."""
     recipe, network, device = training.recipe, training.network, training.device
@@ -146,16 +154,16 @@ def _train(
         at = epoch * steps + step
         for group in training.optimizer.param_groups:
             group["lr"] = recipe.learning_rate * _schedule(at / (steps * recipe.epochs), recipe.warm_up)
-        images, wanted = blend(images, targets[labels], recipe.mixup, np.random.default_rng((recipe.seed, at)))
-        loss = step_once(network, training.optimizer, images.to(device), wanted.to(device), recipe.ordinal)
-        average(training.averaged, network, min(recipe.average, (1 + at) / (10 + at)))
-        part = recipe.part_done(epoch, (step + 1) / steps)
-        left = (time.monotonic() - began) / (part - recipe.part_done(epoch)) * (1 - part)
-        watch(Progress(epoch, recipe.epochs, step + 1, steps, loss, part, left))
+        images, wanted = mixup(images, targets[labels], recipe.mixup, np.random.default_rng((recipe.seed, at)))
+        loss = training_step(network, training.optimizer, images.to(device), wanted.to(device), recipe.ordinal)
+        update_average(training.averaged, network, min(recipe.average, (1 + at) / (10 + at)))
+        part = recipe.fraction_done(epoch, (step + 1) / steps)
+        left = (time.monotonic() - began) / (part - recipe.fraction_done(epoch)) * (1 - part)
+        on_step(TrainingProgress(epoch, recipe.epochs, step + 1, steps, loss, part, left))
     return loss
 
 
-def _optimizer(network: Grader, recipe: Recipe) -> torch.optim.AdamW:
+def _optimizer(network: Grader, recipe: GraderRecipe) -> torch.optim.AdamW:
     decayed = [parameter for parameter in network.parameters() if parameter.ndim > 1]
     free = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}]
@@ -163,46 +171,46 @@ def _optimizer(network: Grader, recipe: Recipe) -> torch.optim.AdamW:
 
 
 def _schedule(part: float, warm_up: float) -> float:
-    """A linear rise, then half a cosine down to nothing."""
+    """The learning rate's factor: a linear rise, then half a cosine down to 0."""
     return part / warm_up if part < warm_up else 0.5 * (1 + math.cos(math.pi * (part - warm_up) / (1 - warm_up)))
 
 
 def _batches(
-    pictures: Sequence[Grey], grades: npt.NDArray[np.int64], recipe: Recipe, epoch: int
+    images: Sequence[Grey], grades: npt.NDArray[np.int64], recipe: GraderRecipe, epoch: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Augmented, prepared batches of one epoch; the next is made while the network works on this one."""
-    order = np.random.default_rng((recipe.seed, epoch)).permutation(len(pictures))
+    """Augmented, prepared batches of one epoch, made one ahead of the training."""
+    order = np.random.default_rng((recipe.seed, epoch)).permutation(len(images))
     size = recipe.size(epoch)
 
     def make(chosen: npt.NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
         prepared = [
-            grader_input(augment(pictures[index], np.random.default_rng((recipe.seed, epoch, index))), size)
+            grader_input(augment(images[index], np.random.default_rng((recipe.seed, epoch, index))), size)
             for index in chosen
         ]
-        images = torch.from_numpy(np.stack(prepared)).to(memory_format=torch.channels_last)
-        return images, torch.from_numpy(grades[chosen])
+        batch = torch.from_numpy(np.stack(prepared)).to(memory_format=torch.channels_last)
+        return batch, torch.from_numpy(grades[chosen])
 
     chunks = [order[at : at + recipe.batch] for at in range(0, len(order) - recipe.batch + 1, recipe.batch)]
     return prefetched(make, chunks)
 
 
 @torch.no_grad()
-def _judge(
-    network: Grader, pictures: Sequence[Grey], grades: Sequence[int], size: int, device: str
+def _evaluate(
+    network: Grader, images: Sequence[Grey], grades: Sequence[int], size: int, device: str
 ) -> dict[str, float]:
     """Accuracy, quadratic weighted kappa and mean absolute error of the most probable grade."""
     from workers.evaluation.metrics import accuracy, mean_absolute_error, quadratic_weighted_kappa
 
     logits = []
-    for at in range(0, len(pictures), 32):
-        images = torch.from_numpy(np.stack([grader_input(knee, size) for knee in pictures[at : at + 32]]))
+    for at in range(0, len(images), 32):
+        batch = torch.from_numpy(np.stack([grader_input(knee, size) for knee in images[at : at + 32]]))
         with in_bf16(device):
-            logits.append(network(images.to(device, memory_format=torch.channels_last))[0].float().cpu())
-    found, truth = torch.cat(logits).argmax(1).numpy(), np.array(grades)
+            logits.append(network(batch.to(device, memory_format=torch.channels_last))[0].float().cpu())
+    predicted, truth = torch.cat(logits).argmax(1).numpy(), np.array(grades)
     return {
-        "accuracy": accuracy(truth, found),
-        "qwk": quadratic_weighted_kappa(truth, found),
-        "mae": mean_absolute_error(truth, found),
+        "accuracy": accuracy(truth, predicted),
+        "qwk": quadratic_weighted_kappa(truth, predicted),
+        "mae": mean_absolute_error(truth, predicted),
     }
 
 

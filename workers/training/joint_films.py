@@ -1,4 +1,4 @@
-"""What the joint finder and the closer look are trained on: composed films cut into views, and what is true of them."""
+"""Training films of the joint detector and the joint refiner: composed films, the networks' inputs and targets."""
 
 import csv
 from collections.abc import Sequence
@@ -16,55 +16,55 @@ from workers.phantom import random_film
 from workers.preprocessing import Box, box_inputs, film_input
 from workers.training.films import (
     Crop,
-    Joint,
     LabelledFilm,
+    LabelledJoint,
     compose,
+    film_without_joint,
     left_to_right,
     mirrored,
-    padded_otherwise,
-    tight,
+    padded_film,
+    tight_film,
     with_remote_metal,
-    without_joint,
 )
 
 Array = npt.NDArray[np.float32]
-FINDER_SIZE, LOOK_SIZE = 320, 160
-LOOKS = 2
-"""Closer looks that are taken at each film."""
+DETECTOR_SIZE, REFINER_SIZE = 320, 160
+VIEWS_PER_FILM = 2
+"""Refiner inputs that are taken from each film."""
 
 WELL_FITTED = 1.5
 """Least fit score of landmarks that are trained on."""
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One film as the networks see it, and what is true; the weights are 0 where nothing is known."""
+class TrainingSample:
+    """The networks' inputs from one film, and their targets; weights are 0 where a target is unknown."""
 
     film: Array
     """(1, 320, 320)"""
     heat: Array
     """(5, 40, 40): see `targets`."""
     views: Array
-    """(looks, 1, 160, 160)"""
+    """(views, 1, 160, 160)"""
     kinds: npt.NDArray[np.int64]
-    """(looks,)"""
+    """(views,)"""
     boxes: Array
-    """(looks, 4): the shift right and down, the log of the size, and whether they count."""
+    """(views, 4): the shift right and down, the log of the size, and whether they count."""
     points: Array
-    """(looks, 16, 3): x and y on 0 to 1 of the view, and whether they count."""
+    """(views, 16, 3): x and y on 0 to 1 of the view, and whether they count."""
 
 
 Patients = Sequence[tuple[Crop, Crop]]
-"""Each patient's right and left knee as hung."""
+"""Each patient's right and left knee as displayed."""
 
 
 def patients_of(knees: Sequence[LabelledKnee], landmarks: dict[str, Array]) -> Patients:
-    """The right and the left knee of every patient who has both, bones bright, as hung."""
+    """The right and the left knee of every patient who has both, bones bright, as displayed."""
     return [(_crop(right, landmarks), _crop(left, landmarks)) for right, left in both_knees(knees)]
 
 
 def _crop(knee: LabelledKnee, landmarks: dict[str, Array]) -> Crop:
-    return Crop(knee.as_hung(), landmarks.get(knee.path.name))
+    return Crop(knee.as_displayed(), landmarks.get(knee.path.name))
 
 
 def read_landmarks(path: Path) -> dict[str, Array]:
@@ -82,62 +82,62 @@ def read_landmarks(path: Path) -> dict[str, Array]:
     }
 
 
-def film_of(patients: Patients, random: np.random.Generator, annotated: Patients = ()) -> LabelledFilm:
-    """One film of the mixture; `annotated` patients have landmarks and are met more often than their number."""
+def random_training_film(patients: Patients, random: np.random.Generator, annotated: Patients = ()) -> LabelledFilm:
+    """One film of the mixture; `annotated` patients have landmarks and are oversampled."""
     chosen = annotated if annotated and random.random() < 0.35 else patients
-    both = chosen[int(random.integers(len(chosen)))]
-    if random.random() < 0.5:  # either knee may hang on either side: the side is told elsewhere
-        both = (mirrored(both[1]), mirrored(both[0]))
-    one = both[int(random.integers(2))]
+    knees = chosen[int(random.integers(len(chosen)))]
+    if random.random() < 0.5:  # either knee on either side: the laterality is determined elsewhere
+        knees = (mirrored(knees[1]), mirrored(knees[0]))
+    one = knees[int(random.integers(2))]
     if random.random() < 0.06:
         one = with_remote_metal(one, random)
     kind = random.random()
     if kind < 0.32:
-        return compose(both, random, metal=0.16)
+        return compose(knees, random, metal=0.16)
     if kind < 0.55:
         return compose([one], random, metal=0.35)
     if kind < 0.65:
-        return tight(one, random)
+        return tight_film(one, random)
     if kind < 0.73:
         return rendered(random)
     rows, columns = (int(random.integers(160, 330)) for _ in range(2))
-    return without_joint(one, random, size=(rows, rows) if random.random() < 0.4 else (rows, columns))
+    return film_without_joint(one, random, size=(rows, rows) if random.random() < 0.4 else (rows, columns))
 
 
 def rendered(random: np.random.Generator) -> LabelledFilm:
     """A film of rendered knees."""
     rows, columns = (int(random.integers(200, 330)) for _ in range(2))
     film = random_film(random, rows=rows, columns=columns)
-    joints = tuple(Joint(box) for box in film.boxes)
+    joints = tuple(LabelledJoint(box) for box in film.boxes)
     return LabelledFilm(film.pixels.astype(np.float32) / np.float32(4095), joints, KNEE if joints else OTHER)
 
 
-def held_back(patients: Patients, seed: int) -> dict[str, list[LabelledFilm]]:
-    """Films to judge on, by how they were made: as in training, and padded as training never showed."""
+def held_out_films(patients: Patients, seed: int) -> dict[str, list[LabelledFilm]]:
+    """Evaluation films by how they were made: as in training, and padded as no training film is."""
     random = np.random.default_rng(seed)
 
-    def some(number: int) -> list[tuple[Crop, Crop]]:
+    def drawn(number: int) -> list[tuple[Crop, Crop]]:
         return [patients[int(at)] for at in random.integers(len(patients), size=number)]
 
     return {
-        "composed": [compose(both if at % 2 else both[:1], random) for at, both in enumerate(some(160))],
-        "padded": [padded_otherwise(both if at % 2 else both[:1], random) for at, both in enumerate(some(80))],
+        "composed": [compose(both if at % 2 else both[:1], random) for at, both in enumerate(drawn(160))],
+        "padded": [padded_film(both if at % 2 else both[:1], random) for at, both in enumerate(drawn(80))],
         "rendered": [rendered(random) for _ in range(60)],
-        "none": [without_joint(both[0], random) for both in some(100)],
+        "none": [film_without_joint(both[0], random) for both in drawn(100)],
     }
 
 
-def sample(labelled: LabelledFilm, random: np.random.Generator) -> Sample:
-    """A film as the networks see it."""
-    view, scale = film_input(labelled.pixels, FINDER_SIZE)
-    looks = [_look_at(labelled, at, random) for at in range(LOOKS)]
-    views, kinds, boxes, points = zip(*looks, strict=True)
+def training_sample(labelled: LabelledFilm, random: np.random.Generator) -> TrainingSample:
+    """The networks' inputs from a film, and the targets."""
+    view, scale = film_input(labelled.pixels, DETECTOR_SIZE)
+    examples = [_refiner_view(labelled, at, random) for at in range(VIEWS_PER_FILM)]
+    views, kinds, boxes, points = zip(*examples, strict=True)
     heat = targets(labelled, scale)
-    return Sample(view[None], heat, np.stack(views), np.array(kinds), np.stack(boxes), np.stack(points))
+    return TrainingSample(view[None], heat, np.stack(views), np.array(kinds), np.stack(boxes), np.stack(points))
 
 
-def _look_at(labelled: LabelledFilm, at: int, random: np.random.Generator) -> tuple[Array, int, Array, Array]:
-    """A look at a joint as the finder may find it, beside all joints, or at a whole film without one."""
+def _refiner_view(labelled: LabelledFilm, at: int, random: np.random.Generator) -> tuple[Array, int, Array, Array]:
+    """A refiner input: a joint with detection errors, a place beside all joints, or a whole film without one."""
     box, points = np.zeros(4, np.float32), np.zeros((16, 3), np.float32)
     if not labelled.joints:
         return _view(labelled, whole_film(labelled.pixels.shape)), labelled.kind, box, points
@@ -148,17 +148,17 @@ def _look_at(labelled: LabelledFilm, at: int, random: np.random.Generator) -> tu
     shift = np.clip(random.normal(0, 0.06, 2), -0.2, 0.2) * side
     size = side * float(np.exp(np.clip(random.normal(0, 0.1), -0.3, 0.3)))
     x, y = joint.box.middle
-    asked = Box.about((x + shift[0], y + shift[1]), size)
+    detected = Box.about((x + shift[0], y + shift[1]), size)
     box[:] = (-shift[0] / size, -shift[1] / size, np.log(side / size), 1)
     if joint.points is not None:
-        seen = asked.enlarged(WIDE)
-        points[:, :2] = (joint.points - np.array([seen.x0, seen.y0], np.float32)) / np.float32(seen.width)
+        view = detected.enlarged(WIDE)
+        points[:, :2] = (joint.points - np.array([view.x0, view.y0], np.float32)) / np.float32(view.width)
         points[:, 2] = 1
-    return _view(labelled, asked), joint.kind, box, points
+    return _view(labelled, detected), joint.kind, box, points
 
 
 def _view(labelled: LabelledFilm, box: Box) -> Array:
-    (view,) = box_inputs(labelled.pixels, [box.enlarged(WIDE)], LOOK_SIZE)
+    (view,) = box_inputs(labelled.pixels, [box.enlarged(WIDE)], REFINER_SIZE)
     return np.asarray(view)
 
 
@@ -175,7 +175,7 @@ def _beside(labelled: LabelledFilm, random: np.random.Generator) -> Box | None:
 
 def targets(labelled: LabelledFilm, scale: float) -> Array:
     """(5, cells, cells): heat with a soft bump at each centre, log side, shift right and down, where these count."""
-    cells = FINDER_SIZE // STRIDE
+    cells = DETECTOR_SIZE // STRIDE
     out = np.zeros((5, cells, cells), np.float32)
     rows, columns = np.mgrid[0:cells, 0:cells]
     for box in labelled.boxes:

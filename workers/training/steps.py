@@ -1,4 +1,4 @@
-"""One step of a training: knees blended, the loss, the weights moved, and their running mean."""
+"""Steps of a training: mixup, loss, gradient step, and the moving average of the weights."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -15,19 +15,19 @@ from workers.models.networks import Grader
 
 
 def soft_labels(sigma: float) -> npt.NDArray[np.float32]:
-    """Row y is the target of grade y: a Gaussian over the grades, since KL 1 is nearer to 2 than to 4."""
+    """Row y is the target of grade y: a Gaussian over the grades, because KL 1 is nearer to 2 than to 4."""
     grades = np.arange(5)
     weights = np.exp(-((grades[:, None] - grades) ** 2) / (2 * sigma**2))
     return np.asarray(weights / weights.sum(1, keepdims=True), np.float32)
 
 
 def in_bf16(device: str) -> torch.autocast:
-    """Half precision where the hardware has it; a processor that has to imitate it takes five times as long."""
-    imitated = device == "cpu" and not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-    return torch.autocast(device, torch.bfloat16, enabled=not imitated)
+    """bfloat16 where the hardware has it; a processor that emulates it takes five times as long."""
+    emulated = device == "cpu" and not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    return torch.autocast(device, torch.bfloat16, enabled=not emulated)
 
 
-def spare_slow_kernels(network: nn.Module) -> None:
+def keep_slow_kernels_in_fp32(network: nn.Module) -> None:
     """
     Keep the depthwise convolutions that are wide or strided in fp32 while all else runs in bf16.
 
@@ -41,16 +41,16 @@ def spare_slow_kernels(network: nn.Module) -> None:
 
 
 def _in_fp32(layer: nn.Conv2d, images: torch.Tensor) -> torch.Tensor:
-    given = images.dtype
+    dtype = images.dtype
     with torch.autocast("cpu", enabled=False):
-        return nn.Conv2d.forward(layer, images.float()).to(given)
+        return nn.Conv2d.forward(layer, images.float()).to(dtype)
 
 
-def fold_statistics(network: nn.Module) -> None:
+def fold_batch_norm(network: nn.Module) -> None:
     """
-    Fold each batch normalisation, its statistics as they are, into the convolution before it at every pass.
+    Fold each batch normalisation, with fixed statistics, into the convolution before it at every pass.
 
-    The weights stay where they are, so the network is saved and averaged as before; a step takes half the time.
+    The parameters stay as they are, so that the network is saved and averaged as before; a step takes half the time.
     """
     for block in network.modules():
         for layer, norm in pairwise(block.children()):
@@ -67,20 +67,20 @@ def _folded(layer: nn.Conv2d, norm: nn.BatchNorm2d, images: torch.Tensor) -> tor
     return functional.conv2d(images, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
-def blend(
+def mixup(
     images: torch.Tensor, targets: torch.Tensor, alpha: float, random: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each knee blended with the batch's reverse, and its target likewise; as they are for an alpha of 0."""
+    """Mixup (Zhang et al. 2018) of the batch with its reverse, images and targets; with an alpha of 0 unchanged."""
     if not alpha:
         return images, targets
     part = float(random.beta(alpha, alpha))
     return images * part + images.flip(0) * (1 - part), targets * part + targets.flip(0) * (1 - part)
 
 
-def step_once(
+def training_step(
     network: Grader, optimizer: torch.optim.Optimizer, images: torch.Tensor, targets: torch.Tensor, ordinal: float
 ) -> float:
-    """Cross-entropy, and `ordinal` times the squared distance of the cumulated probabilities; the loss."""
+    """A step on cross-entropy plus `ordinal` times the squared distance of the cumulated probabilities; the loss."""
     with in_bf16(images.device.type):
         logits, _ = network(images)
     loss = functional.cross_entropy(logits.float(), targets)
@@ -100,7 +100,7 @@ def apply_gradients(loss: torch.Tensor, optimizer: torch.optim.Optimizer, *clipp
     return float(loss.detach())
 
 
-class Small(Protocol):
+class SmallRecipe(Protocol):
     """What the recipes of the small networks have in common."""
 
     @property
@@ -110,16 +110,16 @@ class Small(Protocol):
     def learning_rate(self) -> float: ...
 
 
-def descend(
+def train_small_network(
     network: nn.Module,
-    recipe: Small,
+    recipe: SmallRecipe,
     batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
     loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     *,
-    watch: Callable[[int, float], None],
+    on_step: Callable[[int, float], None],
     weight_decay: float = 0.01,
 ) -> None:
-    """Train a small network, whose one answer `loss_of` compares with the truth, by one cycle of AdamW's rate."""
+    """Train a small network with AdamW and a one-cycle rate; `loss_of` compares its first output with the truth."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, recipe.steps)
     network.train()
@@ -127,10 +127,10 @@ def descend(
         loss = loss_of(network(views)[0], truth)
         value = apply_gradients(loss, optimizer)
         schedule.step()
-        watch(step, value)
+        on_step(step, value)
 
 
-def at_size(sizes: Sequence[tuple[int, int]], at: int) -> int:
+def size_at(sizes: Sequence[tuple[int, int]], at: int) -> int:
     """The pixels of epoch or step `at`, counted from 0, where `sizes` are (how many, pixels) in turn."""
     for many, pixels in sizes:
         if at < many:
@@ -140,7 +140,7 @@ def at_size(sizes: Sequence[tuple[int, int]], at: int) -> int:
 
 
 @torch.no_grad()
-def average(averaged: nn.Module, network: nn.Module, keep: float) -> None:
+def update_average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
     """
     Exponential moving average of weights and batch statistics (Polyak & Juditsky 1992).
 
@@ -148,4 +148,4 @@ def average(averaged: nn.Module, network: nn.Module, keep: float) -> None:
     "module.", so that neither results nor checkpoints would stay as they are.
     """
     for mean, now in zip(averaged.state_dict().values(), network.state_dict().values(), strict=True):
-        mean.lerp_(now, 1 - keep) if mean.is_floating_point() else mean.copy_(now)
+        mean.lerp_(now, 1 - decay) if mean.is_floating_point() else mean.copy_(now)

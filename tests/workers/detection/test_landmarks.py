@@ -21,7 +21,7 @@ from workers.read import Film
 from workers.training import other_anatomy
 from workers.training.films import Crop, compose, left_to_right
 from workers.training.films.joint import points_of
-from workers.training.implants import KINDS, lay_metal, place_remote
+from workers.training.implants import KINDS, add_implant, add_remote_metal
 
 R, L = Laterality.RIGHT, Laterality.LEFT
 
@@ -108,7 +108,7 @@ def test_replaced_knees_are_refused_and_others_are_not(models: DetectionModels) 
     for at, row in enumerate(some_knees("val", 30)):
         knee = pixels(row).astype(np.float32) / 255
         graded += refusals(as_film(knee), models) == [""]
-        laid, _ = lay_metal(knee, points_of(Crop(knee)), "total_replacement", np.random.default_rng(at))
+        laid, _ = add_implant(knee, points_of(Crop(knee)), "total_replacement", np.random.default_rng(at))
         refused += refusals(as_film(laid), models) != [""]
     assert (graded >= 29, refused >= 29) == (True, True), (graded, refused)
 
@@ -120,7 +120,7 @@ def test_an_implant_on_one_side_leaves_the_other_gradable(models: DetectionModel
     right = next(row for row in rows if row["side"] == "R")
     left = next(row for row in rows if row["side"] == "L")
     crops = [pixels(row).astype(np.float32) / 255 for row in (right, left)]
-    laid, _ = lay_metal(crops[1], points_of(Crop(crops[1])), "total_replacement", np.random.default_rng(3))
+    laid, _ = add_implant(crops[1], points_of(Crop(crops[1])), "total_replacement", np.random.default_rng(3))
     gap = np.zeros((299, 40), np.float32)
     film = as_film(np.hstack([crops[0], gap, laid]))
     assert refusals(film, models) == ["", "TOTAL_REPLACED"]
@@ -132,14 +132,14 @@ def test_metal_beside_the_joint_is_segmented(models: DetectionModels) -> None:
     with_metal, without = [], []
     for at, row in enumerate(some_knees("val", 12)):
         knee = pixels(row).astype(np.float32) / 255
-        laid, _ = place_remote(knee, points_of(Crop(knee)), np.random.default_rng(at))
+        laid, _ = add_remote_metal(knee, points_of(Crop(knee)), np.random.default_rng(at))
         for film, metal in ((as_film(laid), with_metal), (as_film(knee), without)):
             (found,) = candidates(film, models)
             metal.append(bool((found.knee.labels == HARDWARE).any()) or found.refusal is not None)
     assert (sum(with_metal) >= 10, sum(without)) == (True, 0), (with_metal, without)
 
 
-@pytest.mark.parametrize("part", other_anatomy.PARTS)
+@pytest.mark.parametrize("part", other_anatomy.BODY_PARTS)
 def test_other_parts_are_drawn_at_every_size_and_refused(models: DetectionModels, part: str) -> None:
     """The same seed gives the same picture, in range and not blank; no knee is graded on it."""
     for size in ((96, 96), (220, 300), (300, 180)):
@@ -159,7 +159,7 @@ def test_metal_brightens_what_it_covers_and_keeps_the_range(kind: str, size: int
 
     def laid() -> tuple[np.ndarray, object]:  # type: ignore[type-arg]
         random, points = np.random.default_rng(7), points_of(Crop(knee))
-        return place_remote(knee, points, random) if kind == "remote" else lay_metal(knee, points, kind, random)
+        return add_remote_metal(knee, points, random) if kind == "remote" else add_implant(knee, points, kind, random)
 
     picture, box = laid()
     assert picture.shape == knee.shape

@@ -21,7 +21,7 @@ from workers.models.networks import OrientationClassifier
 from workers.phantom import KneeShape, render
 from workers.preprocessing import Box
 from workers.read import Reader
-from workers.training.fit_orientation import UprightRecipe, fit_upright, part_right
+from workers.training.fit_orientation import OrientationRecipe, fit_orientation_classifier, orientation_accuracy
 
 R, L, U = Laterality.RIGHT, Laterality.LEFT, Laterality.UNKNOWN
 WHOLE = Box(0, 0, 299, 299)
@@ -120,8 +120,8 @@ def test_the_orientation_network_learns_from_crops(tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / f"{number}.png"), image)
         knees.append(LabelledKnee(tmp_path / f"{number}.png", f"p{number}", "R", 0, "train", inverted=False))
     losses: list[float] = []
-    recipe = UprightRecipe(steps=90, batch=16)
-    network = fit_upright(recipe, knees, 48, watch=lambda step, loss: losses.append(loss))
+    recipe = OrientationRecipe(steps=90, batch=16)
+    network = fit_orientation_classifier(recipe, knees, 48, on_step=lambda step, loss: losses.append(loss))
     assert isinstance(network, OrientationClassifier)
     assert np.mean(losses[-5:]) < 0.5 * losses[0]
-    assert part_right(network, knees, 48)[0] == 1.0
+    assert orientation_accuracy(network, knees, 48)[0] == 1.0

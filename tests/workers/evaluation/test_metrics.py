@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from workers.evaluation.calibration_fit import heat_scale, temperature
+from workers.evaluation.calibration_fit import fit_heat_scale, fit_temperature
 from workers.evaluation.metrics import (
-    Said,
-    auc_from,
+    Predictions,
+    auc,
     balanced_accuracy,
     confusion,
     expected_calibration_error,
@@ -45,9 +45,9 @@ def test_kappa_at_its_corners() -> None:
     assert quadratic_weighted_kappa(np.full(4, 3), np.full(4, 3)) == 1
 
 
-def certain(found: np.ndarray) -> Said:
+def certain(found: np.ndarray) -> Predictions:
     """Grades that leave no doubt."""
-    return Said.by(Calibration(), np.eye(5, dtype=np.float32)[found])
+    return Predictions.calibrated(Calibration(), np.eye(5, dtype=np.float32)[found])
 
 
 def test_the_area_under_the_curve_is_the_chance_to_rank_two_knees_right() -> None:
@@ -57,8 +57,8 @@ def test_the_area_under_the_curve_is_the_chance_to_rank_two_knees_right() -> Non
     shares = random.dirichlet(np.ones(5), 60).round(1).astype(np.float32)
     score = shares[:, 2:].sum(1)
     pairs = [(a > b) + (a == b) / 2 for a in score[truth >= 2] for b in score[truth < 2]]
-    assert auc_from(truth, shares) == pytest.approx(np.mean(pairs), abs=1e-6)
-    assert np.isnan(auc_from(np.zeros(3, int), shares[:3]))
+    assert auc(truth, shares) == pytest.approx(np.mean(pairs), abs=1e-6)
+    assert np.isnan(auc(np.zeros(3, int), shares[:3]))
 
 
 @pytest.mark.filterwarnings("ignore:y_pred contains classes", "ignore:A single label was found")
@@ -89,7 +89,7 @@ def test_the_figures_are_those_of_scikit_learn(seed: int, occurring: set[int], c
         atol=1e-9,
     )
     if positive.any() and not positive.all():
-        assert auc_from(truth, probabilities) == pytest.approx(reference.roc_auc_score(positive, score), abs=1e-9)
+        assert auc(truth, probabilities) == pytest.approx(reference.roc_auc_score(positive, score), abs=1e-9)
 
 
 def test_the_calibration_error_is_the_gap_between_confidence_and_truth() -> None:
@@ -105,11 +105,11 @@ def test_the_calibration_error_is_the_gap_between_confidence_and_truth() -> None
 def test_every_interval_holds_finite_numbers(pairs: list[tuple[int, int]]) -> None:
     """Whatever the answers are, a figure is a number within its meaning, or None where there is no such knee."""
     truth, found = np.array(pairs).T
-    told = with_intervals(truth, certain(found), [str(at // 2) for at in range(len(pairs))], rounds=20)
-    assert told["n"] == len(pairs)
-    for grade, figure in enumerate(told["recall"]):
+    figures = with_intervals(truth, certain(found), [str(at // 2) for at in range(len(pairs))], rounds=20)
+    assert figures["n"] == len(pairs)
+    for grade, figure in enumerate(figures["recall"]):
         assert (figure["value"] is None) == (grade not in truth)
-    assert 0 <= told["accuracy"]["value"] <= 1
+    assert 0 <= figures["accuracy"]["value"] <= 1
 
 
 def test_the_interval_is_wider_when_knees_come_in_pairs() -> None:
@@ -131,5 +131,5 @@ def test_temperature_finds_how_boastful_the_logits_are() -> None:
     honest = random.normal(0, 1.5, (6000, 5)).astype(np.float32)
     chances = np.exp(honest) / np.exp(honest).sum(1, keepdims=True)
     truth = np.array([random.choice(5, p=row / row.sum()) for row in chances.astype(float)])
-    assert temperature(honest * 2, truth) == pytest.approx(2, rel=0.1)
-    assert heat_scale(np.arange(101, dtype=np.float32)) == 90
+    assert fit_temperature(honest * 2, truth) == pytest.approx(2, rel=0.1)
+    assert fit_heat_scale(np.arange(101, dtype=np.float32)) == 90

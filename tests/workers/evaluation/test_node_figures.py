@@ -37,20 +37,20 @@ def knees(tmp_path: Path) -> Path:
 def figures(*words: str) -> dict[str, float]:
     answer = CliRunner().invoke(genu, ["evaluate", *words, "--json"])
     assert answer.exit_code == 0, answer.output
-    told: dict[str, float] = json.loads(answer.stdout)
-    return told
+    result: dict[str, float] = json.loads(answer.stdout)
+    return result
 
 
 @needs_knees
-def test_the_gate_is_judged_on_knees_as_they_lie_on_disk(knees: Path) -> None:
+def test_refusals_sides_and_polarity_of_knees_on_disk(knees: Path) -> None:
     """Noise is refused, knees are not; negatives are turned, others are not; the image alone tells sides."""
-    told = figures("--data", str(knees), "--gate")
+    result = figures("--data", str(knees), "--gate")
     negatives = sum(line.endswith(",1") for line in (knees / "labels.csv").read_text().splitlines())
     assert negatives > 0
-    assert (told["n"], told["refused"], told["refused_as"]) == (8, 0.25, {"NOT_A_KNEE": 2})
-    assert (told["negatives"], told["negatives_turned"], told["others_turned"]) == (negatives, negatives, 0)
-    assert told["side_right"] >= 5
-    assert told["side_right"] + told["side_wrong"] + told["side_unknown"] == 8
+    assert (result["n"], result["refused"], result["refused_as"]) == (8, 0.25, {"NOT_A_KNEE": 2})
+    assert (result["negatives"], result["negatives_turned"], result["others_turned"]) == (negatives, negatives, 0)
+    assert result["side_right"] >= 5
+    assert result["side_right"] + result["side_wrong"] + result["side_unknown"] == 8
     words = CliRunner().invoke(genu, ["evaluate", "--data", str(knees), "--gate"]).stdout
     assert "refused    25.0 % (NOT_A_KNEE 2)" in words
 
@@ -61,15 +61,15 @@ def test_films_are_the_same_at_every_run(knees: Path) -> None:
     (knees / "labels.csv").write_text(
         "\n".join(line for line in (knees / "labels.csv").read_text().splitlines() if "noise" not in line) + "\n"
     )
-    told = figures("--data", str(knees), "--films", "--count", "4")
-    assert told == figures("--data", str(knees), "--films", "--count", "4")
-    assert told["found"] >= 0.7
+    result = figures("--data", str(knees), "--films", "--count", "4")
+    assert result == figures("--data", str(knees), "--films", "--count", "4")
+    assert result["found"] >= 0.7
     promised = {"found", "false_joints", "centre_error", "size_error", "grade_equal", "grade_within_one", "side_right"}
-    assert promised <= set(told)
+    assert promised <= set(result)
 
 
 @pytest.mark.parametrize("words", [["--gate", "--films"], ["--gate", "--stress"], ["--films", "--report", "page.html"]])
-def test_options_that_exclude_each_other_are_refused(words: list[str], tmp_path: Path) -> None:
+def test_mutually_exclusive_options_are_refused(words: list[str], tmp_path: Path) -> None:
     """None is dropped in silence."""
     answer = CliRunner().invoke(genu, ["evaluate", "--data", str(tmp_path), *words])
     assert answer.exit_code == 2

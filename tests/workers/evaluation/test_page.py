@@ -1,4 +1,4 @@
-"""The model's page stands alone, says what a reader must know, and nothing of whose the knees are."""
+"""The model's page is self-contained, states what a reader must know, and identifies no patient."""
 
 import re
 import shutil
@@ -17,16 +17,16 @@ from node.settings import Settings
 from tests.samples.labelled import HEADER, call, folder_of, middle, spots
 from tests.samples.real_knees import KNEES, needs_knees, some_knees
 from workers.cli.training import evaluate as command
-from workers.evaluation.evaluate import Judgement, evaluate
-from workers.evaluation.page import typical, worst, write
-from workers.evaluation.plots import plots_of
+from workers.evaluation.evaluate import Evaluation, evaluate
+from workers.evaluation.page import typical_confusions, worst_errors, write_model_page
+from workers.evaluation.plots import model_plots
 from workers.models.registry import REFINER, load
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> Judgement:
+def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     """Eight patients' knees, three of them with labels that the model cannot but miss, by 1, by 4 and by 4."""
     folder = spots(tmp_path_factory.mktemp("page") / "knees", 8)
     table = folder / "labels.csv"
@@ -52,9 +52,9 @@ class Outline(HTMLParser):
     handle_startendtag = handle_starttag
 
 
-def test_the_page_stands_alone(judged: Judgement, tmp_path: Path) -> None:
+def test_the_page_is_self_contained(evaluation: Evaluation, tmp_path: Path) -> None:
     """No script, nothing from a network, every picture inside; and no id stands for two things."""
-    write(judged, tmp_path / "model.html")
+    write_model_page(evaluation, tmp_path / "model.html")
     outline = Outline((tmp_path / "model.html").read_text(encoding="utf-8"))
     names = [tag for tag, _ in outline.tags]
     assert "script" not in names
@@ -68,45 +68,51 @@ def test_the_page_stands_alone(judged: Judgement, tmp_path: Path) -> None:
     assert names.count("img") == 2 * 3
 
 
-def test_the_page_says_what_a_reader_must_know(judged: Judgement, tmp_path: Path) -> None:
+def test_the_page_states_use_data_files_and_figures(evaluation: Evaluation, tmp_path: Path) -> None:
     """For what, not for what, failures, data, split, files and hashes, preparation, layer, calibration, figures."""
-    write(judged, tmp_path / "model.html")
+    write_model_page(evaluation, tmp_path / "model.html")
     text = (tmp_path / "model.html").read_text(encoding="utf-8")
-    card = judged.model.card
-    use, data = card.told["use"], card.told["data"]
+    card = evaluation.model.card
+    fields = card.contents
+    use, data = fields["use"], fields["data"]
     for wanted in (
         *(use["intended"], use["not_for"], *use["known_failures"], data["attribution"], data["split"]),
-        *(card.told["layer"], card.architecture, "not for primary diagnosis", f"version {card.told['preparation']}"),
+        *(
+            card.contents["layer"],
+            card.architecture,
+            "not for primary diagnosis",
+            f"version {card.contents['preparation']}",
+        ),
         *(card.weights[0].sha256, card.graph.sha256, str(card.calibration.temperature), "16 knees of 8 patients"),
         *("quadratic weighted kappa", "coverage of KL 4", "Knee 3: KL 3 was given KL 4"),
     ):
         assert wanted in text.replace("&#39;", "'"), wanted
 
 
-def test_the_page_says_nothing_of_whose_the_knees_are(judged: Judgement, tmp_path: Path) -> None:
+def test_the_page_identifies_no_patient(evaluation: Evaluation, tmp_path: Path) -> None:
     """Neither a patient's identifier nor a file's name nor the folder."""
-    write(judged, tmp_path / "model.html")
+    write_model_page(evaluation, tmp_path / "model.html")
     text = (tmp_path / "model.html").read_text(encoding="utf-8")
     text = re.sub(r'src="data:[^"]*"', "", text)
-    for knee in judged.knees:
+    for knee in evaluation.knees:
         assert knee.patient not in text
         assert knee.path.name not in text
         assert str(knee.path.parent) not in text
 
 
-def test_the_examples_are_the_worst_mistakes_and_a_typical_one(judged: Judgement) -> None:
+def test_the_examples_are_the_worst_mistakes_and_a_typical_one(evaluation: Evaluation) -> None:
     """Those farthest from the truth first, the surest of them before; a neighbour's only where it is not among them."""
-    shown = worst(judged)
+    shown = worst_errors(evaluation)
     assert (set(shown[:2]), shown[2:]) == ({2, 4}, [0])
-    first, second = (float(judged.said.probabilities[at].max()) for at in shown[:2])
+    first, second = (float(evaluation.predictions.probabilities[at].max()) for at in shown[:2])
     assert first >= second
-    assert typical(judged) == []
-    assert not set(worst(judged)) & set(typical(judged))
+    assert typical_confusions(evaluation) == []
+    assert not set(worst_errors(evaluation)) & set(typical_confusions(evaluation))
 
 
-def test_the_plots_take_the_colour_of_the_page(judged: Judgement) -> None:
+def test_the_plots_take_the_colour_of_the_page(evaluation: Evaluation) -> None:
     """Their text and lines are the page's text colour, so that they can be read on a light and on a dark one."""
-    for name, svg in plots_of(judged).items():
+    for name, svg in model_plots(evaluation).items():
         texts = re.findall(r"<text [^>]*>", svg)
         on_the_page = [text for text in texts if name != "confusion_matrix" or "currentColor" in text]
         assert len(on_the_page) >= 8, name
@@ -115,7 +121,7 @@ def test_the_plots_take_the_colour_of_the_page(judged: Judgement) -> None:
         assert "<metadata" not in svg
 
 
-def test_a_page_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+def test_a_page_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     """Before the knees are graded, which takes minutes."""
     folder = spots(tmp_path / "knees", 2)
     page = tmp_path / "nowhere" / "model.html"
@@ -124,7 +130,7 @@ def test_a_page_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     assert "cannot be written: there is no such folder" in str(done.exception)
 
 
-def test_without_matplotlib_the_command_says_what_to_install(tmp_path: Path) -> None:
+def test_without_matplotlib_the_error_names_what_to_install(tmp_path: Path) -> None:
     """Before it grades a single knee; the figures alone need none."""
     folder = spots(tmp_path / "knees", 2)
     code = "import sys; sys.modules['matplotlib'] = None; sys.argv[0] = 'genu'; from node.__main__ import main; main()"
@@ -159,10 +165,10 @@ def test_the_page_of_the_shipped_model(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="chromium is not installed")
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_page_fits_a_desk_and_a_phone(judged: Judgement, tmp_path: Path, width: int) -> None:
+def test_the_page_fits_a_monitor_and_a_phone(evaluation: Evaluation, tmp_path: Path, width: int) -> None:
     """Opened from the disk in a real browser: nothing is asked of a network, nothing is wider than the window."""
     page = tmp_path / "model.html"
-    write(judged, page)
+    write_model_page(evaluation, page)
     options = ChromeOptions()
     options.binary_location = CHROMIUM or ""
     for argument in (

@@ -14,10 +14,16 @@ from tests.samples.knees import knee as knee_in
 from tests.samples.labelled import call, middle, spots
 from workers.cli.training import calibrate as command
 from workers.evaluation import site_calibration
-from workers.evaluation.calibration_fit import too_few
+from workers.evaluation.calibration_fit import sample_size_warnings
 from workers.evaluation.labelled_knees import LabelledKnee, LabelsError
-from workers.evaluation.metrics import Said, figures_of
-from workers.evaluation.site_calibration import Fitted, calibrate, cross_fitted, say, the_one
+from workers.evaluation.metrics import Predictions, compute_figures
+from workers.evaluation.site_calibration import (
+    SiteCalibration,
+    calibrate,
+    cross_fitted_predictions,
+    format_calibration,
+    matching_joint,
+)
 from workers.models.calibration import Calibration, softmax
 from workers.models.registry import Model, folders, load, read_card
 from workers.phantom import KneeShape, as_dx, render, step_wedge
@@ -37,7 +43,7 @@ def knees(tmp_path: Path) -> Path:
     return spots(tmp_path / "knees", 50)
 
 
-Fit = Callable[..., Fitted]
+Fit = Callable[..., SiteCalibration]
 
 
 @pytest.fixture
@@ -52,7 +58,7 @@ def fit(settings: Settings, knees: Path, monkeypatch: pytest.MonkeyPatch) -> Fit
 
     def run(
         name: str, *, data: Path = knees, split: str = "", model: str = "kl-lite2", out: Path | None = None
-    ) -> Fitted:
+    ) -> SiteCalibration:
         return calibrate(settings, data, split, model, name, out)
 
     return run
@@ -82,7 +88,7 @@ def test_the_new_card_is_the_old_one_calibrated_anew(fit: Fit, settings: Setting
 
 
 def test_every_card_of_a_day_has_a_version_of_its_own(fit: Fit, settings: Settings, tmp_path: Path) -> None:
-    """Results are told apart by the model's version, so no two calibrations may share one; the base is kept."""
+    """Results are text apart by the model's version, so no two calibrations may share one; the base is kept."""
     versions = [fit("one").version, fit("two").version, fit("three", out=tmp_path / "elsewhere").version]
     assert versions == [versions[0], f"{versions[0]}.2", f"{versions[0]}.3"]
     assert (tmp_path / "elsewhere" / "three.toml").is_file()
@@ -96,7 +102,7 @@ def test_no_card_is_overwritten(fit: Fit, settings: Settings, name: str) -> None
     with pytest.raises(SettingsError, match=f"there is a card '{name}' already"):
         fit(name)
     assert path.read_bytes() == before
-    assert [each.name for each in path.parent.iterdir()] == ["here.toml"]
+    assert [row.name for row in path.parent.iterdir()] == ["here.toml"]
 
 
 @pytest.mark.parametrize("name", ["", "../here", "a/b", "A", "ward 3"])
@@ -115,10 +121,10 @@ def test_too_few_knees_are_refused_with_the_least_that_is_wanted(fit: Fit, tmp_p
 
 def test_grades_with_too_few_knees_are_named(fit: Fit) -> None:
     """The command says which grades its sets will never rule out."""
-    told = say(fit("here"))
-    assert "KL 2: 0 knees are too few for a threshold (at least 9): never ruled out, so every set reaches to it" in told
-    assert "KL 0: " not in told.replace("coverage of KL 0", "")
-    assert too_few(np.array([0] * 9 + [1] * 8), 0.9)[1].startswith("KL 1: 8 knees are too few")
+    text = format_calibration(fit("here"))
+    assert "KL 2: 0 knees are too few for a threshold (at least 9): never ruled out, so every set reaches to it" in text
+    assert "KL 0: " not in text.replace("coverage of KL 0", "")
+    assert sample_size_warnings(np.array([0] * 9 + [1] * 8), 0.9)[1].startswith("KL 1: 8 knees are too few")
 
 
 def test_a_torn_patient_and_several_splits_are_errors(fit: Fit, knees: Path) -> None:
@@ -139,7 +145,7 @@ def test_labels_need_no_split_and_may_come_from_a_spreadsheet(fit: Fit, knees: P
     """Path, patient, side and kl are enough, with the mark that spreadsheets put before UTF-8."""
     lines = [line.split(",")[:4] for line in (knees / "labels.csv").read_text().splitlines()]
     (knees / "labels.csv").write_text("\n".join(",".join(line) for line in lines), encoding="utf-8-sig")
-    assert len(fit("here").asked.knees) == 100
+    assert len(fit("here").sample.knees) == 100
     (knees / "labels.csv").write_text("path;patient;side;kl\na;b;R;1\n")
     with pytest.raises(LabelsError, match=r"no column 'side'; columns are separated by commas"):
         fit("there")
@@ -151,23 +157,23 @@ def test_only_graders_are_calibrated(fit: Fit) -> None:
         fit("here", model="finder")
 
 
-def test_what_is_told_is_not_flattered() -> None:
-    """Fitted to the very knees that it is judged on, a calibration looks better than it is to the next one."""
+def test_the_figures_are_cross_validated() -> None:
+    """SiteCalibration to the very knees that it is judged on, a calibration looks better than it is to the next one."""
     random = np.random.default_rng(3)
     truth = np.tile(np.repeat(np.arange(5), 12), 2)
     patients = [str(at) for at in range(60)] * 2
     logits = (np.eye(5)[truth] + random.normal(0, 1, (120, 5))).astype(np.float32)
     before = Calibration()
-    honest = cross_fitted(logits, truth, patients, before)
-    flattered = Calibration.from_card(site_calibration.calibrated(logits, truth, before))
-    seen = Said.by(flattered, flattered.probabilities(logits))
+    honest = cross_fitted_predictions(logits, truth, patients, before)
+    flattered = Calibration.from_card(site_calibration.fit_calibration(logits, truth, before))
+    seen = Predictions.calibrated(flattered, flattered.probabilities(logits))
     chosen = np.arange(len(truth))
 
-    def loss(said: Said) -> float:
-        return float(-np.log(said.probabilities[chosen, truth]).mean())
+    def loss(predictions: Predictions) -> float:
+        return float(-np.log(predictions.probabilities[chosen, truth]).mean())
 
     assert loss(honest) > loss(seen)
-    assert figures_of(truth, honest)["coverage"] > 0.8
+    assert compute_figures(truth, honest)["coverage"] > 0.8
 
 
 def test_no_knee_is_judged_by_a_calibration_that_saw_its_patient(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,13 +187,13 @@ def test_no_knee_is_judged_by_a_calibration_that_saw_its_patient(monkeypatch: py
         fitted_to.append({patients[int(row[0]) // 5] for row in given})
         return {"temperature": float(len(fitted_to))}
 
-    monkeypatch.setattr("workers.evaluation.calibration_fit.calibrated", spy)
-    said = cross_fitted(logits, truth, patients, Calibration())
+    monkeypatch.setattr("workers.evaluation.calibration_fit.fit_calibration", spy)
+    predictions = cross_fitted_predictions(logits, truth, patients, Calibration())
     for at, patient in enumerate(patients):
         (by,) = {
             fold
             for fold in range(5)
-            if np.allclose(said.probabilities[at], softmax(logits[at] / (fold + 1)), atol=1e-6)
+            if np.allclose(predictions.probabilities[at], softmax(logits[at] / (fold + 1)), atol=1e-6)
         }
         assert patient not in fitted_to[by]
     assert all(len(seen) == 40 for seen in fitted_to)
@@ -200,10 +206,10 @@ def label(side: str, name: str = "a.dcm") -> LabelledKnee:
 def test_a_label_is_matched_with_the_joint_of_its_side() -> None:
     """The only joint of unknown side is the labelled one; a joint of the other side is not, and nothing is guessed."""
     right, left, unknown = (knee_in(Box(0, 0, 9, 9), side) for side in (R, L, U))
-    assert the_one(label("L"), [label("L"), label("R")], [right, left]) is left
-    assert the_one(label("L"), [label("L")], [unknown]) is unknown
-    assert the_one(label("L"), [label("L")], [right]) is None
-    assert the_one(label("L"), [label("L"), label("R")], [unknown]) is None
+    assert matching_joint(label("L"), [label("L"), label("R")], [right, left]) is left
+    assert matching_joint(label("L"), [label("L")], [unknown]) is unknown
+    assert matching_joint(label("L"), [label("L")], [right]) is None
+    assert matching_joint(label("L"), [label("L"), label("R")], [unknown]) is None
 
 
 def test_dicom_films_are_read_found_and_graded_as_the_node_does(fit: Fit, knees: Path) -> None:
@@ -215,13 +221,13 @@ def test_dicom_films_are_read_found_and_graded_as_the_node_does(fit: Fit, knees:
     with (knees / "labels.csv").open("a") as table:
         table.write("\n".join([*lines, "wedge.dcm,c,R,0,val,0"]) + "\n")
     fitted = fit("here")
-    used = [(knee.path.name, knee.side) for knee in fitted.asked.knees if knee.path.suffix == ".dcm"]
+    used = [(knee.path.name, knee.side) for knee in fitted.sample.knees if knee.path.suffix == ".dcm"]
     assert used == [("both.dcm", "R"), ("both.dcm", "L"), ("right.dcm", "R")]
-    assert len(fitted.asked.knees) == len(fitted.asked.logits) == 103
-    told = say(fitted)
-    assert "Left out, 2:" in told
-    assert "right.dcm, L: this knee is not on the film" in told
-    assert "wedge.dcm, R: NOT_A_KNEE" in told
+    assert len(fitted.sample.knees) == len(fitted.sample.logits) == 103
+    text = format_calibration(fitted)
+    assert "Left out, 2:" in text
+    assert "right.dcm, L: this knee is not on the film" in text
+    assert "wedge.dcm, R: NOT_A_KNEE" in text
 
 
 def test_films_that_are_left_out_are_not_counted(fit: Fit, tmp_path: Path, settings: Settings) -> None:
@@ -248,7 +254,7 @@ def test_the_command_shows_both_calibrations_side_by_side(knees: Path, settings:
     assert done.exit_code == 0, done.output
     assert "as it was                  calibrated" in done.stdout
     for line in ("accuracy", "calibration error", "grades in a set", "coverage of KL 4, n = 50"):
-        (row,) = [each for each in done.stdout.splitlines() if each.startswith(line)]
+        (row,) = [row for row in done.stdout.splitlines() if row.startswith(line)]
         assert row.count(" to ") == 2
     assert done.stdout.rstrip().endswith("genu models promote here")
     written = tomllib.loads((settings.storage.folder / "models" / "here.toml").read_text())

@@ -26,7 +26,7 @@ from workers.phantom.sample_films import samples
 from workers.preprocessing import Box, Grey
 from workers.read import Film, Reader
 from workers.training.films import Crop, compose
-from workers.training.fit_lead_markers import LettersRecipe, fit_letters, judge
+from workers.training.fit_lead_markers import LeadMarkerRecipe, evaluate_lead_markers, fit_lead_marker_classifier
 from workers.training.lead_letter_films import film_without_letters, with_letters
 
 R, L = Laterality.RIGHT, Laterality.LEFT
@@ -178,20 +178,20 @@ def test_knees_without_markers_say_nothing(models: DetectionModels) -> None:
     rows = some_knees("val", 40)
     for at, row in enumerate(rows):
         knee = Crop(pixels(row).astype(np.float32) / 255)
-        film = compose([knee], np.random.default_rng(at), joint=(200, 300), longest=900, metal=0.3, marked=False)
+        film = compose([knee], np.random.default_rng(at), joint=(200, 300), longest=900, metal=0.3, with_markers=False)
         assert not read_lead_markers(film.pixels, film.boxes, models.lead_markers), row["path"]
 
 
 def test_training_learns_what_a_letter_is(knees: list[LabelledKnee]) -> None:
     """A few films are enough to tell most letters from what is none, and the figures count what they say they do."""
-    recipe = LettersRecipe(films=8, copies=4, steps=250, batch=64, seed=3)
-    network = fit_letters(recipe, knees, 32, watch=lambda step, loss: None)
+    recipe = LeadMarkerRecipe(films=8, copies=4, steps=250, batch=64, seed=3)
+    network = fit_lead_marker_classifier(recipe, knees, 32, on_step=lambda step, loss: None)
     assert isinstance(network, LeadMarkerClassifier)
-    told = judge(network, knees, 32, 0.5, films=10)
+    told = evaluate_lead_markers(network, knees, 32, 0.5, films=10)
     assert (told.films, told.letters) == (10, 20)
     assert told.read + told.wrong <= 1
     assert told.read > 0.1
-    assert judge(network, knees, 32, 1.1, films=2).read == 0
+    assert evaluate_lead_markers(network, knees, 32, 1.1, films=2).read == 0
 
 
 def test_films_for_training_know_their_letters(knees: list[LabelledKnee]) -> None:

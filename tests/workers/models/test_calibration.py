@@ -15,7 +15,7 @@ from node.finding import Finding, Laterality, Reading
 from node.ledger import State
 from node.settings import Settings
 from tests.samples.site_models import receive
-from workers.evaluation.calibration_fit import calibrated, set_thresholds, too_few
+from workers.evaluation.calibration_fit import fit_calibration, fit_set_thresholds, sample_size_warnings
 from workers.models.calibration import Calibration, softmax
 from workers.models.registry import Model
 from workers.phantom import samples
@@ -61,7 +61,7 @@ def test_sets_hold_the_grade_as_often_as_promised_for_every_grade() -> None:
     truth = random.choice(5, 8000, p=[0.4, 0.18, 0.26, 0.12, 0.04])
     logits = random.normal(0, 1.2, (8000, 5)) - 0.8 * np.abs(np.arange(5) - truth[:, None])
     given_shares = softmax(logits.astype(np.float32))
-    limits = set_thresholds(given_shares[:4000], truth[:4000], 0.9)
+    limits = fit_set_thresholds(given_shares[:4000], truth[:4000], 0.9)
     lowest, highest = Calibration(thresholds=tuple(limits)).sets(given_shares[4000:])
     held = (lowest <= truth[4000:]) & (truth[4000:] <= highest)
     for grade in range(5):
@@ -74,9 +74,9 @@ def test_a_grade_with_too_few_knees_is_never_ruled_out_and_named() -> None:
     """Eight knees cannot promise ninety per cent: the threshold of their grade lets everything pass."""
     truth = np.array([0] * 60 + [1] * 30 + [4] * 8)
     given_shares = np.full((98, 5), 0.2, np.float32)
-    limits = set_thresholds(given_shares, truth, 0.9)
+    limits = fit_set_thresholds(given_shares, truth, 0.9)
     assert limits == pytest.approx([0.8, 0.8, 1, 1, 1])
-    warnings = too_few(truth, 0.9)
+    warnings = sample_size_warnings(truth, 0.9)
     assert [line[:4] for line in warnings] == ["KL 1", "KL 2", "KL 3", "KL 4"]
     assert "few" in warnings[0] and "8 knees are too few" in warnings[3]
 
@@ -86,7 +86,7 @@ def test_a_calibration_keeps_what_was_chosen() -> None:
     truth = np.repeat(np.arange(5), 40)
     logits = 3 * np.eye(5, dtype=np.float32)[truth]
     before = Calibration(cost=0.5, level=0.8, apart=0.7)
-    fitted = calibrated(logits, truth, before)
+    fitted = fit_calibration(logits, truth, before)
     assert (fitted["cost"], fitted["level"], fitted["apart"], fitted["knees"]) == (0.5, 0.8, 0.7, [40] * 5)
     assert Calibration.from_card(fitted).temperature == fitted["temperature"] < 1
 

@@ -15,7 +15,7 @@ from node.ledger import Ledger, PairedReadings
 from node.settings import Settings
 from tests.samples.real_knees import KNEES, needs_knees, some_knees
 from tests.samples.site_models import BASE_WEIGHTS, add_card, add_model, receive, spoil
-from workers.evaluation.comparison import on_films, on_knees, say
+from workers.evaluation.comparison import compare_on_films, compare_on_knees, format_comparison
 from workers.models.registry import DEFAULT
 from workers.phantom import samples
 from workers.tasks import grade
@@ -279,7 +279,7 @@ def pair(uid: str, first: list[int], second: list[int]) -> PairedReadings:
 
 def test_agreement_is_counted_by_knee() -> None:
     """Same, within one, the mean change, the table, and the films that differ most, the furthest first."""
-    result = on_films([pair("1.1", [0, 2], [0, 3]), pair("1.2", [1], [4]), pair("1.3", [4], [2])])
+    result = compare_on_films([pair("1.1", [0, 2], [0, 3]), pair("1.2", [1], [4]), pair("1.3", [4], [2])])
     assert (result["films"], result["knees"], result["same"], result["within_one"]) == (3, 4, 1, 2)
     assert result["mean_change"] == pytest.approx((0 + 1 + 3 - 2) / 4)
     assert [(entry["uid"], entry["grades"]) for entry in result["differ_most"]] == [
@@ -288,8 +288,8 @@ def test_agreement_is_counted_by_knee() -> None:
         ("1.1", [2, 3]),
     ]
     assert (result["table"][1][4], result["table"][0][0], sum(map(sum, result["table"]))) == (1, 1, 4)
-    assert on_films([pair("1.1", [0, 3, 4], [0, 3, 4])])["kappa"] == 1
-    assert on_films([]) == {"films": 0, "knees": 0}
+    assert compare_on_films([pair("1.1", [0, 3, 4], [0, 3, 4])])["kappa"] == 1
+    assert compare_on_films([]) == {"films": 0, "knees": 0}
 
 
 def test_a_difference_that_is_one_shows_in_its_interval_and_chance_does_not() -> None:
@@ -299,14 +299,14 @@ def test_a_difference_that_is_one_shows_in_its_interval_and_chance_does_not() ->
     better = np.where(random.random(400) < 0.8, truth, (truth + 1) % 5)
     worse = np.where(random.random(400) < 0.6, truth, (truth + 1) % 5)
     patients = [f"p{number // 2}" for number in range(400)]
-    result = on_knees(truth, worse, better, patients)
+    result = compare_on_knees(truth, worse, better, patients)
     assert (result["n"], result["patients"]) == (400, 200)
     assert result["changed"] == int((better != worse).sum())
     gain = result["accuracy"]["difference"]
     assert 0 < gain["low"] < gain["value"] < gain["high"] < 0.4
     assert result["accuracy"]["second"] == pytest.approx(float((truth == better).mean()), abs=1e-4)
     assert result["mae"]["difference"]["high"] < 0
-    nothing = on_knees(truth, better, better, patients)
+    nothing = compare_on_knees(truth, better, better, patients)
     assert nothing["qwk"]["difference"] == {"value": 0, "low": 0, "high": 0}
 
 
@@ -317,7 +317,7 @@ def test_the_interval_is_over_patients_and_not_over_knees() -> None:
 
     def width(times: int) -> float:
         patients = [str(number) for number in range(60)] * times
-        result = on_knees(*(np.tile(grades, times) for grades in (truth, first, second)), patients)
+        result = compare_on_knees(*(np.tile(grades, times) for grades in (truth, first, second)), patients)
         return float(result["accuracy"]["difference"]["high"] - result["accuracy"]["difference"]["low"])
 
     assert width(8) == pytest.approx(width(1), rel=0.02)
@@ -387,6 +387,8 @@ def test_an_empty_comparison_explains_how_to_get_one() -> None:
 
     one, other = ModelIdentity("a", "1", "0" * 64), ModelIdentity("b", "2", "1" * 64)
     truth = np.array([0, 1, 2, 3, 4])
-    text = say(one, other, on_films([]), on_knees(truth, truth, truth, list("abcde"), rounds=10))
+    text = format_comparison(
+        one, other, compare_on_films([]), compare_on_knees(truth, truth, truth, list("abcde"), rounds=10)
+    )
     assert "[work] shadow" in text
     assert "accuracy                    1.000   1.000  +0.000 (+0.000 to +0.000)" in text

@@ -16,7 +16,7 @@ from tomlkit import dumps, parse
 from node.errors import SettingsError
 from workers.models.networks import build
 from workers.models.registry import CARDS, WEIGHTS, Card, card_names, load, read_card
-from workers.training.export import export_graph, named
+from workers.training.export import export_graph, file_entry
 
 SHIPPED = ["finder", "kl-lite2", "letters", "look", "marks", "upright"]
 
@@ -113,7 +113,7 @@ def sharded(folder: Path, prefixes: tuple[str, str]) -> None:
     graph = export_graph(network, torch.zeros(1, 3, 256, 256), files, folder / "sharded.onnx")
     fields = parse((CARDS / "kl-lite2.toml").read_text())
     fields["name"], fields["graph"], fields["architecture"] = "sharded", graph, "efficientnet_lite0"
-    fields["weights"] = [{**named(file), "prefix": prefix} for file, prefix in files.items()]
+    fields["weights"] = [{**file_entry(file), "prefix": prefix} for file, prefix in files.items()]
     (folder / "sharded.toml").write_text(dumps(fields))
 
 

@@ -47,8 +47,8 @@ def validated(dataset: Dataset, path: Path) -> list[str]:
     if shutil.which("dciodvfy") is None:
         pytest.skip("dciodvfy (dicom3tools) is not installed")
     dataset.save_as(path, enforce_file_format=True)
-    told = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False)
-    return [line for line in (told.stdout + told.stderr).splitlines() if line.startswith(("Error", "Warning"))]
+    done = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False)
+    return [line for line in (done.stdout + done.stderr).splitlines() if line.startswith(("Error", "Warning"))]
 
 
 def test_dciodvfy_finds_no_error_in_any_sample(sent: list[Dataset], tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_the_samples_are_diverse(sent: list[Dataset]) -> None:
     assert len({dataset.SOPInstanceUID for dataset in sent}) == len(sent)
 
 
-def test_objects_are_the_same_each_time_and_change_with_what_they_hold() -> None:
+def test_objects_are_reproducible_and_change_with_their_content() -> None:
     """UIDs follow from the picture and the header, under 2.25 and within 64 characters; given ones are kept."""
     film = render([KneeShape(RIGHT)], rows=200, columns=160, spacing_mm=1.0)
     again = render([KneeShape(RIGHT)], rows=200, columns=160, spacing_mm=1.0)
@@ -126,7 +126,7 @@ def test_left_is_the_mirror_of_right() -> None:
     assert not np.array_equal(lettered, render([KneeShape(RIGHT, 3.0, 6.0, 0.6, 3.0)], **SMALL).pixels[:, ::-1])
 
 
-def test_a_bilateral_film_hangs_the_right_knee_on_the_left() -> None:
+def test_a_bilateral_film_displays_the_right_knee_on_the_left() -> None:
     """Whatever the order given, the right knee is first and lies on the image's left, the fibulae outside."""
     film = render([KneeShape(LEFT), KneeShape(RIGHT)], rows=1200, columns=1300, spacing_mm=0.25)
     assert [knee.laterality for knee in film.knees] == [RIGHT, LEFT]
@@ -179,7 +179,7 @@ def test_the_joint_space_on_the_film_is_the_one_asked_for(
             assert measured_mm(film, space) == pytest.approx(space.mm, abs=0.2)
 
 
-def test_each_knee_of_a_bilateral_film_has_its_own_joint_spaces() -> None:
+def test_the_knees_of_a_bilateral_film_have_joint_spaces_of_their_own() -> None:
     """Measured on the film, the narrow compartment is where each knee's points say, on the right and on the left."""
     knees = [KneeShape(RIGHT, 2.0, 6.0), KneeShape(LEFT, 3.0, 7.0)]
     film = render(knees, rows=1000, columns=2048, seed=4, noise=0)
@@ -209,7 +209,7 @@ def test_boxes_lie_on_the_film() -> None:
 
 
 def test_a_film_without_a_joint_has_no_box() -> None:
-    """Films of shafts and empty films are told from the others by having no box."""
+    """Films of shafts and empty films are done from the others by having no box."""
     random = np.random.default_rng(12)
     assert all(not random_film(random, rows=160, columns=128, blank=1.0, fine=1).boxes for _ in range(10))
 
@@ -242,7 +242,7 @@ def test_a_single_random_knee_is_drawn_on_the_side_that_it_has(tight: float) -> 
     assert drawn == {RIGHT, LEFT}
 
 
-def test_the_joint_line_lies_where_the_framing_says() -> None:
+def test_the_joint_line_lies_where_the_framing_places_it() -> None:
     """In each box the plateau is as wide, as central and as high as the published constants say, tilted or not."""
     for side in (RIGHT, LEFT):
         film = render([KneeShape(side, scale=0.9, tilt_degrees=4)], **SMALL)

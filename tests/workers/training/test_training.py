@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from node.settings import Settings, Storage
 from tests.samples.labelled import HEADER, call, folder_of
 from workers.cli import training
-from workers.evaluation.labelled_knees import LabelledKnee, LabelsError, grade_counts, read_labels, upright
-from workers.evaluation.plots import training_log
+from workers.evaluation.labelled_knees import LabelledKnee, LabelsError, grade_counts, normalised, read_labels
+from workers.evaluation.plots import plot_training_log
 from workers.models.engines import OpenVinoEngine, TorchEngine
 from workers.models.networks import GRADERS, MirroredGrader, build, trunk_of
 from workers.models.networks.feature_distance import FeatureDistance
@@ -23,15 +23,15 @@ from workers.preprocessing import Pose, cut, grader_input, stretch
 from workers.training.augment import augment
 from workers.training.export import export, export_graph
 from workers.training.feature_statistics import whitening
-from workers.training.films import OUTSIDE, Crop, compose, tight, without_joint
+from workers.training.films import OUTSIDE, Crop, compose, film_without_joint, tight_film
 from workers.training.films.leg import ANYWHERE, Seams
-from workers.training.fit_grader import Progress, Recipe, fit
-from workers.training.steps import blend, soft_labels
+from workers.training.fit_grader import GraderRecipe, TrainingProgress, fit_grader
+from workers.training.steps import mixup, soft_labels
 from workers.training.train import recipes
 
 
 def test_a_patient_in_two_splits_is_an_error(tmp_path: Path) -> None:
-    """A split by image would judge a knee by a model that has seen the patient's other one."""
+    """A split by image would judge a knee by a model that has reports the patient's other one."""
     folder = folder_of(tmp_path, "a.png,p1,R,0,train,0", "b.png,p1,L,1,val,0")
     with pytest.raises(LabelsError, match="more than one split"):
         read_labels(folder, "train")
@@ -76,11 +76,11 @@ def test_a_missing_table_or_split_is_an_error(tmp_path: Path) -> None:
         read_labels(folder_of(tmp_path, "a.png,p1,R,0,train,0"), "test")
 
 
-def test_every_knee_is_shown_as_an_upright_right_one(tmp_path: Path) -> None:
+def test_every_knee_is_normalised_to_a_right_one_with_bright_bones(tmp_path: Path) -> None:
     """An inverted left knee is turned over and mirrored."""
     stored = np.zeros((4, 4), np.float32)
     stored[1, 0] = 1
-    shown = upright(stored, inverted=True, left=True)
+    shown = normalised(stored, inverted=True, left=True)
     assert shown[1, 3] == 0
     assert shown.sum() == 15
     knees = read_labels(folder_of(tmp_path, "a.png,p1,R,3,train,0", "b.png,p1,L,3,train,1"))
@@ -105,7 +105,7 @@ def test_soft_labels_lean_to_the_neighbours() -> None:
     assert labels[1, 2] > labels[1, 3]
 
 
-def tiny(tmp_path: Path) -> tuple[list[LabelledKnee], list[LabelledKnee], Recipe]:
+def tiny(tmp_path: Path) -> tuple[list[LabelledKnee], list[LabelledKnee], GraderRecipe]:
     """Bright and dark squares as KL 4 and KL 0: learnt in a few steps."""
     rows = []
     for number in range(24):
@@ -116,83 +116,83 @@ def tiny(tmp_path: Path) -> tuple[list[LabelledKnee], list[LabelledKnee], Recipe
         cv2.imwrite(str(tmp_path / name), picture)
         rows.append(f"{name},p{number},R,{kl},{'val' if number >= 16 else 'train'},0")
     (tmp_path / "labels.csv").write_text("\n".join([HEADER, *rows]) + "\n")
-    recipe = Recipe("efficientnet_lite0", sizes=((2, 32), (2, 64)), batch=8, learning_rate=2e-3, seed=3)
+    recipe = GraderRecipe("efficientnet_lite0", sizes=((2, 32), (2, 64)), batch=8, learning_rate=2e-3, seed=3)
     return read_labels(tmp_path, "train"), read_labels(tmp_path, "val"), recipe
 
 
 def test_a_second_training_goes_on_from_the_first(tmp_path: Path) -> None:
     """[training.then] takes its recipe from the first where it says nothing, and begins with the first's weights."""
-    told = {
+    fields = {
         "architecture": "efficientnet_lite0",
         "training": {"command": "x", "start": "", "sizes": [[1, 32]], "batch": 8, "mixup": 0.2, "seed": 3},
     }
-    assert [folder.name for folder, _ in recipes("m", told, tmp_path)] == ["m"]
-    told["training"]["then"] = {"sizes": [[1, 64]], "mixup": 0.0, "learning_rate": 0.0}
-    (one, first), (other, second) = recipes("m", told, tmp_path)
+    assert [folder.name for folder, _ in recipes("m", fields, tmp_path)] == ["m"]
+    fields["training"]["then"] = {"sizes": [[1, 64]], "mixup": 0.0, "learning_rate": 0.0}
+    (one, first), (other, second) = recipes("m", fields, tmp_path)
     assert (one.name, other.name) == ("m", "m-then")
     assert (second.batch, second.seed, second.mixup, second.sizes) == (8, 3, 0.0, ((1, 64),))
     train, val, _ = tiny(tmp_path)
-    network = fit(first, train, val, one)
-    same = fit(second, train, val, other, start=lambda new: new.load_state_dict(network.state_dict()))
+    network = fit_grader(first, train, val, one)
+    same = fit_grader(second, train, val, other, start=lambda new: new.load_state_dict(network.state_dict()))
     for ours, theirs in zip(same.parameters(), network.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs)  # at a learning rate of nothing
 
 
-@pytest.mark.parametrize("mixup", [0.0, 0.4])
-def test_knees_are_blended_with_their_targets(mixup: float) -> None:
+@pytest.mark.parametrize("alpha", [0.0, 0.4])
+def test_knees_are_blended_with_their_targets(alpha: float) -> None:
     """Each with the batch's reverse, image and target by the same part; without mixup nothing is."""
     images, targets = torch.arange(4.0).reshape(4, 1, 1, 1), torch.eye(5)[:4]
-    blended, wanted = blend(images, targets, mixup, np.random.default_rng(0))
+    blended, wanted = mixup(images, targets, alpha, np.random.default_rng(0))
     part = wanted[0, 0]
     torch.testing.assert_close(blended, images * part + images.flip(0) * (1 - part))
     torch.testing.assert_close(wanted, targets * part + targets.flip(0) * (1 - part))
-    assert (part == 1) == (mixup == 0)
+    assert (part == 1) == (alpha == 0)
 
 
-def test_an_interrupted_training_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_an_interrupted_training_resumes(tmp_path: Path) -> None:
     """Stopped in its third epoch and called again, it does the third and fourth, and ends with the same weights."""
     train, val, recipe = tiny(tmp_path)
-    whole = fit(recipe, train, val, tmp_path / "whole")
+    whole = fit_grader(recipe, train, val, tmp_path / "whole")
 
-    def stop(at: Progress) -> None:
+    def stop(at: TrainingProgress) -> None:
         if at.epoch == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit(recipe, train, val, tmp_path / "torn", watch=stop)
-    seen: list[int] = []
-    resumed = fit(recipe, train, val, tmp_path / "torn", watch=lambda at: seen.append(at.epoch))
-    assert sorted(set(seen)) == [2, 3]
+        fit_grader(recipe, train, val, tmp_path / "torn", on_step=stop)
+    reports: list[int] = []
+    resumed = fit_grader(recipe, train, val, tmp_path / "torn", on_step=lambda at: reports.append(at.epoch))
+    assert sorted(set(reports)) == [2, 3]
     logged = [json.loads(line)["epoch"] for line in (tmp_path / "torn" / "log.jsonl").read_text().splitlines()]
     assert logged == [0, 1, 2, 3]
     for ours, theirs in zip(resumed.parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=2e-2, rtol=0.1)
     with pytest.raises(ValueError, match="another recipe"):
-        fit(Recipe("efficientnet_lite0", seed=4), train, val, tmp_path / "torn")
+        fit_grader(GraderRecipe("efficientnet_lite0", seed=4), train, val, tmp_path / "torn")
 
 
 def test_time_left_counts_pixels() -> None:
     """Half of the epochs at half of the size are a fifth of the work."""
-    recipe = Recipe("efficientnet_lite0", sizes=((2, 128), (2, 256)))
-    assert [recipe.part_done(epoch) for epoch in range(4)] == pytest.approx([0, 0.1, 0.2, 0.6])
-    assert recipe.part_done(2, 0.5) == pytest.approx(0.4)
-    assert recipe.part_done(3, 1.0) == 1
+    recipe = GraderRecipe("efficientnet_lite0", sizes=((2, 128), (2, 256)))
+    assert [recipe.fraction_done(epoch) for epoch in range(4)] == pytest.approx([0, 0.1, 0.2, 0.6])
+    assert recipe.fraction_done(2, 0.5) == pytest.approx(0.4)
+    assert recipe.fraction_done(3, 1.0) == 1
 
 
-def test_a_training_tells_how_far_it_is_and_draws_its_log(tmp_path: Path) -> None:
+def test_a_training_reports_progress_and_plots_its_log(tmp_path: Path) -> None:
     """Its progress goes up to all of it, and time left down to none; the log names what each epoch was run with."""
     train, val, recipe = tiny(tmp_path)
-    seen: list[Progress] = []
-    fit(recipe, train, val, tmp_path / "run", watch=seen.append)
-    parts = [at.part for at in seen]
+    reports: list[TrainingProgress] = []
+    fit_grader(recipe, train, val, tmp_path / "run", on_step=reports.append)
+    parts = [at.part for at in reports]
     assert parts == sorted(parts)
     assert parts[-1] == 1
-    assert seen[-1].seconds_left == 0
+    assert reports[-1].seconds_left == 0
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [row["size"] for row in log] == [32, 32, 64, 64]
     rates = [row["learning_rate"] for row in log]
     assert rates[0] > rates[1] > rates[2] > rates[3] == 0
-    training_log(tmp_path / "run")
+    plot_training_log(tmp_path / "run")
     assert "learning rate" in (tmp_path / "run" / "log.svg").read_text()
 
 
@@ -200,7 +200,7 @@ def test_an_older_log_is_drawn_with_gaps(tmp_path: Path) -> None:
     """A training that was begun before sizes were logged can go on."""
     row = {"epoch": 0, "loss": 1.0, "accuracy": 0.5, "qwk": 0.4, "mae": 0.6, "seconds": 9.0}
     (tmp_path / "log.jsonl").write_text(json.dumps(row) + "\n" + json.dumps({**row, "epoch": 1, "size": 64}) + "\n")
-    training_log(tmp_path)
+    plot_training_log(tmp_path)
     assert (tmp_path / "log.svg").read_text().startswith("<svg")
 
 
@@ -261,7 +261,7 @@ def test_an_unknown_architecture_is_an_error(name: str) -> None:
         build(name)
 
 
-def test_a_network_tells_how_familiar_a_knee_is(tmp_path: Path) -> None:
+def test_the_feature_distance_is_large_for_what_was_not_in_training(tmp_path: Path) -> None:
     """The same from both sides and by both engines, far for what it was not shown; its answers stay as they were."""
     torch.manual_seed(4)
     plain, telling = "efficientnet_lite0 from both sides", "efficientnet_lite0 from both sides and how familiar"
@@ -287,7 +287,7 @@ def test_a_network_tells_how_familiar_a_knee_is(tmp_path: Path) -> None:
             np.testing.assert_allclose(logits[:12], alone(shown)[0].numpy(), atol=1e-4)
 
 
-def test_a_network_whose_depths_nobody_names_tells_no_distance() -> None:
+def test_a_network_without_named_depths_has_no_feature_distance() -> None:
     """DenseNet-121 has none: the card is wrong, and building it says so."""
     with pytest.raises(ValueError, match="feature distance"):
         build("densenet121 from both sides and how familiar")
@@ -322,7 +322,7 @@ def test_a_joint_to_be_graded_is_whole_on_its_film(legs: int, monkeypatch: pytes
     On the films that a finder learns from some rims are drawn over.
     """
     composing = importlib.import_module("workers.training.films.compose")
-    monkeypatch.setattr(composing, "dress", lambda film, *_, **__: film)
+    monkeypatch.setattr(composing, "add_acquisition_effects", lambda film, *_, **__: film)
     knee = Crop(stretch(cv2.GaussianBlur(np.random.default_rng(1).random((120, 120)).astype(np.float32), (0, 0), 4)))
 
     def most_off(seams: Seams, seed: int) -> float:
@@ -330,9 +330,9 @@ def test_a_joint_to_be_graded_is_whole_on_its_film(legs: int, monkeypatch: pytes
         off = 0.0
         for joint in film.joints:
             pose = Pose(joint.box.middle, joint.box.width, joint.tilt)
-            seen = cv2.warpAffine(np.ones_like(film.pixels), pose.onto(120), (120, 120)) == 1  # not beyond the film
+            shown = cv2.warpAffine(np.ones_like(film.pixels), pose.onto(120), (120, 120)) == 1  # not beyond the film
             far = np.abs(cut(film.pixels, pose, 120) - knee.pixels)
-            off = max(off, float((far * seen)[24:-24, 5:-5].max()))
+            off = max(off, float((far * shown)[24:-24, 5:-5].max()))
         return off
 
     assert max(most_off(OUTSIDE, seed) for seed in range(12)) < 0.05
@@ -347,8 +347,8 @@ def test_composed_films_hold_their_boxes(seed: int) -> None:
     for film, count in (
         (compose([knee, knee], random), 2),
         (compose([knee], random), 1),
-        (tight(knee, random), 1),
-        (without_joint(knee, random), 0),
+        (tight_film(knee, random), 1),
+        (film_without_joint(knee, random), 0),
     ):
         assert len(film.boxes) == count
         assert film.pixels.dtype == np.float32

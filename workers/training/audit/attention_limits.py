@@ -8,16 +8,17 @@ from workers.explanation.attribution import PEAK
 from workers.training.audit.knees import AuditedKnee
 
 FLAGGED = {"outside": 0.012, "shift": 0.012, "spread": 0.004, "faint": 0.004}
-"""The part of the knees of val that may pass each limit: together below the 5 % that may be flagged without a plant."""
+"""The part of the knees of val that may exceed each limit: together below the 5 % that may be flagged without
+an artefact."""
 
 
 LEAD = 0.2
-"""Where a mark lies beside the joint, which hardly any knee of val has. Chosen on four times 826 plants, so that 97 %
-of the grades that hang on one are flagged, and as few as may be of those that do not (docs/grader.md)."""
+"""The limit beside an artefact; few knees of val have one. Chosen on four times 826 inserted artefacts, so that
+97 % of the grades that depend on one are flagged, and as few as possible of the others (docs/grader.md)."""
 
 
 def attention_limits(knees: Sequence[AuditedKnee], scale: float) -> dict[str, float]:
-    """The [attention] of a card: what hardly any knee without a plant passes; `scale` is the card's heat_scale."""
+    """The [attention] of a card: limits that few knees without inserted artefacts exceed; `scale`: its heat_scale."""
     heats = [np.maximum(knee.graded.maps[int(knee.graded.grade)], 0) for knee in knees]
     measured = {
         "outside": [knee.outside for knee in knees],

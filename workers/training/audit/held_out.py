@@ -1,11 +1,11 @@
-"""How many honest knees are flagged by limits that were set on other patients: what a hospital has to expect."""
+"""The part of knees flagged by limits that were set on other patients: what a hospital has to expect."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from workers.evaluation.calibration_fit import FOLDS, folds
+from workers.evaluation.calibration_fit import FOLDS, patient_folds
 from workers.explanation.attribution import red_flags, regions_of
 from workers.explanation.regions import shares_of
 from workers.models.calibration import AttentionLimits
@@ -16,23 +16,23 @@ from workers.training.audit.knees import AuditedKnee
 SEED = 40
 
 
-def flag_rate(asked: Sequence[AuditedKnee], card: Card) -> float | None:
+def flag_rate(audited: Sequence[AuditedKnee], card: Card) -> float | None:
     """
-    The part of knees that are flagged by limits set on four fifths of the other patients, as its calibration is judged.
+    The part of knees that are flagged by limits set on the four folds of patients that they are not in.
 
-    None of fewer patients than five.
+    None for fewer than FOLDS patients.
     """
-    fold_of = folds([each.labelled.patient for each in asked], FOLDS, SEED)
+    fold_of = patient_folds([knee.labelled.patient for knee in audited], FOLDS, SEED)
     if len(np.unique(fold_of)) < FOLDS:
         return None
     flagged = 0
     for fold in range(FOLDS):
-        others = [each for each, its in zip(asked, fold_of, strict=True) if its != fold]
-        judge = replace(card, limits=AttentionLimits.from_card(attention_limits(others, card.heat_scale)))
-        flagged += sum(_flagged(each, judge) for each, its in zip(asked, fold_of, strict=True) if its == fold)
-    return round(flagged / len(asked), 4)
+        others = [knee for knee, its in zip(audited, fold_of, strict=True) if its != fold]
+        limited = replace(card, limits=AttentionLimits.from_card(attention_limits(others, card.heat_scale)))
+        flagged += sum(_flagged(knee, limited) for knee, its in zip(audited, fold_of, strict=True) if its == fold)
+    return round(flagged / len(audited), 4)
 
 
-def _flagged(asked: AuditedKnee, card: Card) -> bool:
-    parts = shares_of(regions_of(asked.joint, asked.graded.knee), asked.graded.maps.shape[-1])
-    return bool(red_flags(asked.attention, asked.graded, parts, card))
+def _flagged(audited: AuditedKnee, card: Card) -> bool:
+    parts = shares_of(regions_of(audited.joint, audited.graded.knee), audited.graded.maps.shape[-1])
+    return bool(red_flags(audited.attention, audited.graded, parts, card))

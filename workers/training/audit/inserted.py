@@ -1,4 +1,4 @@
-"""Planted shortcuts: markers, text, metal and borders laid on the same knees, and whether the red flag catches them."""
+"""Artefacts inserted into the audited knees: whether the grade follows them and whether the red flag reports it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,62 +10,74 @@ from workers.detection.detection_models import DetectionModels
 from workers.models.labels import ARTEFACT_KINDS
 from workers.models.registry import Model
 from workers.preprocessing import Grey
-from workers.training.audit.knees import AuditedKnee, Change, ask
-from workers.training.inserted_artefacts import PLANTS, plant
+from workers.training.audit.knees import AuditedKnee, FilmTransform, audit_knees
+from workers.training.inserted_artefacts import INSERTERS, insert_artefact
 
 SEED = 30
 
 
 @dataclass(frozen=True)
-class Planted:
-    """A knee with something planted on it, beside what was said of it without."""
+class ArtefactPair:
+    """A knee graded with an inserted artefact of that kind and without it."""
 
     kind: int
-    with_it: AuditedKnee
+    with_artefact: AuditedKnee
     without: AuditedKnee
 
     @property
-    def decides(self) -> bool:
-        """Whether the grade hangs on the plant: it is another when the plant is taken away."""
-        return self.with_it.graded.grade != self.without.graded.grade
+    def changes_grade(self) -> bool:
+        """Whether the grade depends on the artefact: without it the grade is another."""
+        return self.with_artefact.graded.grade != self.without.graded.grade
+
+    @property
+    def flags(self) -> Sequence[str]:
+        """The codes of the red flags of the knee with the artefact."""
+        return self.with_artefact.attention.reasons
 
 
-def kind_of(number: int) -> int:
-    """Which plant the knee of that number gets: each in turn."""
-    kinds = sorted(PLANTS)
+def artefact_kind(number: int) -> int:
+    """The kind of artefact that the knee of that number gets: the kinds in rotation."""
+    kinds = sorted(INSERTERS)
     return kinds[number % len(kinds)]
 
 
-def planting(seed: int = SEED) -> Change:
-    """What lays its plant beside the joint of each knee, the same at every run."""
+def artefact_inserter(seed: int = SEED) -> FilmTransform:
+    """Inserts an artefact beside the joint of each knee, the same at every run."""
 
-    def change(pixels: Grey, number: int) -> Grey:
-        return plant(pixels, kind_of(number), np.random.default_rng((seed, number)))[0]
+    def insert(pixels: Grey, number: int) -> Grey:
+        return insert_artefact(pixels, artefact_kind(number), np.random.default_rng((seed, number)))[0]
 
-    return change
-
-
-def planted(clean: Sequence[AuditedKnee], model: Model, models: DetectionModels) -> Iterator[Planted]:
-    """Every knee again, with a plant of its own on it."""
-    again = ask([each.labelled for each in clean], model, models, planting())
-    for at, (one, other) in enumerate(zip(again, clean, strict=True)):
-        yield Planted(kind_of(at), one, other)
+    return insert
 
 
-def caught(found: Sequence[Planted]) -> dict[str, Any]:
-    """How many grades hang on their plant, and how many of those and of the others are flagged; in all and by kind."""
+def audit_with_artefacts(
+    audited: Sequence[AuditedKnee], model: Model, models: DetectionModels
+) -> Iterator[ArtefactPair]:
+    """Every knee graded again with an artefact of its own."""
+    again = audit_knees([knee.labelled for knee in audited], model, models, artefact_inserter())
+    for number, (with_artefact, without) in enumerate(zip(again, audited, strict=True)):
+        yield ArtefactPair(artefact_kind(number), with_artefact, without)
 
-    def of(chosen: Sequence[Planted]) -> dict[str, Any]:
-        deciding = [each for each in chosen if each.decides]
-        flagged = sum(bool(each.with_it.attention.reasons) for each in deciding)
-        return {
-            "n": len(chosen),
-            "deciding": len(deciding),
-            "flagged": flagged,
-            "flagged_in_vain": sum(bool(each.with_it.attention.reasons) for each in chosen) - flagged,
-            "sensitivity": round(flagged / len(deciding), 4) if deciding else None,
-        }
 
-    return {"all": of(found)} | {
-        ARTEFACT_KINDS[kind]: of([each for each in found if each.kind == kind]) for kind in sorted(PLANTS)
+def flag_figures(pairs: Sequence[ArtefactPair]) -> dict[str, Any]:
+    """
+    How many grades depend on their artefact, and how many of those and of the others are flagged; in all and by kind.
+
+    "sensitivity" is the flagged part of the grades that depend on one.
+    """
+    by_kind = {
+        ARTEFACT_KINDS[kind]: _flag_figures([pair for pair in pairs if pair.kind == kind]) for kind in sorted(INSERTERS)
+    }
+    return {"all": _flag_figures(pairs), **by_kind}
+
+
+def _flag_figures(pairs: Sequence[ArtefactPair]) -> dict[str, Any]:
+    deciding = [pair for pair in pairs if pair.changes_grade]
+    flagged = sum(bool(pair.flags) for pair in deciding)
+    return {
+        "n": len(pairs),
+        "deciding": len(deciding),
+        "flagged": flagged,
+        "flagged_in_vain": sum(bool(pair.flags) for pair in pairs) - flagged,
+        "sensitivity": round(flagged / len(deciding), 4) if deciding else None,
     }

@@ -1,4 +1,4 @@
-"""Labelled knees graded and explained as the node does it, each kept with all that the audit asks of it."""
+"""Labelled knees graded and explained as the node does it, with all that the audit measures of them."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from node.evidence import Attention
 from workers.analysis import attribute
 from workers.detection.artefacts import segment_artefacts
 from workers.detection.detection_models import DetectionModels
-from workers.evaluation.labelled_films import as_film, whole
+from workers.evaluation.labelled_films import as_film, knee_of_crop
 from workers.evaluation.labelled_knees import LabelledKnee
 from workers.explanation.attribution import regions_of
 from workers.explanation.grad_cam import HeatMap, explain
@@ -21,13 +21,13 @@ from workers.models.registry import Model
 from workers.preprocessing import Grey, cut
 
 BATCH = 8
-Change = Callable[[Grey, int], Grey]
-"""What is done to the film of the knee of that number before it is graded."""
+FilmTransform = Callable[[Grey, int], Grey]
+"""Changes the film of the knee of that number before it is graded."""
 
 
 @dataclass(frozen=True)
 class AuditedKnee:
-    """A labelled knee, cut out of the film as it is graded (side, side), and what was said of it."""
+    """A labelled knee, its crop as it is graded (side, side), the grade and its explanation."""
 
     labelled: LabelledKnee
     joint: Grey
@@ -35,11 +35,11 @@ class AuditedKnee:
     attention: Attention
     heat_map: HeatMap
     energy_inside: float | None
-    """The part of the given grade's map that lies in the joint; None of an empty map."""
+    """The part of the predicted grade's map that lies in the joint; None for an empty map."""
 
     @property
-    def away(self) -> int:
-        """How many grades the answer lies from the truth."""
+    def grades_off(self) -> int:
+        """How many grades the prediction is off."""
         return abs(int(self.graded.grade) - self.labelled.kl)
 
     @property
@@ -48,39 +48,39 @@ class AuditedKnee:
         return 0.0 if self.attention.inside is None else 1 - self.attention.inside
 
 
-def ask(
-    knees: Sequence[LabelledKnee], model: Model, models: DetectionModels, change: Change | None = None
+def audit_knees(
+    knees: Sequence[LabelledKnee], model: Model, models: DetectionModels, transform: FilmTransform | None = None
 ) -> Iterator[AuditedKnee]:
-    """Each knee graded and explained; `change` first alters its film."""
+    """Each knee graded and explained; `transform` first changes its film."""
     for at in range(0, len(knees), BATCH):
-        yield from _ask(knees[at : at + BATCH], model, models, change, at)
+        yield from _audit_batch(knees[at : at + BATCH], model, models, transform, at)
 
 
-def _ask(
-    knees: Sequence[LabelledKnee], model: Model, models: DetectionModels, change: Change | None, first: int
+def _audit_batch(
+    knees: Sequence[LabelledKnee], model: Model, models: DetectionModels, transform: FilmTransform | None, first: int
 ) -> list[AuditedKnee]:
     size, joints, found = model.card.input_size, [], []
     for at, labelled in enumerate(knees):
         film = as_film(labelled)
-        if change is not None:
-            film = replace(film, pixels=change(film.pixels, first + at))
-        knee = whole(film, models.refiner)
+        if transform is not None:
+            film = replace(film, pixels=transform(film.pixels, first + at))
+        knee = knee_of_crop(film, models.refiner)
         knee = replace(knee, artefacts=segment_artefacts(film.pixels, knee.joint, models.artefacts))
         found.append(knee)
         joints.append(cut(film.pixels, knee.pose, size))
     graded = grade_crops(joints, found, model)
-    told = attribute(graded, joints, model)
-    maps = [explain(each, model.card.heat_scale) for each in graded]
+    attentions = attribute(graded, joints, model)
+    maps = [explain(one, model.card.heat_scale) for one in graded]
     return [
-        AuditedKnee(labelled, joint, answer, attention, heat, energy_inside(heat.values, joint, answer.knee))
-        for labelled, joint, answer, attention, heat in zip(knees, joints, graded, told, maps, strict=True)
+        AuditedKnee(labelled, joint, one, attention, heat, energy_inside(heat.values, joint, one.knee))
+        for labelled, joint, one, attention, heat in zip(knees, joints, graded, attentions, maps, strict=True)
     ]
 
 
-def watched(asked: Iterable[AuditedKnee], step: Callable[[], None]) -> Iterator[AuditedKnee]:
-    """The same, with a `step` after each."""
-    for each in asked:
-        yield each
+def with_progress(audited: Iterable[AuditedKnee], step: Callable[[], None]) -> Iterator[AuditedKnee]:
+    """The same knees; `step` is called after each."""
+    for knee in audited:
+        yield knee
         step()
 
 

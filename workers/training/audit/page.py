@@ -1,4 +1,4 @@
-"""The audit's page: every knee that was graded wrong, browsable from a disk, without a server."""
+"""The audit's page: every wrongly graded knee, browsable from a disk, without a server."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,19 +19,19 @@ from workers.training.audit.knees import AuditedKnee
 
 SIDE, OPACITY = 240, 0.5
 SHOWN = 5
-"""Regions of a knee that are listed, the loudest first."""
+"""Regions of a knee that are listed, the largest share first."""
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A knee as the page shows it."""
+class PageRow:
+    """A knee on the page."""
 
     number: int
     name: str
     true: int
     given: int
     second: int
-    away: int
+    grades_off: int
     probabilities: tuple[float, ...]
     words: str
     outside: float
@@ -41,57 +41,58 @@ class Shown:
     without: int
 
 
-def write(asked: Sequence[AuditedKnee], figures: dict[str, Any], model: Model, out: Path) -> None:
+def write_audit_page(audited: Sequence[AuditedKnee], figures: dict[str, Any], model: Model, out: Path) -> None:
     """Write index.html and a picture of each wrong knee: film and maps side by side."""
-    wrong = sorted((each for each in asked if each.away), key=_how_wrong, reverse=True)
+    wrong = sorted((knee for knee in audited if knee.grades_off), key=_severity, reverse=True)
     pictures = out / "knees"
     pictures.mkdir(exist_ok=True)
     for old in pictures.glob("*.jpg"):
         old.unlink()
-    shown = []
-    for number, each in enumerate(wrong, start=1):
-        cv2.imwrite(str(pictures / f"{number:04}.jpg"), picture(each, model)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
-        shown.append(row(number, each))
-    rooms = Environment(
+    rows = []
+    for number, knee in enumerate(wrong, start=1):
+        cv2.imwrite(str(pictures / f"{number:04}.jpg"), picture(knee, model)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+        rows.append(page_row(number, knee))
+    templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    page = rooms.get_template("page.html").render(card=model.card, figures=figures, knees=shown, joint=JOINT)
+    page = templates.get_template("page.html").render(card=model.card, figures=figures, knees=rows, joint=JOINT)
     (out / "index.html").write_text(page, encoding="utf-8")
 
 
-def _how_wrong(asked: AuditedKnee) -> tuple[int, bool, float]:
-    return asked.away, bool(asked.attention.reasons), float(asked.graded.probabilities[int(asked.graded.grade)])
+def _severity(audited: AuditedKnee) -> tuple[int, bool, float]:
+    confidence = float(audited.graded.probabilities[int(audited.graded.grade)])
+    return audited.grades_off, bool(audited.attention.reasons), confidence
 
 
-def row(number: int, asked: AuditedKnee) -> Shown:
-    """What is said of a knee beside its picture."""
-    graded, told = asked.graded, asked.attention
-    loudest = sorted(told.regions.items(), key=lambda each: -abs(each[1]))[:SHOWN]
-    return Shown(
+def page_row(number: int, audited: AuditedKnee) -> PageRow:
+    """The text beside the picture of a knee."""
+    graded, attention = audited.graded, audited.attention
+    largest = sorted(attention.regions.items(), key=lambda item: -abs(item[1]))[:SHOWN]
+    return PageRow(
         number,
-        "/".join(asked.labelled.path.parts[-3:]),
-        asked.labelled.kl,
+        "/".join(audited.labelled.path.parts[-3:]),
+        audited.labelled.kl,
         int(graded.grade),
-        int(told.second),
-        asked.away,
-        tuple(float(each) for each in graded.probabilities),
+        int(attention.second),
+        audited.grades_off,
+        tuple(float(probability) for probability in graded.probabilities),
         graded.certainty.words,
-        asked.outside,
-        told.reasons,
-        tuple(loudest),
-        told.margin,
-        int(told.without),
+        audited.outside,
+        attention.reasons,
+        tuple(largest),
+        attention.margin,
+        int(attention.without),
     )
 
 
-def picture(asked: AuditedKnee, model: Model) -> Bytes:
+def picture(audited: AuditedKnee, model: Model) -> Bytes:
     """Film, heat map, contrast map and map of the expected grade of a knee, side by side (SIDE, 4 SIDE, 3)."""
-    film, graded, box = as_film(asked.labelled), asked.graded, asked.graded.knee.joint.box
+    film, graded, box = as_film(audited.labelled), audited.graded, audited.graded.knee.joint.box
     grey = crop(film, box, SIDE, SIDE)
-    strength = (resample_strength(asked.heat_map, box, SIDE, SIDE) * 255).round().astype(np.uint8)
+    strength = (resample_strength(audited.heat_map, box, SIDE, SIDE) * 255).round().astype(np.uint8)
     plain = np.repeat(grey[..., None], 3, axis=2)
     signed = [
-        signed_colour(grey, resample_cells(each / model.card.heat_scale, graded.knee.pose, box, SIDE, SIDE), OPACITY)
-        for each in (graded.contrast, expected_map(graded))
+        signed_colour(grey, resample_cells(values / model.card.heat_scale, graded.knee.pose, box, SIDE, SIDE), OPACITY)
+        for values in (graded.contrast, expected_map(graded))
     ]
     return np.hstack([plain, blend(grey, strength, OPACITY), *signed])

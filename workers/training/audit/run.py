@@ -16,16 +16,16 @@ from workers.detection.detection_models import DetectionModels, load_detection_m
 from workers.evaluation.labelled_knees import LabelledKnee, read_labels
 from workers.models.registry import Model, folders, load
 from workers.training.audit import faithfulness, held_out, shortcut_model
-from workers.training.audit.inserted import Planted, caught, planted
-from workers.training.audit.knees import AuditedKnee, ask, watched
-from workers.training.audit.page import write
+from workers.training.audit.inserted import ArtefactPair, audit_with_artefacts, flag_figures
+from workers.training.audit.knees import AuditedKnee, audit_knees, with_progress
+from workers.training.audit.page import write_audit_page
 
 SEED = 40
 FAITHFUL = 24
-"""Knees on which the maps' faithfulness is measured: each costs 54 forwards."""
+"""Knees on which the maps' faithfulness is measured: each costs 54 forward passes."""
 SHUFFLED = 16
-CHEATED = 200
-"""Knees that a cheating model is shown, with and without a numeral."""
+SHORTCUT_KNEES = 200
+"""Knees that the shortcut model grades, with and without a numeral."""
 OUTSIDE = 0.5
 """More than this part of the evidence from outside the joint: the attention lies outside."""
 
@@ -37,17 +37,17 @@ def audit(
     out: Path,
     settings: Settings,
     *,
-    plants: bool = False,
-    cheat: bool = False,
+    with_artefacts: bool = False,
+    with_shortcut_model: bool = False,
     count: int = 0,
 ) -> dict[str, Any]:
     """
     Write `out`/index.html with its pictures and `out`/summary.json; return the summary.
 
-    `plants` also lays markers, text, borders and metal on the same knees; `cheat` also teaches a copy of the model, on
-    the split train, to read a numeral; `count` takes so many knees by chance.
+    `with_artefacts` also inserts markers, text, borders and metal into the same knees; `with_shortcut_model` also
+    trains a copy of the model, on the split train, to read a numeral; `count` takes so many knees at random, 0 all.
     """
-    refuse_full(out)
+    require_audit_folder(out)
     knees = read_labels(data, split)
     if count and count < len(knees):
         chosen = np.random.default_rng(SEED).permutation(len(knees))[:count]
@@ -56,92 +56,98 @@ def audit(
     models = load_detection_models(engine=work.engine, threads=work.threads, within=folders(settings))
     with Progress(console=Console(stderr=True), transient=True) as bar:
         grading = partial(bar.advance, bar.add_task("Grading", total=len(knees)))
-        asked = list(watched(ask(knees, model, models), grading))
-        figures = summary(asked, model)
-        if plants:
-            told = _planted(asked, model, models, bar)
-            figures |= {"flag_sensitivity": told["all"]["sensitivity"], "flag_false_rate": figures["flag_rate"]}
-            figures["planted"] = told
-        if cheat:
-            figures["cheating"] = _cheating(knees, model, data, models, settings, bar)
-        figures |= _faithfulness(asked, model, settings, bar)
+        audited = list(with_progress(audit_knees(knees, model, models), grading))
+        figures = summary(audited, model)
+        if with_artefacts:
+            flags = _with_artefacts(audited, model, models, bar)
+            figures |= {"flag_sensitivity": flags["all"]["sensitivity"], "flag_false_rate": figures["flag_rate"]}
+            figures["planted"] = flags
+        if with_shortcut_model:
+            figures["cheating"] = _shortcut_figures(knees, model, data, models, settings, bar)
+        figures |= _faithfulness(audited, model, settings, bar)
     out.mkdir(parents=True, exist_ok=True)
     (out / "summary.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    write(asked, figures, model, out)
+    write_audit_page(audited, figures, model, out)
     return figures
 
 
-def refuse_full(out: Path) -> None:
-    """Raise GenuError if `out` is no folder, or one that holds something else than an audit."""
+def require_audit_folder(out: Path) -> None:
+    """Raise GenuError if `out` exists and is not a folder that is empty or holds an audit."""
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "summary.json").is_file())):
-        raise GenuError(f"{out} is there and holds no audit", hint="name a new folder")
+        raise GenuError(f"{out} exists and holds no audit", hint="name a new folder")
 
 
-def summary(asked: Sequence[AuditedKnee], model: Model) -> dict[str, Any]:
-    """The figures that need no more forwards."""
-    card, wrong = model.card, [each for each in asked if each.away]
-    energies = [each.energy_inside for each in asked if each.energy_inside is not None]
-    flagged = [each for each in asked if each.attention.reasons]
-    reasons = sorted({code for each in flagged for code in each.attention.reasons})
+def summary(audited: Sequence[AuditedKnee], model: Model) -> dict[str, Any]:
+    """The figures that need no further forward pass."""
+    card, wrong = model.card, [knee for knee in audited if knee.grades_off]
+    energies = [knee.energy_inside for knee in audited if knee.energy_inside is not None]
+    flagged = [knee for knee in audited if knee.attention.reasons]
+    reasons = sorted({code for knee in flagged for code in knee.attention.reasons})
     return {
         "model": {"name": card.name, "version": card.version, "sha256": card.weights_sha256},
-        "n": len(asked),
+        "n": len(audited),
         "errors": len(wrong),
-        "errors_between_neighbours": sum(each.away == 1 for each in wrong),
-        "errors_with_attention_outside": sum(each.outside > OUTSIDE for each in wrong),
-        "errors_flagged": sum(bool(each.attention.reasons) for each in wrong),
-        "flag_rate": round(len(flagged) / len(asked), 4),
-        "flag_rate_held_out": held_out.flag_rate(asked, card),
-        "flags": {code: sum(code in each.attention.reasons for each in flagged) for code in reasons},
+        "errors_between_neighbours": sum(knee.grades_off == 1 for knee in wrong),
+        "errors_with_attention_outside": sum(knee.outside > OUTSIDE for knee in wrong),
+        "errors_flagged": sum(bool(knee.attention.reasons) for knee in wrong),
+        "flag_rate": round(len(flagged) / len(audited), 4),
+        "flag_rate_held_out": held_out.flag_rate(audited, card),
+        "flags": {code: sum(code in knee.attention.reasons for knee in flagged) for code in reasons},
         "energy_inside_median": round(float(np.median(energies)), 4) if energies else None,
-        "evidence_inside_median": round(1 - float(np.median([each.outside for each in asked])), 4),
-        "margins_off_most": float(max(abs(sum(e.attention.regions.values()) - e.attention.margin) for e in asked)),
-        "cells": int(asked[0].graded.maps.shape[-1]),
+        "evidence_inside_median": round(1 - float(np.median([knee.outside for knee in audited])), 4),
+        "margins_off_most": float(
+            max(abs(sum(knee.attention.regions.values()) - knee.attention.margin) for knee in audited)
+        ),
+        "cells": int(audited[0].graded.maps.shape[-1]),
     }
 
 
-def _faithfulness(asked: Sequence[AuditedKnee], model: Model, settings: Settings, bar: Progress) -> dict[str, Any]:
-    speaking = [each for each in asked if not each.heat_map.empty]
-    picked = np.random.default_rng(SEED).permutation(len(speaking))[:FAITHFUL]
-    chosen = [speaking[int(at)] for at in picked]
+def _faithfulness(audited: Sequence[AuditedKnee], model: Model, settings: Settings, bar: Progress) -> dict[str, Any]:
+    with_map = [knee for knee in audited if not knee.heat_map.empty]
+    picked = np.random.default_rng(SEED).permutation(len(with_map))[:FAITHFUL]
+    chosen = [with_map[int(at)] for at in picked]
     if not chosen:
         return {}
     task = bar.add_task("Faithfulness", total=FAITHFUL * len(faithfulness.ORDERS))
-    told = faithfulness.curves(chosen, model, SEED, lambda: bar.advance(task))
+    results = faithfulness.deletion_insertion_areas(chosen, model, SEED, lambda: bar.advance(task))
     figures: dict[str, Any] = {"faithful_n": len(chosen)}
-    for kind, areas in told.items():
-        for order, each in areas.items():
-            figures[f"{kind}_auc" + ("" if order == "map" else f"_{order}")] = round(float(np.mean(each)), 4)
+    for kind, areas in results.items():
+        for order, values in areas.items():
+            figures[f"{kind}_auc" + ("" if order == "map" else f"_{order}")] = round(float(np.mean(values)), 4)
         for order in ("centre", "random"):
-            apart = faithfulness.compared(areas["map"], areas[order])
-            figures[f"{kind}_against_{order}"] = [round(value, 4) for value in apart]
+            difference = faithfulness.paired_difference(areas["map"], areas[order])
+            figures[f"{kind}_against_{order}"] = [round(value, 4) for value in difference]
     figures["stability"] = round(faithfulness.stability(chosen, model), 4)
     for key, head_alone in (("shuffled_head_alike", True), ("shuffled_alike", False)):
-        spoilt = load(model.card.stem, engine="torch", within=folders(settings))
-        figures[key] = round(faithfulness.shuffled(chosen[:SHUFFLED], spoilt, head_alone=head_alone), 4)
+        shuffled = load(model.card.stem, engine="torch", within=folders(settings))
+        figures[key] = round(
+            faithfulness.shuffled_weight_correlation(chosen[:SHUFFLED], shuffled, head_alone=head_alone), 4
+        )
     return figures
 
 
-def _planted(asked: Sequence[AuditedKnee], model: Model, models: DetectionModels, bar: Progress) -> dict[str, Any]:
-    task, found = bar.add_task("Planting", total=len(asked)), list[Planted]()
-    for each in planted(asked, model, models):
-        found.append(each)
+def _with_artefacts(
+    audited: Sequence[AuditedKnee], model: Model, models: DetectionModels, bar: Progress
+) -> dict[str, Any]:
+    task, pairs = bar.add_task("Artefacts", total=len(audited)), list[ArtefactPair]()
+    for pair in audit_with_artefacts(audited, model, models):
+        pairs.append(pair)
         bar.advance(task)
-    return caught(found)
+    return flag_figures(pairs)
 
 
-def _cheating(
+def _shortcut_figures(
     knees: Sequence[LabelledKnee], model: Model, data: Path, models: DetectionModels, settings: Settings, bar: Progress
 ) -> dict[str, Any]:
-    lesson, shown = shortcut_model.Lesson(), knees[:CHEATED]
-    step = partial(bar.advance, bar.add_task("Cheating", total=lesson.steps + 2 * len(shown)))
-    spoilt = load(model.card.stem, engine="torch", within=folders(settings))
-    taught = shortcut_model.cheat(spoilt, read_labels(data, "train"), lesson, step)
-    return shortcut_model.figures(shortcut_model.hung(taught, shown, models, step))
+    recipe, shown = shortcut_model.ShortcutRecipe(), knees[:SHORTCUT_KNEES]
+    step = partial(bar.advance, bar.add_task("Shortcut model", total=recipe.steps + 2 * len(shown)))
+    copied = load(model.card.stem, engine="torch", within=folders(settings))
+    trained = shortcut_model.train_shortcut(copied, read_labels(data, "train"), recipe, step)
+    return shortcut_model.shortcut_figures(shortcut_model.audit_with_numerals(trained, shown, models, step))
 
 
-def say(figures: dict[str, Any], out: Path) -> str:
-    """The summary in words."""
+def format_audit(figures: dict[str, Any], out: Path) -> str:
+    """The summary as text."""
     n, wrong = figures["n"], figures["errors"]
     lines = [
         f"{n} knees, {wrong} wrong: {figures['errors_between_neighbours']} by one grade, "
@@ -154,17 +160,19 @@ def say(figures: dict[str, Any], out: Path) -> str:
         lines.append(f"energy of the map inside the joint, median: {figures['energy_inside_median']:.2f}")
     for kind, better in (("deletion", "lower"), ("insertion", "higher")):
         if f"{kind}_auc" in figures:
-            mine, centre, chance = (figures[f"{kind}_auc{order}"] for order in ("", "_centre", "_random"))
-            apart, low, high = figures[f"{kind}_against_centre"]
-            lines.append(f"{kind} ({better} is better): {mine:.3f}, centre {centre:.3f}, random {chance:.3f}")
-            lines.append(f"  map against centre {apart:+.3f} ({low:+.3f} to {high:+.3f})")
+            by_map, centre, chance = (figures[f"{kind}_auc{order}"] for order in ("", "_centre", "_random"))
+            difference, low, high = figures[f"{kind}_against_centre"]
+            lines.append(f"{kind} ({better} is better): {by_map:.3f}, centre {centre:.3f}, random {chance:.3f}")
+            lines.append(f"  map against centre {difference:+.3f} ({low:+.3f} to {high:+.3f})")
     if "planted" in figures:
-        told = figures["planted"]["all"]
-        lines.append(f"planted: {told['deciding']} of {told['n']} grades hang on the plant, {told['flagged']} flagged")
-        lines.append(f"  of the {told['n'] - told['deciding']} others {told['flagged_in_vain']} flagged")
-    if "cheating" in figures:
-        told = figures["cheating"]
+        flags = figures["planted"]["all"]
         lines.append(
-            f"cheating model: {told['deciding']} of {told['n']} grades follow the numeral, {told['flagged']} flagged"
+            f"inserted artefacts: {flags['deciding']} of {flags['n']} grades depend on it, {flags['flagged']} flagged"
+        )
+        lines.append(f"  of the {flags['n'] - flags['deciding']} others {flags['flagged_in_vain']} flagged")
+    if "cheating" in figures:
+        flags = figures["cheating"]
+        lines.append(
+            f"shortcut model: {flags['deciding']} of {flags['n']} grades follow the numeral, {flags['flagged']} flagged"
         )
     return "\n".join([*lines, f"page: {out / 'index.html'}"])

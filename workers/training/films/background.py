@@ -1,4 +1,4 @@
-"""What a film has beside its bones: exposure, noise, collimation, frames, rulers, balls, markers and text."""
+"""What a film shows besides bones: exposure, noise, collimation, frames, rulers, balls, markers and text."""
 
 from collections.abc import Sequence
 
@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from workers.preprocessing import Grey
-from workers.training.films.joint import Joint
+from workers.training.films.joint import LabelledJoint
 from workers.training.films.overlay import overlay, rotated
 
-Ink = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.uint8]
 
 WORDS = ("AP", "PA", "KNEE", "STANDING", "WEIGHT BEARING", "123456", "12:04", "PORTABLE", "LAT", "KNIE STEHEND", "XR")
 LETTERS = ("R", "L", "R", "L", "RE", "LI", "D", "G", "I", "R 12", "JK L")
@@ -25,22 +25,22 @@ def background(rows: int, columns: int, random: np.random.Generator) -> Grey:
     return np.asarray(smooth, np.float32)
 
 
-def dress(
+def add_acquisition_effects(
     film: Grey,
-    joints: Sequence[Joint],
+    joints: Sequence[LabelledJoint],
     random: np.random.Generator,
     *,
     drawn: bool = False,
     grain: float = 1.0,
-    marked: bool = True,
+    with_markers: bool = True,
 ) -> Grey:
     """
-    The film as a detector and a console give it.
+    The film as a detector and a console produce it.
 
-    `drawn` films bring marks and noise of their own; on those that are not `marked` lie neither lead nor text.
+    `drawn` films get fewer lead markers; without `with_markers` there is neither lead nor text.
     """
-    for _ in range(_leads(random, drawn=drawn) if marked else 0):
-        _lead(film, joints, random)
+    for _ in range(_lead_marker_count(random, drawn=drawn) if with_markers else 0):
+        _add_lead_marker(film, joints, random)
     film = np.clip(film, 0, 1) ** float(np.exp(random.normal(0, 0.35)))
     low, high = random.uniform(0, 0.25), random.uniform(0.7, 1)
     film = film * (high - low) + low
@@ -49,64 +49,64 @@ def dress(
     noise = random.standard_normal(film.shape, np.float32) * np.float32(grain * random.uniform(0.002, 0.04))
     film = (film + noise).astype(np.float32)
     if random.random() < 0.45:
-        _collimate(film, joints, random)
+        _add_collimation(film, joints, random)
     if random.random() < 0.1:
-        _frame(film, random)
-    for _ in range(int(random.choice([0, 0, 1, 2])) if marked else 0):
-        _text(film, random)
+        _add_frame(film, random)
+    for _ in range(int(random.choice([0, 0, 1, 2])) if with_markers else 0):
+        _add_text(film, random)
     return np.clip(film, 0, 1).astype(np.float32)
 
 
-def _leads(random: np.random.Generator, *, drawn: bool) -> int:
-    """How many pieces of lead lie on a film."""
+def _lead_marker_count(random: np.random.Generator, *, drawn: bool) -> int:
+    """The random number of pieces of lead on a film."""
     return int(random.integers(0, 2)) if drawn else int(random.choice([0, 0, 0, 1, 1, 2]))
 
 
-def _lead(film: Grey, joints: Sequence[Joint], random: np.random.Generator) -> None:
-    """A letter, a ruler or a ball, between the tube and the detector: true or not, none must be learnt from."""
+def _add_lead_marker(film: Grey, joints: Sequence[LabelledJoint], random: np.random.Generator) -> None:
+    """A letter, a ruler or a ball; letters are right or wrong, so that nothing is learnt from them."""
     rows, columns = film.shape
     unit = joints[0].box.width if joints else min(rows, columns) * 0.7
-    ink = np.zeros(film.shape, np.uint8)
+    mask = np.zeros(film.shape, np.uint8)
     kind = random.random()
     if kind < 0.7:
-        _letter(ink, unit, random)
+        _draw_letter(mask, unit, random)
     elif kind < 0.85:
         middle = (int(random.uniform(0, columns)), int(random.uniform(0, rows)))
-        cv2.circle(ink, middle, max(2, int(unit * random.uniform(0.05, 0.14))), 255, -1, cv2.LINE_AA)
+        cv2.circle(mask, middle, max(2, int(unit * random.uniform(0.05, 0.14))), 255, -1, cv2.LINE_AA)
     else:
-        _ruler(ink, unit, random)
-    cover = ink.astype(np.float32) * np.float32(random.uniform(0.5, 1) / 255)
+        _draw_ruler(mask, unit, random)
+    cover = mask.astype(np.float32) * np.float32(random.uniform(0.5, 1) / 255)
     overlay(film, cover, random.uniform(0.85, 1))
 
 
-def _letter(ink: Ink, unit: float, random: np.random.Generator) -> None:
-    rows, columns = ink.shape
+def _draw_letter(mask: Mask, unit: float, random: np.random.Generator) -> None:
+    rows, columns = mask.shape
     text, font = str(random.choice(LETTERS)), int(random.choice(FONTS))
     tall = unit * random.uniform(0.05, 0.16)
     scale = float(max(tall, 5) / 22)
     (wide, high), _ = cv2.getTextSize(text, font, scale, 1)
     x, y = int(random.uniform(0, max(1, columns - wide))), int(random.uniform(high, max(high + 1, rows)))
     thick = max(1, round(scale * random.uniform(1.2, 3.5)))
-    cv2.putText(ink, text, (x, y), font, scale, 255, thick, cv2.LINE_AA)
+    cv2.putText(mask, text, (x, y), font, scale, 255, thick, cv2.LINE_AA)
     if random.random() < 0.3:
-        cv2.rectangle(ink, (x - 4, y - high - 4), (x + wide + 4, y + 4), 255, max(1, thick // 2), cv2.LINE_AA)
+        cv2.rectangle(mask, (x - 4, y - high - 4), (x + wide + 4, y + 4), 255, max(1, thick // 2), cv2.LINE_AA)
     turn = float(random.choice([0, random.normal(0, 12), 90, 180]))
-    ink[:] = rotated(ink, (x + wide / 2, y - high / 2), turn)
+    mask[:] = rotated(mask, (x + wide / 2, y - high / 2), turn)
 
 
-def _ruler(ink: Ink, unit: float, random: np.random.Generator) -> None:
+def _draw_ruler(mask: Mask, unit: float, random: np.random.Generator) -> None:
     """A ruler beside or between the legs: a line with ticks."""
-    rows, columns = ink.shape
+    rows, columns = mask.shape
     x, step = int(random.uniform(0, columns)), max(2, int(unit * random.uniform(0.03, 0.12)))
     if random.random() < 0.5:
-        cv2.line(ink, (x, 0), (x, rows), 255, 1)
+        cv2.line(mask, (x, 0), (x, rows), 255, 1)
     for at, y in enumerate(range(0, rows, step)):
         reach = step if at % 5 else 2 * step
-        cv2.line(ink, (x, y), (x + reach, y), 255, 1)
+        cv2.line(mask, (x, y), (x + reach, y), 255, 1)
 
 
-def _collimate(film: Grey, joints: Sequence[Joint], random: np.random.Generator) -> None:
-    """The shutters' edges, seldom quite straight, black, white or grey outside; joints stay visible mostly."""
+def _add_collimation(film: Grey, joints: Sequence[LabelledJoint], random: np.random.Generator) -> None:
+    """The shutters' edges, seldom quite straight, black, white or grey outside; joints mostly stay visible."""
     rows, columns = film.shape
     boxes = [joint.box for joint in joints]
     first = min((box.x0 for box in boxes), default=columns * 0.2), min((box.y0 for box in boxes), default=rows * 0.2)
@@ -126,7 +126,7 @@ def _collimate(film: Grey, joints: Sequence[Joint], random: np.random.Generator)
     film += (1 - open_part) * np.float32(random.choice((0.0, 0.0, 0.0, 1.0, random.uniform(0, 0.5))))
 
 
-def _frame(film: Grey, random: np.random.Generator) -> None:
+def _add_frame(film: Grey, random: np.random.Generator) -> None:
     """The white or black border of a scanned film."""
     rows, columns = film.shape
     wide = max(1, int(min(rows, columns) * random.uniform(0.005, 0.05)))
@@ -135,15 +135,15 @@ def _frame(film: Grey, random: np.random.Generator) -> None:
         film[part] = grey
 
 
-def _text(film: Grey, random: np.random.Generator) -> None:
+def _add_text(film: Grey, random: np.random.Generator) -> None:
     """A line of text from the console, near an edge more often than not."""
     rows, columns = film.shape
-    ink = np.zeros(film.shape, np.uint8)
+    mask = np.zeros(film.shape, np.uint8)
     edge = random.random() < 0.7
     level = random.choice([random.uniform(0.03, 0.12), random.uniform(0.9, 0.99)]) if edge else random.uniform(0.1, 1)
     where = int(random.uniform(0, columns * 0.8)), int(level * rows)
     scale = float(max(rows, columns) * random.uniform(0.0008, 0.0025))
     text = str(random.choice(WORDS + LETTERS))
-    cv2.putText(ink, text, where, int(random.choice(FONTS)), scale, 255, max(1, round(scale * 1.5)), cv2.LINE_AA)
-    cover = ink.astype(np.float32) / 255
+    cv2.putText(mask, text, where, int(random.choice(FONTS)), scale, 255, max(1, round(scale * 1.5)), cv2.LINE_AA)
+    cover = mask.astype(np.float32) / 255
     overlay(film, cover, float(random.choice((1.0, 1.0, 0.9, 0.0))))

@@ -1,4 +1,4 @@
-"""Legs laid on a film: one knee or two, close, far, cut by an edge, or a whole standing leg with its other joints."""
+"""Films composed of crops: one or two knees, close, far, cut by an edge, or a long-leg film with hip and ankle."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,17 +10,17 @@ import numpy.typing as npt
 from workers.models.labels import CAST, KNEE, LATERAL, METAL, OTHER, PARTLY_REPLACED, REPLACED, SKYLINE
 from workers.preprocessing import Box, Grey
 from workers.training import other_anatomy
-from workers.training.films.background import background, dress
-from workers.training.films.joint import Crop, Joint, LabelledFilm, moved, points_of
+from workers.training.films.background import add_acquisition_effects, background
+from workers.training.films.joint import Crop, LabelledFilm, LabelledJoint, moved, points_of
 from workers.training.films.leg import ANYWHERE, Leg, Seams, leg_of
 from workers.training.films.overlay import overlay
-from workers.training.implants import lay_metal, place_remote
+from workers.training.implants import add_implant, add_remote_metal
 
 METALS = {
     "total_replacement": REPLACED, "partial_replacement": PARTLY_REPLACED, "nail": METAL, "plate": METAL,
     "screws": METAL, "staples": METAL, "wires": METAL, "fixator": METAL, "cast": CAST,
 }  # fmt: skip
-"""What is laid on a joint, and what the gate is to call it then."""
+"""What is put on a joint, and the kind of the joint then."""
 
 ALMOST_SQUARE = (0.8, 1.25)
 LARGEST = 1.04
@@ -46,45 +46,47 @@ def compose(
     longest: int = 640,
     metal: float = 0.0,
     grain: float = 1.0,
-    marked: bool = True,
+    with_markers: bool = True,
     seams: Seams = ANYWHERE,
 ) -> LabelledFilm:
     """
-    A film of one knee, or of two as hung (the patient's right knee first, on the image's left).
+    A film of one knee, or of two as displayed (the patient's right knee first, on the image's left).
 
     `joint` is how many pixels wide a joint's box may be, `longest` the film's long side at most, `metal` the share of
-    joints that are replaced, plated or in a cast, and `grain` how coarse noise and blur are. Without `marked` there is
-    neither lead nor text on it. `seams` say where the crops may end: OUTSIDE of the joint if it is to be graded.
+    joints that are replaced, plated or in a cast, and `grain` how coarse noise and blur are. Without `with_markers`
+    there is neither lead nor text on it. `seams` are where the crops may end: OUTSIDE the joint if it is to be graded.
     """
     layout = _layout(len(crops), random, joint, longest)
     film = background(layout.rows, layout.columns, random)
     joints = []
-    beside, room = layout.side * random.uniform(0.05, 0.7), _room(layout, seams)
+    beside, max_beside = layout.side * random.uniform(0.05, 0.7), _max_width_beside(layout, seams)
     for crop, middle in zip(crops, layout.middles, strict=True):
         crop, kind = with_metal(crop, random) if random.random() < metal else (crop, KNEE)
         size = layout.side * random.uniform(0.96, LARGEST)
-        leg = _leg(crop, layout, middle, size, min(room, beside * random.uniform(0.9, 1.1)), seams, random)
+        leg = _leg(crop, layout, middle, size, min(max_beside, beside * random.uniform(0.9, 1.1)), seams, random)
         turn = float(np.clip(random.normal(0, 5), -15, 15))
-        joints.append(replace(lay(film, leg, middle, turn), kind=kind))
-    return LabelledFilm(dress(film, joints, random, grain=grain, marked=marked), tuple(joints), KNEE)
+        joints.append(replace(place_leg(film, leg, middle, turn), kind=kind))
+    return LabelledFilm(
+        add_acquisition_effects(film, joints, random, grain=grain, with_markers=with_markers), tuple(joints), KNEE
+    )
 
 
 def with_metal(crop: Crop, random: np.random.Generator) -> tuple[Crop, int]:
-    """The crop with something laid on its joint, and what that makes of it for the gate."""
+    """The crop with an implant or a cast on its joint, and the kind of the joint then."""
     names, weights = list(METALS), np.array([6, 3, 1, 1.5, 1.5, 1, 0.7, 0.7, 1.2])
     name = str(random.choice(names, p=weights / weights.sum()))
-    pixels, _ = lay_metal(crop.pixels, points_of(crop), name, random)
+    pixels, _ = add_implant(crop.pixels, points_of(crop), name, random)
     return replace(crop, pixels=pixels), METALS[name]
 
 
 def with_remote_metal(crop: Crop, random: np.random.Generator) -> Crop:
-    """The crop with a screw or a staple that does not lie over the joint: still a knee to grade."""
-    pixels, _ = place_remote(crop.pixels, points_of(crop), random)
+    """The crop with a screw or a staple away from the joint: still a knee to grade."""
+    pixels, _ = add_remote_metal(crop.pixels, points_of(crop), random)
     return replace(crop, pixels=pixels)
 
 
-def lay(film: Grey, leg: Leg, middle: tuple[float, float], degrees: float) -> Joint:
-    """Lay a leg on the film, its joint's middle at `middle` and turned; the joint where it then is."""
+def place_leg(film: Grey, leg: Leg, middle: tuple[float, float], degrees: float) -> LabelledJoint:
+    """Blend a leg into the film, in place, turned and its joint's middle at `middle`; the joint on the film."""
     centre = leg.joint.box.middle
     move = np.asarray(cv2.getRotationMatrix2D(centre, -degrees, 1.0), np.float64)
     move[:, 2] += np.array(middle) - centre
@@ -111,7 +113,7 @@ def _layout(count: int, random: np.random.Generator, joint: tuple[float, float],
         level = high * 0.5 + random.normal(0, 0.04)
     else:
         high, wide = random.uniform(1.0, 3.6), apart + random.uniform(0.95, 2.6 if count == 1 else 1.9)
-        level = _somewhere(high, random)
+        level = _random_level(high, random)
     side = min(random.uniform(*joint), longest / max(high, wide))
     slack = max(0.0, wide - apart - 1)
     first = (wide - apart) / 2 + random.uniform(-0.5, 0.5) * slack + random.normal(0, 0.03)
@@ -119,7 +121,7 @@ def _layout(count: int, random: np.random.Generator, joint: tuple[float, float],
     return Layout(max(24, round(high * side)), max(24, round(wide * side)), side, middles, long)
 
 
-def _somewhere(high: float, random: np.random.Generator) -> float:
+def _random_level(high: float, random: np.random.Generator) -> float:
     """A level where the joint lies on the film, sometimes cut a little by its edge."""
     if high <= 1.1:
         return high / 2
@@ -128,12 +130,12 @@ def _somewhere(high: float, random: np.random.Generator) -> float:
     return float(np.clip(high * random.uniform(0.3, 0.7), 0.5, high - 0.5))
 
 
-def _room(layout: Layout, seams: Seams) -> float:
-    """How many pixels of leg may lie beside a joint, so that upright legs keep each other's joints."""
-    if not seams.kept or len(layout.middles) < 2:
+def _max_width_beside(layout: Layout, seams: Seams) -> float:
+    """How many pixels of leg may lie beside a joint, so that parallel legs do not cover each other's joints."""
+    if not seams.uncovered or len(layout.middles) < 2:
         return float("inf")
     apart = layout.middles[1][0] - layout.middles[0][0]
-    return max(1.0, apart - (0.5 + seams.kept) * LARGEST * layout.side)
+    return max(1.0, apart - (0.5 + seams.uncovered) * LARGEST * layout.side)
 
 
 def _leg(
@@ -152,12 +154,12 @@ def _leg(
     if layout.long:
         top = leg.joint.box.y0 - random.uniform(2.6, 4.2) * size
         bottom = leg.joint.box.y1 + random.uniform(2.4, 3.8) * size
-        _lay_part(leg, str(random.choice(["hip", "pelvis"])), top, size * random.uniform(1.1, 1.6), random)
-        _lay_part(leg, "ankle_ap", bottom, size * random.uniform(0.8, 1.1), random)
+        _add_other_joint(leg, str(random.choice(["hip", "pelvis"])), top, size * random.uniform(1.1, 1.6), random)
+        _add_other_joint(leg, "ankle_ap", bottom, size * random.uniform(0.8, 1.1), random)
     return leg
 
 
-def _lay_part(leg: Leg, part: str, level: float, size: float, random: np.random.Generator) -> None:
+def _add_other_joint(leg: Leg, part: str, level: float, size: float, random: np.random.Generator) -> None:
     """Blend another joint of the same leg in, its middle at `level`: where the film shows it."""
     rows, columns = leg.pixels.shape
     side = max(24, min(round(size), columns))
@@ -172,20 +174,20 @@ def _lay_part(leg: Leg, part: str, level: float, size: float, random: np.random.
     overlay(leg.pixels[y0:y1, left : left + side], weight, drawn)
 
 
-def without_joint(crop: Crop, random: np.random.Generator, *, size: tuple[int, int] = (256, 256)) -> LabelledFilm:
+def film_without_joint(crop: Crop, random: np.random.Generator, *, size: tuple[int, int] = (256, 256)) -> LabelledFilm:
     """A film without an AP or PA knee: another part, another view, the texture of a knee without its joint."""
     kind = OTHER
     if random.random() < 0.25:
         film = other_anatomy.real_textured(crop.pixels, random)
         film = np.asarray(cv2.resize(film, size[::-1], interpolation=cv2.INTER_AREA), np.float32)
     else:
-        part = str(random.choice(other_anatomy.PARTS))
+        part = str(random.choice(other_anatomy.BODY_PARTS))
         film = other_anatomy.draw(part, random, size)
         kind = {"knee_lateral": LATERAL, "knee_skyline": SKYLINE}.get(part, OTHER)
-    return LabelledFilm(dress(film, [], random, drawn=True), (), kind)
+    return LabelledFilm(add_acquisition_effects(film, [], random, drawn=True), (), kind)
 
 
-def tight(crop: Crop, random: np.random.Generator, *, side: int = 256) -> LabelledFilm:
+def tight_film(crop: Crop, random: np.random.Generator, *, side: int = 256) -> LabelledFilm:
     """A film that is itself the crop of one joint, a little wider, narrower or beside it."""
     zoom = float(np.exp(np.clip(random.normal(0, 0.08), -0.25, 0.25)))
     size = side * zoom
@@ -195,5 +197,5 @@ def tight(crop: Crop, random: np.random.Generator, *, side: int = 256) -> Labell
     onto = move + np.array([0, 0, scale / 2 - 0.5])
     film = cv2.warpAffine(crop.pixels, onto, (side, side), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
     points = None if crop.points is None else (crop.points * scale + onto[:, 2]).astype(np.float32) + np.float32(0.5)
-    joint = Joint(Box.about((float(middle[0]), float(middle[1])), size), points=points)
-    return LabelledFilm(dress(np.asarray(film, np.float32), [joint], random), (joint,), KNEE)
+    joint = LabelledJoint(Box.about((float(middle[0]), float(middle[1])), size), points=points)
+    return LabelledFilm(add_acquisition_effects(np.asarray(film, np.float32), [joint], random), (joint,), KNEE)

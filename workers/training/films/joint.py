@@ -1,4 +1,4 @@
-"""What is known of a composed film: its joints, where they are and what they are."""
+"""Composed films, their joints, and the crops that they are made of."""
 
 from dataclasses import dataclass, replace
 
@@ -11,7 +11,7 @@ from workers.preprocessing import Box, Grey, Pose
 
 
 @dataclass(frozen=True)
-class Joint:
+class LabelledJoint:
     """A joint on a film: its box, its turn in degrees (clockwise), its landmarks if they are known, and its kind."""
 
     box: Box
@@ -22,10 +22,10 @@ class Joint:
 
 @dataclass(frozen=True)
 class LabelledFilm:
-    """A film, (rows, columns) 0 to 1 with bright bones, the joints on it, and what it shows if it has none."""
+    """A film, (rows, columns) 0 to 1 with bright bones, its joints, and the kind of what it shows if it has none."""
 
     pixels: Grey
-    joints: tuple[Joint, ...]
+    joints: tuple[LabelledJoint, ...]
     kind: int = OTHER
 
     @property
@@ -45,8 +45,8 @@ class Crop:
     points: Landmarks | None = None
     pose: Pose | None = None
 
-    def pose_on(self, joint: Joint) -> Pose:
-        """How the joint lies on a film on which the crop was laid as `joint`; its pose on the crop must be known."""
+    def pose_on_film(self, joint: LabelledJoint) -> Pose:
+        """The pose of the joint on a film where the crop is `joint`; its pose on the crop must be known."""
         assert self.pose is not None
         columns = self.pixels.shape[1]
         scale = joint.box.width / columns
@@ -78,12 +78,12 @@ def left_to_right(points: Landmarks) -> Landmarks:
 
 
 def points_of(crop: Crop) -> Landmarks:
-    """The crop's landmarks, or where those of an average knee would lie on it."""
+    """The crop's landmarks, or those of an average knee on it."""
     rows, columns = crop.pixels.shape
     return crop.points if crop.points is not None else TYPICAL * np.array([columns, rows], np.float32)
 
 
-def moved(joint: Joint, by: npt.NDArray[np.float64]) -> Joint:
+def moved(joint: LabelledJoint, by: npt.NDArray[np.float64]) -> LabelledJoint:
     """The joint after the film that it is on was turned and shifted by the affine map `by` (2, 3)."""
     x, y = by @ [*joint.box.middle, 1]
     turn = float(np.degrees(np.arctan2(by[1, 0], by[0, 0])))

@@ -1,11 +1,11 @@
 """
 A crop of one joint continued as a leg: shafts above and below, soft tissue beside it, air around it.
 
-Every pixel of the leg is fetched from the crop by one smooth map: the joint as it is, the shafts from the
-strips next to it, narrowed and wandering. So there is no edge where the crop ends; where the map leaves the
-crop differs from leg to leg, and lies inside the joint's box as often as on it, so that a finder that learned
-such places would learn nothing of the box. Where a film is to be graded the joint's sides stay as they are: rims
-with their osteophytes reach to a twentieth of the box from them.
+Every pixel of the leg is sampled from the crop by one smooth map: the joint as it is, the shafts from the strips next
+to it, narrowed and wandering. So there is no edge where the crop ends; where the map leaves the crop differs from leg
+to leg, and lies inside the joint's box as often as on it, so that a detector that learns such places learns nothing of
+the box. Where a film is to be graded the joint's sides stay as they are: rims with their osteophytes reach to a
+twentieth of the box from them.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from workers.preprocessing import Box, Grey
-from workers.training.films.joint import Crop, Joint
+from workers.training.films.joint import Crop, LabelledJoint
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Leg:
 
     pixels: Grey
     cover: Grey
-    joint: Joint
+    joint: LabelledJoint
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,17 @@ class Seams:
     """
     Where a crop may end on a leg, in sides of the crop.
 
-    The soft parts beside it begin so far `inset` at most, along an edge that wanders by `wave`; up to `kept` from its
-    middle the leg covers all behind it, and no other leg that hangs as straight covers it.
+    The soft tissue beside it begins at most `inset` inside, along an edge that wanders by `wave`; up to `uncovered`
+    from its middle the leg is opaque, and no other leg that is as straight covers it.
     """
 
     inset: float
     wave: float
-    kept: float
+    uncovered: float
 
 
 ANYWHERE, OUTSIDE = Seams(0.07, 0.02, 0.0), Seams(0.02, 0.005, 0.47)
-"""Seams that teach a finder nothing of the box, and those that leave a joint all that a grade is read from."""
+"""Seams from which a detector learns nothing of the box, and seams outside all that a grade depends on."""
 
 
 def leg_of(
@@ -77,7 +77,7 @@ def leg_of(
         scale = side / crop.pixels.shape[0]
         points = (crop.points * scale + (scale - 1) / 2 + np.array([margin, reach_up], np.float32)).astype(np.float32)
     cover = _cover(pixels.shape, margin, side, seams, random)
-    return Leg(pixels, cover, Joint(box, points=points))
+    return Leg(pixels, cover, LabelledJoint(box, points=points))
 
 
 def _resized(pixels: Grey, side: int) -> Grey:
@@ -88,7 +88,7 @@ def _resized(pixels: Grey, side: int) -> Grey:
 def _across(
     x: Grey, y: Grey, above: Grey, below: Grey, side: int, seams: Seams, random: np.random.Generator
 ) -> tuple[Grey, Grey]:
-    """Where across the crop each pixel is fetched, and how far beyond the crop's sides it lies."""
+    """The column of the crop that each pixel is sampled from, and how far beyond the crop's sides it lies."""
     middle = side * random.uniform(0.45, 0.55)
     fetch = np.broadcast_to(x, above.shape).astype(np.float32)
     for far, lean in ((above, random.normal(0, 0.07)), (below, random.normal(0, 0.07))):
@@ -103,7 +103,7 @@ def _across(
 
 
 def _wander(far: Grey, side: int, random: np.random.Generator) -> Grey:
-    """How deep in the crop the shaft `far` pixels from it is fetched: back and forth in a strip, from 0 on."""
+    """How deep in the crop the shaft `far` pixels from it is sampled: back and forth in a strip, from 0 on."""
     deep, pace = side * random.uniform(0.02, 0.13), side * random.uniform(0.1, 0.5)
     swing = (1 - np.cos(far / pace) * np.cos(far / pace * 0.37)) / 2
     return np.asarray(deep * swing * np.minimum(1, far / (0.05 * side)), np.float32)
@@ -112,12 +112,12 @@ def _wander(far: Grey, side: int, random: np.random.Generator) -> Grey:
 def _wave(along: Grey, side: int, random: np.random.Generator, height: float) -> Grey:
     """An edge that is nowhere straight."""
     phase, length = random.uniform(0, 2 * np.pi, 3), side * random.uniform(0.08, 0.5, 3)
-    waves = sum(np.sin(along / each + start) for start, each in zip(phase, length, strict=True))
+    waves = sum(np.sin(along / period + start) for start, period in zip(phase, length, strict=True))
     return np.asarray(waves * (height * side * random.uniform(0.2, 1) / 3), np.float32)
 
 
 def _soften(pixels: Grey, far: Grey, outside: Grey, side: int, random: np.random.Generator) -> Grey:
-    """Blur what was fetched more than once, let it drift in brightness, and give it grain of its own."""
+    """Blur what was sampled more than once, vary its brightness, and add grain of its own."""
     blurred = cv2.GaussianBlur(pixels, (0, 0), max(0.6, side * random.uniform(0.004, 0.03)), sigmaY=side * 0.03)
     share = np.clip(far / (0.15 * side), 0, 1) * random.uniform(0.3, 0.95)
     share = np.maximum(share, np.clip(outside / (0.08 * side), 0, 1))
@@ -137,8 +137,8 @@ def _cover(
     swell = 1 + random.normal(0, 0.1) * down + random.normal(0, 0.1) * down**2
     half = (side / 2 + margin * random.uniform(0.1, 0.8)) * swell
     soft = max(1.0, side * random.uniform(0.01, 0.12))
-    if seams.kept:
+    if seams.uncovered:
         soft = max(1.0, min(soft, margin / 3))
-        half = np.maximum(half, side * seams.kept + 2 * soft)
+        half = np.maximum(half, side * seams.uncovered + 2 * soft)
     off = np.abs(np.arange(columns, dtype=np.float32)[None, :] - columns / 2) - half
     return np.asarray(1 / (1 + np.exp(np.clip(off / soft * 2, -30, 30))), np.float32)

@@ -1,4 +1,4 @@
-"""Films of real joints made otherwise than the finder's training films: what it finds on them it finds by the joint."""
+"""Films of real joints that are made differently from the training films: the detector finds only the joint there."""
 
 from collections.abc import Sequence
 
@@ -7,12 +7,12 @@ import numpy as np
 
 from workers.models.labels import KNEE
 from workers.preprocessing import Box, Grey
-from workers.training.films.joint import Crop, Joint, LabelledFilm
+from workers.training.films.joint import Crop, LabelledFilm, LabelledJoint
 
 BORDERS = (cv2.BORDER_CONSTANT, cv2.BORDER_REFLECT, cv2.BORDER_REPLICATE, cv2.BORDER_WRAP)
 
 
-def padded_otherwise(crops: Sequence[Crop], random: np.random.Generator) -> LabelledFilm:
+def padded_film(crops: Sequence[Crop], random: np.random.Generator) -> LabelledFilm:
     """The crops side by side, as they are, padded with grey, their own reflection, edge or repetition."""
     side = int(random.uniform(90, 170))
     border, grey = int(random.choice(BORDERS)), float(random.uniform(0, 0.5))
@@ -24,7 +24,7 @@ def padded_otherwise(crops: Sequence[Crop], random: np.random.Generator) -> Labe
         knee = cv2.resize(crop.pixels, (side, side), interpolation=cv2.INTER_AREA)
         margins = [int(side * random.uniform(0.02, 0.3)) for _ in range(2)]
         tile = cv2.copyMakeBorder(knee, top, bottom, margins[0], margins[1], border, value=grey)
-        joints.append(Joint(Box.about((left + margins[0] + side / 2, top + side / 2), side)))
+        joints.append(LabelledJoint(Box.about((left + margins[0] + side / 2, top + side / 2), side)))
         tiles.append(np.asarray(tile, np.float32))
         left += tile.shape[1]
     return LabelledFilm(_noisy(np.hstack(tiles), random), tuple(joints), KNEE)

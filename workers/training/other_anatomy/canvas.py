@@ -15,14 +15,14 @@ class Canvas:
     """
     Thickness of bone and of soft tissue over a square of `side` pixels; coordinates run from -1 to 1.
 
-    Everything that is drawn is seen through one turn, scale and shift, drawn by chance: whole or close up.
+    Everything is drawn with one random turn, scale and shift: whole or close up; `near_vertical` limits the turn.
     """
 
-    def __init__(self, side: int, random: np.random.Generator, *, upright: bool = False) -> None:
+    def __init__(self, side: int, random: np.random.Generator, *, near_vertical: bool = False) -> None:
         self.side, self.random = side, random
         self.bone = np.zeros((side, side), np.float32)
         self.soft = np.zeros((side, side), np.float32)
-        turn = random.normal(0, 0.12) if upright or random.random() < 0.6 else random.uniform(0, 2 * np.pi)
+        turn = random.normal(0, 0.12) if near_vertical or random.random() < 0.6 else random.uniform(0, 2 * np.pi)
         self.scale = float(random.uniform(0.8, 1.1) if random.random() < 0.5 else random.uniform(1.0, 1.9))
         flip = random.choice([-1, 1])
         self.matrix = np.array([[flip * np.cos(turn), -np.sin(turn)], [flip * np.sin(turn), np.cos(turn)]]) * self.scale

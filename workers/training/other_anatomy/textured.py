@@ -12,24 +12,24 @@ def real_textured(knee: Grey, random: np.random.Generator) -> Grey:
     kind = int(random.integers(0, 7))
     if kind == 0:
         part = knee[: rows // 4] if random.random() < 0.5 else knee[-rows // 5 :]
-        made = cv2.resize(part, (columns, rows), interpolation=cv2.INTER_LINEAR)
+        image = cv2.resize(part, (columns, rows), interpolation=cv2.INTER_LINEAR)
     elif kind == 1:
-        made = np.rot90(knee, int(random.choice((1, 3))))
+        image = np.rot90(knee, int(random.choice((1, 3))))
     elif kind == 2:
-        made = knee[::-1]
+        image = knee[::-1]
     elif kind == 3:
-        made = _pieces(knee, random)
+        image = _pieces(knee, random)
     elif kind == 4:
-        made = _warped(knee, random)
+        image = _warped(knee, random)
     elif kind == 5:
         half = knee[: rows // 3] if random.random() < 0.5 else knee[-rows // 3 :][::-1]
         tall = cv2.resize(half, (columns, rows // 2 + 1), interpolation=cv2.INTER_LINEAR)
-        made = np.vstack([tall, tall[::-1]])[:rows]
+        image = np.vstack([tall, tall[::-1]])[:rows]
     else:
         top, bottom = knee[rows // 4], knee[-rows // 5]
         ramp = np.linspace(0, 1, rows, dtype=np.float32)[:, None]
-        made = top * (1 - ramp) + bottom * ramp + random.normal(0, 0.02, knee.shape)
-    return np.ascontiguousarray(np.clip(made, 0, 1), np.float32)
+        image = top * (1 - ramp) + bottom * ramp + random.normal(0, 0.02, knee.shape)
+    return np.ascontiguousarray(np.clip(image, 0, 1), np.float32)
 
 
 def _pieces(knee: Grey, random: np.random.Generator) -> Grey:

@@ -1,4 +1,4 @@
-"""A sheet over a knee to draw on in the knee's own measure, and how it is laid on the picture."""
+"""A canvas over a knee, in units of the knee, to draw implants on, and how it is blended into the image."""
 
 from collections.abc import Sequence
 
@@ -15,9 +15,9 @@ SHARP = 3
 XY = tuple[float, float]
 
 
-class Sheet:
+class ImplantCanvas:
     """
-    What lies over a knee: where it is dense, and where the bone beneath was taken away.
+    What lies over a knee: where it is dense, and where bone was removed.
 
     Coordinates are in widths of the tibial plateau from its middle: x along it to the image's right, y down.
     """
@@ -30,7 +30,7 @@ class Sheet:
         self.middle = (first + last) / 2
         size = (shape[0] * SHARP, shape[1] * SHARP)
         self.dense = np.zeros(size, np.uint8)
-        self.emptied = np.zeros(size, np.uint8)
+        self.removed = np.zeros(size, np.uint8)
 
     @property
     def unit(self) -> float:
@@ -38,7 +38,7 @@ class Sheet:
         return float(np.hypot(*self.across))
 
     def place(self, points: Sequence[XY]) -> npt.NDArray[np.int32]:
-        """Points of the sheet in sixteenths of its sub-pixels."""
+        """Points of the canvas in sixteenths of its sub-pixels."""
         at = np.array(points, np.float32)
         on_film = self.middle + at[:, :1] * self.across + at[:, 1:] * self.down
         return np.asarray(np.round((on_film * SHARP + (SHARP - 1) / 2) * 16), np.int32)
@@ -48,8 +48,8 @@ class Sheet:
         cv2.fillPoly(self.dense, [self.place(points)], value, cv2.LINE_AA, shift=4)
 
     def empty(self, points: Sequence[XY]) -> None:
-        """An area from which the bone was taken."""
-        cv2.fillPoly(self.emptied, [self.place(points)], 255, cv2.LINE_AA, shift=4)
+        """An area from which bone was removed."""
+        cv2.fillPoly(self.removed, [self.place(points)], 255, cv2.LINE_AA, shift=4)
 
     def line(self, points: Sequence[XY], width: float, value: int = 255) -> None:
         """A dense line, `width` plateaus wide."""
@@ -58,20 +58,20 @@ class Sheet:
 
     def disc(self, at: XY, radius: float, value: int = 255) -> None:
         """A round head, or with `value` 0 a hole."""
-        x, y = (int(each) for each in self.place([at])[0])
+        x, y = (int(value) for value in self.place([at])[0])
         cv2.circle(self.dense, (x, y), max(16, round(radius * self.unit * SHARP * 16)), value, -1, cv2.LINE_AA, shift=4)
 
     def onto(self, knee: Grey, random: np.random.Generator) -> tuple[Grey, Box | None]:
-        """The knee under the sheet, as a detector shows it, and the box of the dense areas."""
+        """The knee under the canvas, as a detector shows it, and the box of the dense areas; None if there is none."""
         blur = random.uniform(0.3, 1.1) * SHARP
-        dense, emptied = (self._shrunk(each, blur) for each in (self.dense, self.emptied))
+        dense, removed = (self._shrunk(mask, blur) for mask in (self.dense, self.removed))
         ys, xs = np.nonzero(dense > 0.2)
         if not len(xs):
             return knee, None
         soft = float(np.percentile(knee, random.uniform(8, 35)))
         tissue = cv2.GaussianBlur(knee, (0, 0), 0.12 * self.unit) * 0.35 + 0.65 * soft
-        under = knee * (1 - emptied) + tissue * emptied
-        # The console's window follows the metal: bone beside it looks darker, or does not.
+        under = knee * (1 - removed) + tissue * removed
+        # The console's window follows the metal: bone beside it is darker, or is not.
         under = under * random.uniform(0.55, 1.0) + random.uniform(0, 0.08)
         bone = float(np.percentile(under, 97))
         bright = float(np.clip(bone + random.uniform(0.08, 0.5), bone + 0.05, 1.0))
@@ -79,7 +79,7 @@ class Sheet:
         glow = cv2.GaussianBlur(dense, (0, 0), 0.04 * self.unit) * random.uniform(0, 0.12)
         shade = bright + random.normal(0, 0.01, knee.shape)
         laid = under * (1 - dense * opaque) + shade * dense * opaque + glow * (1 - dense)
-        if laid.max() > 1 and random.random() < 0.5:  # nothing is cut off above: all is darker instead
+        if laid.max() > 1 and random.random() < 0.5:  # not clipped: all is darker instead
             laid = laid / laid.max()
         box = Box(float(xs.min()), float(ys.min()), float(xs.max() + 1), float(ys.max() + 1))
         return np.clip(laid, 0, 1).astype(np.float32), box
