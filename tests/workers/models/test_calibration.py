@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.evidence import Certainty, KLGrade
+from node.evidence import Certainty, KLGrade, LateralitySource
 from node.finding import Finding, Laterality, Reading
 from node.ledger import State
 from node.settings import Settings
@@ -103,7 +103,9 @@ def test_neighbouring_grades_that_are_undecided() -> None:
 def test_certainty_survives_json(undecided: tuple[KLGrade, KLGrade] | None) -> None:
     """Written and read again it says the same; an answer of before there was certainty is read too."""
     sure = Certainty(KLGrade.KL1, KLGrade.KL2, 0.9, undecided=undecided, spread=0.125)
-    finding = Finding(Laterality.LEFT, "position", (0, 0, 9, 9), KLGrade.KL1, (0.1, 0.6, 0.2, 0.1, 0.0), certainty=sure)
+    probabilities = (0.1, 0.6, 0.2, 0.1, 0.0)
+    source = LateralitySource.POSITION
+    finding = Finding(Laterality.LEFT, source, (0, 0, 9, 9), KLGrade.KL1, probabilities, certainty=sure)
     finding_json = finding.as_json()
     assert finding_json["confidence"] == 0.6
     assert Finding.from_json(finding_json) == finding
