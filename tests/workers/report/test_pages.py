@@ -33,7 +33,7 @@ from workers.report.layout.colours import AGAINST, FOR, TABLE, Bytes, heat_alpha
 from workers.report.layout.page_frame import RED, Layout
 from workers.report.layout.pages import Page, draw_pages, pixel_aspect
 from workers.report.layout.rendering import crop
-from workers.report.layout.wording import KNEE_LABELS, LATERALITY_SOURCE_TEXTS, WARNING, KneeContent, attention_facts
+from workers.report.layout.wording import KNEE_LABELS, WARNING, KneeContent, attention_facts
 
 LONG = 480
 LAYOUT = Layout(LONG)
@@ -355,14 +355,12 @@ LONG_WORDS = "a very long note of the kind that only a film from far away has, a
     grade=st.sampled_from([*KLGrade, None]),
     why=st.sampled_from(sorted(REASONS)),
     side=st.sampled_from(list(Laterality)),
-    source=st.sampled_from(
-        [*LATERALITY_SOURCE_TEXTS, "a very long name of some attribute that no one has heard of yet at all"]
-    ),
+    source=st.sampled_from(LateralitySource),
     facts=st.integers(0, 6),
     flags=st.lists(st.sampled_from([CONFLICT, REMARK]), max_size=4),
 )
 def test_words_keep_to_their_place(
-    grade: KLGrade | None, why: str, side: Laterality, source: str, facts: int, flags: list[Flag]
+    grade: KLGrade | None, why: str, side: Laterality, source: LateralitySource, facts: int, flags: list[Flag]
 ) -> None:
     """For any text, nothing overlaps or leaves the page: what is too long is shortened."""
     shares = SHARES if grade is not None else None

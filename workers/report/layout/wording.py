@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from node.evidence import LateralitySource
 from node.finding import Finding, Laterality
 from node.reasons import Flag
 from workers.preprocessing import Pose
@@ -11,18 +12,6 @@ from workers.report.layout.colours import Strength
 
 WARNING = "AI second opinion, not for primary diagnosis"
 KNEE_LABELS = {Laterality.RIGHT: "Right knee", Laterality.LEFT: "Left knee", Laterality.UNKNOWN: "Side unknown"}
-LATERALITY_SOURCE_TEXTS = {
-    "ImageLaterality": "side from the header (Image Laterality)",
-    "Laterality": "side from the header (Laterality)",
-    "AnatomicRegionSequence": "side from the header (Anatomic Region)",
-    "FrameLaterality": "side from the header (Frame Laterality)",
-    "SeriesDescription": "side from the header (Series Description)",
-    "ProtocolName": "side from the header (Protocol Name)",
-    "marker": "side from the marker on the film",
-    "position": "side from the position on the film",
-    "image": "side from the image",
-    "none": "neither header nor film tells the side",
-}
 MIN_SHIFT = 0.05
 """In grades; a smaller shift would round to zero."""
 LIMITS = (
@@ -81,7 +70,8 @@ def attention_facts(finding: Finding) -> tuple[tuple[str, str], ...]:
 
 def laterality_source_text(finding: Finding) -> str:
     """The source of the laterality as a text."""
-    return LATERALITY_SOURCE_TEXTS.get(finding.laterality_source, f"side from {finding.laterality_source}")
+    source = finding.laterality_source
+    return f"{source.text} tells the side" if source is LateralitySource.NONE else f"side from {source.text}"
 
 
 def grade_text(finding: Finding) -> str:
