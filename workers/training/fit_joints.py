@@ -103,25 +103,36 @@ def fit_joints(
     began = time.monotonic()
     for step, batch in enumerate(batches(recipe, patients_of(train, landmarks)), start=1):
         done = max(step / recipe.steps, (time.monotonic() - began) / seconds)
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * min(1.0, step / 200) * 0.5 * (1 + np.cos(np.pi * min(1.0, done)))
-        value = joint_training_step(
-            networks, optimizer, [tensor.to(device, non_blocking=True) for tensor in batch], device
-        )
+        rate = recipe.learning_rate * min(1.0, step / 200) * 0.5 * (1 + np.cos(np.pi * min(1.0, done)))
+        _set_learning_rate(optimizer, rate)
+        tensors = [tensor.to(device, non_blocking=True) for tensor in batch]
+        value = joint_training_step(networks, optimizer, tensors, device)
         for averaged, network in zip(averages.both(), networks.both(), strict=True):
             update_average(averaged, network, min(recipe.average, (1 + step) / (10 + step)))
         last = step == recipe.steps or done >= 1
         figures: dict[str, float] = {}
         if step % recipe.judge_every == 0 or last:
             figures = evaluate_joint_networks(averages.detector, averages.refiner, held_out, device)
-            for name, network in (("finder", averages.detector), ("look", averages.refiner)):
-                if name not in best or figures[f"{name}_score"] >= best[name][0]:
-                    best[name] = (figures[f"{name}_score"], copy.deepcopy(network).cpu())
-                    torch.save(best[name][1].state_dict(), folder / f"{name}.pt")
+            _save_better(averages, figures, best, folder)
         on_step(step, value, figures)
         if last:
             break
     return _evaluation_mode(best["finder"][1], best["look"][1])
+
+
+def _set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _save_better(
+    averages: JointNetworks, figures: dict[str, float], best: dict[str, tuple[float, nn.Module]], folder: Path
+) -> None:
+    """Keep and save a copy of each network whose score is at least that of its best one so far."""
+    for name, network in (("finder", averages.detector), ("look", averages.refiner)):
+        if name not in best or figures[f"{name}_score"] >= best[name][0]:
+            best[name] = (figures[f"{name}_score"], copy.deepcopy(network).cpu())
+            torch.save(best[name][1].state_dict(), folder / f"{name}.pt")
 
 
 def _evaluation_mode(detector: nn.Module, refiner: nn.Module) -> JointNetworks:
