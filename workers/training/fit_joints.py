@@ -95,9 +95,8 @@ def fit_joints(
     torch.manual_seed(recipe.seed)
     networks = JointNetworks(JointDetector(), JointRefiner()).to(device)
     averages = JointNetworks(copy.deepcopy(networks.detector).eval(), copy.deepcopy(networks.refiner).eval())
-    optimizer = torch.optim.AdamW(
-        [weights for network in networks.both() for weights in network.parameters()], weight_decay=0.01
-    )
+    parameters = [weights for network in networks.both() for weights in network.parameters()]
+    optimizer = torch.optim.AdamW(parameters, weight_decay=0.01)
     held_out = held_out_films(patients_of(val, landmarks), 12345)
     best: dict[str, tuple[float, nn.Module]] = {}
     began = time.monotonic()
@@ -105,10 +104,8 @@ def fit_joints(
         done = max(step / recipe.steps, (time.monotonic() - began) / seconds)
         rate = recipe.learning_rate * min(1.0, step / 200) * 0.5 * (1 + np.cos(np.pi * min(1.0, done)))
         _set_learning_rate(optimizer, rate)
-        tensors = [tensor.to(device, non_blocking=True) for tensor in batch]
-        value = joint_training_step(networks, optimizer, tensors, device)
-        for averaged, network in zip(averages.both(), networks.both(), strict=True):
-            update_average(averaged, network, min(recipe.average, (1 + step) / (10 + step)))
+        value = joint_training_step(networks, optimizer, batch, device)
+        _update_averages(averages, networks, min(recipe.average, (1 + step) / (10 + step)))
         last = step == recipe.steps or done >= 1
         figures: dict[str, float] = {}
         if step % recipe.judge_every == 0 or last:
@@ -118,6 +115,11 @@ def fit_joints(
         if last:
             break
     return _evaluation_mode(best["finder"][1], best["look"][1])
+
+
+def _update_averages(averages: JointNetworks, networks: JointNetworks, decay: float) -> None:
+    for averaged, network in zip(averages.both(), networks.both(), strict=True):
+        update_average(averaged, network, decay)
 
 
 def _set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -153,10 +155,10 @@ def _stacked(samples: list[TrainingSample]) -> tuple[Tensor, ...]:
 
 
 def joint_training_step(
-    networks: JointNetworks, optimizer: torch.optim.Optimizer, batch: list[Tensor], device: str
+    networks: JointNetworks, optimizer: torch.optim.Optimizer, batch: Sequence[Tensor], device: str
 ) -> float:
     """One step of both networks; the loss."""
-    films, heat, views, kinds, boxes, points = batch
+    films, heat, views, kinds, boxes, points = (tensor.to(device, non_blocking=True) for tensor in batch)
     for network in networks.both():
         network.train()
     with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
