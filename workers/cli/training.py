@@ -56,9 +56,8 @@ def evaluate(
     wrongly graded knees, without file names or patients.
 
     --films composes whole films of the knees, with a fixed seed, and prints how many joints are detected, how well
-    their boxes fit, and how often the grade equals that of the crop. --gate analyses each knee with an empty header,
-    and prints how many are refused and for which reason, whether the laterality is found from the image, and which
-    negatives are inverted (--split "": all).
+    their boxes fit, and how often the grade equals that of the crop. --gate analyses each knee with an empty header
+    and prints refusals by reason, laterality from the image, and negatives that are inverted (--split "": all).
 
     \b
     Example: genu evaluate --data knees --stress --report model.html

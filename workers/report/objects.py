@@ -97,17 +97,9 @@ def report(
     results: list[ResultInstance] = []
     if "SR" in kinds:
         related = [instance.dataset for instance in (*page_objects, *overlays)]
-        ds = structured_report(
-            film.header,
-            film.pixels.shape,
-            reading,
-            card,
-            sr_class=sr_class,
-            made_at=made_at,
-            replaces=replaces,
-            related=related,
+        results.append(
+            _report_instance(film.header, film.pixels.shape, reading, card, sr_class, made_at, replaces, related)
         )
-        results.append(_report_instance(ds, reading, card))
     if "KO" in kinds and is_red(reading):
         results.append(ResultInstance("KO", key_object(content)))
     return [*page_objects, *results, *overlays]
@@ -161,12 +153,23 @@ def report_refusal(
     if not _is_reported(header, reading):
         return []
     shape = _count(header, "Rows"), _count(header, "Columns")
-    ds = structured_report(header, shape, reading, card, sr_class=sr_class, made_at=made_at, replaces=replaces)
-    return [_report_instance(ds, reading, card)]
+    return [_report_instance(header, shape, reading, card, sr_class, made_at, replaces)]
 
 
-def _report_instance(ds: Dataset, reading: Reading, card: ModelIdentity) -> ResultInstance:
+def _report_instance(
+    header: Dataset,
+    shape: tuple[int, int],
+    reading: Reading,
+    card: ModelIdentity,
+    sr_class: str,
+    made_at: datetime,
+    replaces: Predecessor | None,
+    related: Sequence[Dataset] = (),
+) -> ResultInstance:
     """The report, with the reading as JSON in its private attribute."""
+    ds = structured_report(
+        header, shape, reading, card, sr_class=sr_class, made_at=made_at, replaces=replaces, related=related
+    )
     embed_json(ds, reading, card)
     return ResultInstance("SR", ds)
 

@@ -218,8 +218,9 @@ def test_a_grade_near_another_is_flagged_beside_a_mark(
     def between(part: float) -> npt.NDArray[np.float64]:
         return np.array([0, 0.5 - part, 0.5 + part, 0, 0])
 
-    graded = replace(plain, probabilities=between(ahead).astype(np.float32))
-    assert card.calibration.lead(graded.probabilities) == pytest.approx(2 * ahead)
+    probabilities = between(ahead).astype(np.float32)
+    graded = replace(plain, probabilities=probabilities, lead=card.calibration.lead(probabilities))
+    assert graded.lead == pytest.approx(2 * ahead)
     without = (np.log(between(ahead + moved) + 1e-9) * card.calibration.temperature).astype(np.float32)
     told = attention_of(graded, regions(marks=marks), without, replace(card, limits=AttentionLimits(lead=0.2)))
     assert told.without == KLGrade.KL2

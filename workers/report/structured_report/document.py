@@ -58,16 +58,8 @@ def structured_report(
     """
     related = [ds for ds in related if ds.SOPClassUID in RELATED_OBJECTS]
     predecessor_uids = (replaces.sop_instance_uid,) if replaces else ()
-    ds = new_result(
-        header,
-        card,
-        sop_class=SR_CLASSES[sr_class],
-        sop_instance_uid=object_uid(
-            "SR", reading, card, sr_class, *predecessor_uids, *(ds.SOPInstanceUID for ds in related)
-        ),
-        made_at=made_at,
-        utf8=True,
-    )
+    uid = object_uid("SR", reading, card, sr_class, *predecessor_uids, *(ds.SOPInstanceUID for ds in related))
+    ds = new_result(header, card, sop_class=SR_CLASSES[sr_class], sop_instance_uid=uid, made_at=made_at, utf8=True)
     ds.Modality = "SR"
     ds.SeriesNumber = SERIES_NUMBER
     ds.SeriesDescription = "Genu KL report (AI, NOT FOR PRIMARY DIAGNOSIS)"
