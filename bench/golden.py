@@ -1,9 +1,9 @@
 """
-Golden outputs: what Genu answers on fixed inputs, recorded once and compared after a change that must not alter it.
+Golden outputs: the outputs of Genu for fixed inputs, recorded once and compared after changes that must keep them.
 
-`make golden` compares; `python -m bench.golden --record` replaces the record, where a change of behaviour is meant.
-Everything is asked through the command line, so a change of names inside cannot hide a change of answers. The inputs
-are rendered films and, where the folder is there, a fixed sample of real radiographs, which is read and not copied:
+`make golden` compares; `python -m bench.golden --record` replaces the record after an intended change of behaviour.
+Everything runs through the command line, so that renaming in the code cannot hide a change of the outputs. The inputs
+are rendered films and, if the folder exists, a fixed sample of real radiographs, which is read and not copied:
 the record names each file by a hash of its path only.
 """
 
@@ -30,14 +30,14 @@ SAMPLE = {
     "real/knee_*/*.jpg": 3, "real/other_*/*.jpg": 6, "real/long_leg/*": 1, "gornale/*/*.*": 31, "knees/val/*/*.jpg": 21,
     "not_knees/*.dcm": 1, "malformed/*/*.dcm": 9,
 }  # fmt: skip
-"""Patterns of files below the data folder, and of which each n-th is taken."""
+"""Patterns of files below the data folder; every n-th file of each is used."""
 
 VERSIONED = frozenset(("SoftwareVersions",))
-"""Attributes that tell which release made an object."""
+"""Attributes whose values depend on the release."""
 
 
 def key_of(path: Path, root: Path) -> str:
-    """What the record calls a file."""
+    """The name of a file in the record."""
     return hashlib.sha256(path.relative_to(root).as_posix().encode()).hexdigest()[:16]
 
 
@@ -52,29 +52,29 @@ def rendered(folder: Path) -> list[Path]:
 
 
 def sampled(data: Path) -> list[Path]:
-    """The fixed sample of the data folder; nothing where it is absent."""
+    """The fixed sample of the data folder; empty if it is absent."""
     return [path for pattern, step in SAMPLE.items() for path in sorted(data.glob(pattern))[::step]]
 
 
 AT = "2026-01-01T00:00:00+00:00"
 FROZEN = f"import time_machine; time_machine.travel({AT!r}, tick=False).start(); from node.__main__ import main; main()"
-"""A result tells when it was made, in its attributes and in its pictures: all of them are made at the same moment."""
+"""Results contain their creation time, in attributes and in pictures, so all are created at the same time."""
 
 
-def genu(*words: str) -> str:
-    """Standard output of `genu` with these words, without the settings of the folder it is called in."""
+def genu(*arguments: str) -> str:
+    """Standard output of `genu` with these arguments, without the settings of the working folder."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GENU_")}
     with tempfile.TemporaryDirectory(prefix="genu-golden-") as folder:
         environment |= {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "GENU__STORAGE__FOLDER": folder}
         done = subprocess.run(
-            [sys.executable, "-c", FROZEN, *words],
+            [sys.executable, "-c", FROZEN, *arguments],
             cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
     return done.stdout
 
 
 def graded(files: list[Path], root: Path) -> Iterator[tuple[str, Any]]:
-    """What `genu grade --json` says of each file, and the content of each object that it writes."""
+    """The output of `genu grade --json` for each file, and the content of each object that it writes."""
     with tempfile.TemporaryDirectory(prefix="genu-golden-") as out:
         for line in genu("grade", *map(str, files), "--out", out, "--json").splitlines():
             if not line.startswith("{") or '"file"' not in line:
@@ -86,7 +86,7 @@ def graded(files: list[Path], root: Path) -> Iterator[tuple[str, Any]]:
 
 
 def digest_of(ds: Dataset) -> dict[str, str]:
-    """Hashes of an object's attributes and of its pixels: what it says, whatever the bytes of its encoding are."""
+    """Hashes of an object's attributes and of its pixels: its content, independent of its encoding."""
     pixels = bytes(ds.PixelData) if "PixelData" in ds else None
     if pixels is not None:
         del ds.PixelData
@@ -98,7 +98,7 @@ def digest_of(ds: Dataset) -> dict[str, str]:
 
 
 def attributes(ds: Dataset, path: str = "") -> Iterator[tuple[str, str]]:
-    """Path and value of each attribute that does not tell the release."""
+    """Path and value of each attribute that does not depend on the release."""
     for element in ds:
         name = f"{path}/{element.keyword or element.tag}"
         if element.keyword in VERSIONED:

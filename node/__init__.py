@@ -1,3 +1,3 @@
-"""The node: it receives, keeps, remembers and delivers DICOM objects."""
+"""The node: it receives, stores, tracks and delivers DICOM objects."""
 
 __version__ = "0.1.0"

@@ -26,14 +26,14 @@ class Outcome(StrEnum):
 
 
 class ScaleSource(StrEnum):
-    """What a length in millimetres on a film is measured by."""
+    """The plane in which lengths in millimetres on a film are measured."""
 
     CALIBRATED = "calibrated"
     """In the patient: corrected for magnification, or measured against an object of known size."""
     DETECTOR_PLANE = "detector plane"
     """In the plane of the detector: up to a third more than in the patient."""
     NONE = "none"
-    """The header vouches for no millimetres."""
+    """Unknown: the header has no reliable spacing."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Finding:
     certainty: Certainty | None = None
     """None where there is no grade, and in results of releases that did not have it."""
     flags: tuple[Flag, ...] = ()
-    """What a reader should know of this knee, graded or not."""
+    """Remarks and warnings on this knee, graded or not."""
     evidence: tuple[Evidence, ...] = ()
     """All that the vote on the laterality took into account."""
     agreement: Agreement = Agreement.NONE
@@ -145,11 +145,11 @@ class Reading:
     reason: Reason | None = None
     detail: str = ""
     notes: tuple[str, ...] = ()
-    """What a reader should know of how the film was read, e.g. that its polarity was corrected."""
+    """Notes on how the film was read, e.g. that its polarity was corrected."""
 
     @property
     def undecided(self) -> bool:
-        """Whether two neighbouring grades of any knee could not be fields apart."""
+        """Whether two neighbouring grades of any knee could not be told apart."""
         return any(knee.certainty is not None and knee.certainty.undecided is not None for knee in self.knees)
 
     @property

@@ -56,7 +56,7 @@ class Vault:
         """
         Move the file `spooled` to its final name, made of its hash, and sync it to the disk. Returns the path.
 
-        A radiograph that is stored already stays unchanged, so that nobody can replace it. Raises OSError, and leaves
+        A radiograph that is stored already stays unchanged, so that it cannot be replaced. Raises OSError, and leaves
         `spooled` to the caller, if the disk refuses it.
         """
         path = self._path_of(sha256)
@@ -150,7 +150,7 @@ class Vault:
         return shutil.disk_usage(self.folder).free / 2**20
 
     def clean_spool(self, older_than_seconds: float) -> int:
-        """Delete incomplete files that nobody has written to for so long. Returns their count."""
+        """Delete incomplete files that have not been written to for so long. Returns their count."""
         limit, count = time.time() - older_than_seconds, 0
         for path in list(self.spool.iterdir()):
             with contextlib.suppress(FileNotFoundError):

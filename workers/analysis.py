@@ -56,7 +56,7 @@ class Analysis:
     reading: Reading
     heat_maps: tuple[HeatMap | None, ...] = ()
     prepared: PreparedFilm | None = None
-    """None of what could not be read as a film."""
+    """None if the file could not be read as a film."""
 
     @property
     def film(self) -> Film | None:
@@ -68,9 +68,9 @@ def analyse(
     sop_instance_uid: str, film: Film, *, models: DetectionModels, grader: Model, rules: Rules | None = None
 ) -> Analysis:
     """
-    Find, grade and explain the knees on a film, those that may be graded by `rules`.
+    Find, grade and explain the knees on a film that `rules` allow.
 
-    A film without a knee to grade is no error: its reading is NOT_ANALYSED, with the coded reason.
+    A film without a knee to grade is not an error: its reading is NOT_ANALYSED, with the coded reason.
     """
     rules = rules or Rules()
     prepared = prepare_film(film, models, rules)
@@ -134,7 +134,7 @@ def grade_knees(pixels: Grey, knees: Sequence[Knee], grader: Model, rules: Rules
 
 
 def attribute(graded: Sequence[Graded], crops: Sequence[Grey], grader: Model) -> list[Attention]:
-    """Where the grades of knees came from: one more forward pass for all of them, without what is no joint."""
+    """Where the grades of knees came from: one more forward pass for all of them, on the joints alone."""
     regions = [regions_of(crop, one.knee) for one, crop in zip(graded, crops, strict=True)]
     bare = [joint_only(crop, of, one.knee.labels) for one, crop, of in zip(graded, crops, regions, strict=True)]
     without = grade_crops(bare, [one.knee for one in graded], grader)
@@ -196,7 +196,7 @@ def _finding(film: Film, knee: Knee, result: KneeResult) -> Finding:
 
 
 def _flags(film: Film, knee: Knee, attention: Attention | None) -> Iterator[Flag]:
-    """What a reader should know of a knee."""
+    """The flags of a knee."""
     if knee.side.agreement is Agreement.CONFLICT:
         yield flag("SIDE_CONFLICT")
     if (knee.labels == HARDWARE).any():

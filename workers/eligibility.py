@@ -1,8 +1,8 @@
 """
 Whether a film and a knee on it may be graded: one table of refusals, each a function that returns a reason or None.
 
-Whether a file may be read at all is decided by its header in workers/read/admission.py. A knee is judged for itself,
-so that one that must not be graded does not keep the other from being graded.
+Whether a file may be read at all is decided by its header in workers/read/admission.py. Each knee is checked by
+itself, so that one that must not be graded does not prevent the other from being graded.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ JOINT = (0.1, 0.25, 0.9, 0.75)
 """Left, top, right and bottom of the joint in its box: the bones' ends and the space between, without air."""
 
 RIMS = (0.06, 0.36, 0.94, 0.72)
-"""Left, top, right and bottom of what must be seen of a joint laid upright: the bones' ends with their rims."""
+"""Left, top, right and bottom of what must be visible of a straightened joint: the bones' ends with their rims."""
 MOST_LOST = 0.02
 """Part of it that may lie beyond the film or a shutter: the width of a rim at one side is 0.05. Of 826 knees of val
 four have more."""
@@ -43,13 +43,13 @@ LOST_GRID = 128
 BEYOND = 2
 """In the film's field, of 0 and 1, what lies beyond the film."""
 PLAIN = 0.3
-"""Of the grain of the joint: what has less is a shutter or a border, also if something is written on it."""
+"""Part of the joint's grain: what has less is a shutter or a border, also if text is written on it."""
 
 KINDS_REFUSED = {
     "total replacement": "TOTAL_REPLACED", "part replacement": "PART_REPLACED", "metal": "METAL", "cast": "CAST",
     "lateral": "NOT_AP", "skyline": "SKYLINE", "other": "NOT_A_KNEE",
 }  # fmt: skip
-"""Of each kind of the refiner's JOINT_KINDS that is no knee to grade, the reason."""
+"""The reason for each of the refiner's JOINT_KINDS that is not to be graded."""
 
 
 @dataclass(frozen=True)
@@ -111,12 +111,12 @@ def conflicting_side(_film: Film, knee: Knee, rules: Rules) -> Reason | None:
 
 
 def wrong_size(_film: Film, knee: Knee, _rules: Rules) -> Reason | None:
-    """WRONG_SIZE if the header vouches for millimetres by which no adult's knee fills the box."""
+    """WRONG_SIZE if by the header's reliable spacing no adult's knee fills the box."""
     return None if is_knee_sized(knee.joint.width_mm) else reason("WRONG_SIZE")
 
 
 def too_small(_film: Film, knee: Knee, _rules: Rules) -> Reason | None:
-    """JOINT_TOO_SMALL if the box has too few pixels to see a joint space in."""
+    """JOINT_TOO_SMALL if the box has too few pixels to show a joint space."""
     return reason("JOINT_TOO_SMALL") if min(knee.joint.box.width, knee.joint.box.height) < LEAST_PIXELS else None
 
 
@@ -124,13 +124,13 @@ def cut_off(film: Film, knee: Knee, _rules: Rules) -> Reason | None:
     """
     JOINT_CUT_OFF if a rim of the joint lies beyond the film's edge or behind a shutter.
 
-    An osteophyte may lie there unseen, and a grader would take what it cannot see for healthy.
+    An osteophyte may be hidden there, and a grader would take what is hidden for healthy.
     """
     left, top, right, bottom = (round(edge * LOST_GRID) for edge in RIMS)
     field, size = film.field.view(np.uint8), (LOST_GRID, LOST_GRID)
-    upright = cv2.warpAffine(field, knee.pose.onto(LOST_GRID), size, flags=cv2.INTER_NEAREST, borderValue=BEYOND)
-    lost, hidden = upright == BEYOND, (upright != BEYOND) & ~_filled(upright == 1)
-    # Edges of a collimator in the header are wrong where somebody cropped the image: what is seen is not hidden.
+    straight = cv2.warpAffine(field, knee.pose.onto(LOST_GRID), size, flags=cv2.INTER_NEAREST, borderValue=BEYOND)
+    lost, hidden = straight == BEYOND, (straight != BEYOND) & ~_filled(straight == 1)
+    # Edges of a collimator in the header are wrong where the image was cropped: what is visible is not hidden.
     if hidden.any() and not _is_visible(cut(film.pixels, knee.pose, LOST_GRID), hidden):
         lost |= hidden
     return reason("JOINT_CUT_OFF") if lost[top:bottom, left:right].mean() > MOST_LOST else None
@@ -155,7 +155,7 @@ def _filled(field: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 def exposure(film: Film, knee: Knee, _rules: Rules) -> Reason | None:
     """
-    TOO_DARK, TOO_BRIGHT or TOO_FLAT if nobody could read the joint as the film shows it.
+    TOO_DARK, TOO_BRIGHT or TOO_FLAT if the joint is not readable as the film shows it.
 
     The film's pixels have its window applied: a joint that a window has clipped is as lost to the grader as one that
     the detector has.

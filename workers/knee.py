@@ -1,4 +1,4 @@
-"""A knee on a film as it comes to be judged and graded: its joint, its laterality, and what lies beside its bones."""
+"""A knee on a film, as input of eligibility rules and grader: its joint, its laterality and its artefacts."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from workers.preprocessing import Pose
 
 @dataclass(frozen=True)
 class Knee:
-    """`artefacts` are None where the joint is none to be graded, so that nobody segmented them."""
+    """`artefacts` is None where the joint is not to be graded: none were segmented."""
 
     joint: Joint
     side: LateralityVote = LateralityVote()  # noqa: RUF009 - frozen
@@ -30,5 +30,5 @@ class Knee:
 
     @property
     def labels(self) -> Labels:
-        """The artefacts on a grid; a grid of nothing where nobody segmented them."""
+        """The artefacts on a grid; NOTHING throughout where none were segmented."""
         return np.zeros((2, 2), np.uint8) if self.artefacts is None else self.artefacts

@@ -1,5 +1,5 @@
 """
-From a joint on a film to what a network sees.
+From a joint on a film to the input of a network.
 
 Training and service call the same functions here, so nothing differs between them. PREPARATION names
 the recipe: it is written into each model's card, and a model prepared otherwise is refused at load.
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 PREPARATION = 2
-"""Change it whenever the same joint would come to a network differently. Since 2 it is laid upright (`Pose`)."""
+"""Change it whenever the same joint would give another input. Since 2 the joint is straightened (`Pose`)."""
 
 Grey = npt.NDArray[np.float32]
 """A grey image, (rows, columns), 0.0 black to 1.0 white, bone bright."""
@@ -78,7 +78,7 @@ class Pose:
 
     @classmethod
     def of(cls, box: Box) -> "Pose":
-        """That of an upright joint that fills a box."""
+        """That of a joint that fills a box and is not rotated."""
         return cls(box.middle, (box.width + box.height) / 2)
 
     @property
@@ -89,7 +89,7 @@ class Pose:
 
     @property
     def around(self) -> Box:
-        """The upright box that just holds the square."""
+        """The smallest axis-parallel box around the square."""
         return Box.about(self.middle, self.side * float(np.abs(self.axes[0]).sum()))
 
     def within(self, places: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
@@ -106,7 +106,7 @@ class Pose:
 
 
 def cut(image: Grey, pose: Pose, size: int) -> Grey:
-    """Cut a joint out of `image` as it lies, upright and resized to (size, size); beyond the film as `crop` does."""
+    """Cut a joint out of `image`, straightened and resized to (size, size); beyond the film as `crop` does."""
     if size / pose.side < 0.5:
         around = pose.around
         image, part = _averaged(image, around, min(int(pose.side / size), *image.shape))

@@ -48,10 +48,10 @@ class WorkerContext:
 
 
 def grade(uid: str, context: WorkerContext) -> None:
-    """Bring one radiograph to its end: REPORTED, NOT_ANALYSED or FAILED. Safe to run twice, at the same time."""
+    """Process one radiograph to REPORTED, NOT_ANALYSED or FAILED, or release it. Safe to run twice, at the same time."""
     work = context.settings.work
     entry = context.ledger.claim(uid, context.name, lease_seconds=work.lease_seconds, attempts=work.attempts)
-    if entry is None:  # the message came twice, or another worker has it
+    if entry is None:  # a duplicate message, or another worker has it
         return
     graded: GradedFilm | None = None
     with lease_renewed(context, uid), faults_recorded(context, uid):
@@ -60,7 +60,7 @@ def grade(uid: str, context: WorkerContext) -> None:
         recorded = record_results(entry, source, analysis, context, grader)
         if recorded and analysis.prepared is not None and analysis.reading.outcome is Outcome.GRADED:
             graded = GradedFilm(analysis.prepared, grader.card.stem)
-    if graded is not None:  # only now: the results neither wait for the shadow model nor fail with it
+    if graded is not None:  # only now: the results do not wait for the shadow model and do not depend on it
         prepared = graded.prepared
         context.shadow.grade(uid, graded.card, lambda model: grade_film(uid, prepared, model, Rules()).reading)
 
@@ -87,9 +87,9 @@ def read_and_analyse(entry: Entry, context: WorkerContext, grader: Model) -> tup
 def record_results(entry: Entry, source: Source, analysis: Analysis, context: WorkerContext, grader: Model) -> bool:
     """Write the result objects and record the reading in the ledger. False: the claim was lost meanwhile."""
     uid, reading, work = entry.sop_instance_uid, analysis.reading, context.settings.work
-    # Pictures and reading have one name whichever worker writes them. A worker that slept until another took over must
-    # not overwrite the other's. What remains: one that sleeps a whole lease between here and the last file; the ledger
-    # still refuses its reading, but its pictures lie there until the radiograph is graded again.
+    # File names do not depend on the worker. A worker that slept until another took over must not overwrite the
+    # other's files. Remaining race: one that sleeps a whole lease between here and the last file; the ledger refuses
+    # its reading, but its files remain until the radiograph is graded again.
     if not context.ledger.renew(uid, context.name, work.lease_seconds):
         log.warning("claim_lost", sop_instance_uid=uid)
         return False
@@ -124,7 +124,7 @@ def record_results(entry: Entry, source: Source, analysis: Analysis, context: Wo
 
 
 def header_of(path: Path, reader: Reader) -> Dataset | None:
-    """The header of a file that is no film, for the report of its refusal; None where that cannot be read either."""
+    """The header of a file that cannot be decoded, for the report of its refusal; None if it cannot be read either."""
     try:
         return reader.header(path)
     except (Ungradable, Permanent):

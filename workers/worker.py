@@ -42,7 +42,7 @@ def run(settings: Settings, name: str = "") -> None:
     threading.Thread(target=_heartbeat, args=(context, done), daemon=True).start()
     signal.signal(signal.SIGINT, _as_terminate)
     try:
-        # One process, one radiograph at a time: a GPU cannot be shared by forks, and a film is short work.
+        # One process, one radiograph at a time: a GPU cannot be shared by forks, and a film is a short task.
         name = f"--hostname={context.name}@genu"
         app.worker_main(["--quiet", "worker", "--pool=solo", f"--queues={broker.QUEUE}", name, *CELERY_OPTIONS])
     finally:

@@ -1,1 +1,1 @@
-"""The admin web application: sign in, see every radiograph and what became of it, ask again."""
+"""The admin web application: sign-in, the radiographs and their state, retries."""

@@ -53,7 +53,7 @@ SETTINGS: dict[str, Any] = {
         # By default unacknowledged messages are checked only every interval x throttle = 100 s.
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 1,
-        # Of several applications on one Redis the shortest visibility timeout wins, but for a prefix.
+        # Of several applications on one Redis the shortest visibility timeout wins, unless each has a prefix.
         "global_keyprefix": "genu:",
         "socket_connect_timeout": 2,
         "socket_timeout": 5,  # more than the 1 s of a BRPOP

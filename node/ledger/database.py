@@ -77,7 +77,7 @@ class Database:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
-        """One transaction that only reads, and sees one moment of the ledger. Raises Transient as `write` does."""
+        """One transaction that only reads, from one snapshot of the ledger. Raises Transient as `write` does."""
         options = {"genu_reads": True} if self._sqlite else {"isolation_level": "REPEATABLE READ"}
         with _driver_errors(), self._engine.connect().execution_options(**options) as connection, connection.begin():
             yield connection

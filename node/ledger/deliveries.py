@@ -189,7 +189,7 @@ def _lock_delivery(connection: Connection, delivery_id: int) -> RowMapping | Non
     """
     Lock the rows of the radiograph and of the delivery; returns the latter.
 
-    The radiograph's is locked first: of two destinations that finish at the same time, one must see the other's end.
+    The radiograph's is locked first: of two destinations that finish at the same time, one sees that the other has.
     """
     found = sa.select(_D.source_uid).where(_D.id == delivery_id)
     uid = connection.execute(found).scalar()

@@ -203,7 +203,7 @@ class Ledger(ReadOnlyLedger):
             model_history.promote(connection, card, by, previous=previous)
 
     def roll_back(self, to: ModelChange, by: str) -> bool:
-        """Record that `to`, the previous model, is active again. False if somebody has changed it meanwhile."""
+        """Record that `to`, the previous model, is active again. False if it was changed meanwhile."""
         with self._database.write() as connection:
             return model_history.roll_back(connection, to, by)
 

@@ -47,7 +47,7 @@ def promote(connection: Connection, card: CardState, by: str, *, previous: CardS
 
 
 def roll_back(connection: Connection, to: ModelChange, by: str) -> bool:
-    """Record the previous model as active again. False if it is not `to`: somebody has changed it meanwhile."""
+    """Record the previous model as active again. False if it is not `to`: it was changed meanwhile."""
     _lock_model_changes(connection)
     if previous_model(changes(connection)) != to:
         return False

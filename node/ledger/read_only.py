@@ -26,7 +26,7 @@ from node.ledger.totals import LedgerTotals
 
 class ReadOnlyLedger:
     """
-    The methods of Ledger that only read. Each is one transaction, which sees one moment of the ledger.
+    The methods of Ledger that only read. Each is one transaction on one snapshot of the ledger.
 
     A method raises Transient if the database cannot be reached.
     """

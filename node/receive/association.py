@@ -37,7 +37,7 @@ class Sender:
 
 @dataclass(frozen=True)
 class Rejection:
-    """Why an association is rejected, as a word for log and metrics and as A-ASSOCIATE-RJ has it (PS3.8 9.3.4)."""
+    """Why an association is rejected, as a label for log and metrics, and as coded in A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
 
     reason: str
     result: int

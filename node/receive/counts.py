@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Counts:
-    """Counters that every thread of the Storage SCP may add to. The keys are words of this node, never a sender's."""
+    """Counters that every thread of the Storage SCP may add to. No key comes from a sender."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

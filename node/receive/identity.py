@@ -38,7 +38,7 @@ def check_identity(head: bytes, *, transfer_syntax_uid: str, sop_class_uid: str,
     """
     Check that the data set that begins with `head` is the instance that the command names.
 
-    Deflated data sets, and elements of undefined length before the UIDs, are left to the worker, who reads it all.
+    Deflated data sets, and elements of undefined length before the UIDs, are left to the worker, which reads all of it.
 
     Raises
     ------

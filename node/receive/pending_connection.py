@@ -12,7 +12,7 @@ _ASSOCIATE_RQ = 0x01
 
 
 class ConnectionRejected(Exception):  # noqa: N818 - an outcome
-    """The connection will not become an association. `reason` is the word that is counted."""
+    """The connection will not become an association. `reason` is the label that is counted."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason)

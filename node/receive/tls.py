@@ -1,4 +1,4 @@
-"""DICOM over TLS as PS3.15 B.12 has it (BCP 195): TLS 1.2 or newer, forward secrecy, both sides authenticated."""
+"""DICOM over TLS according to PS3.15 B.12 (BCP 195): TLS 1.2 or newer, forward secrecy, both sides authenticated."""
 
 import ssl
 

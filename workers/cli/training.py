@@ -109,8 +109,8 @@ def _on_crops(
     from workers.evaluation.evaluate import evaluate, format_figures
     from workers.evaluation.stress import format_rows, run_stress_test
 
-    looker = load(REFINER, engine=settings.work.engine, within=folders(settings))
-    evaluation = evaluate(grader, data, split, looker)
+    refiner = load(REFINER, engine=settings.work.engine, within=folders(settings))
+    evaluation = evaluate(grader, data, split, refiner)
     words = [format_figures(evaluation.figures)]
     if stress:
         evaluation.figures["stress"] = run_stress_test(evaluation, settings)

@@ -19,20 +19,20 @@ Labels = npt.NDArray[np.uint8]
 
 
 LEAST = 3 / 64**2
-"""Part of the output that an artefact covers at least: a letter of 3 % of the box's height does."""
+"""Least part of the output that an artefact covers, as a letter of 3 % of the box's height does."""
 
 
 def segment_artefacts(pixels: Grey, joint: Joint, model: Model) -> Labels | None:
     """
-    What lies on a joint of a film, on a grid of half the network's input over the joint's upright crop.
+    What lies on a joint of a film, on a grid of half the network's input over the joint's straightened crop.
 
-    A joint without artefacts is NOTHING throughout; None for a joint that is none to be graded.
+    A joint without artefacts is NOTHING throughout; None for a joint that is not to be graded.
     """
     return labels_of(cut(pixels, joint.pose, model.card.input_size), model) if joint.is_whole_knee else None
 
 
 def labels_of(crop: Grey, model: Model) -> Labels:
-    """The same from the upright crop of the joint, (side, side) and 0 to 1."""
+    """The same from the straightened crop of the joint, (side, side) and 0 to 1."""
     (logits,) = model.run(crop_input(crop, model.card.input_size)[None])
     return labels(logits[0], model.card.thresholds["mark"], model.card.thresholds["sure"])
 

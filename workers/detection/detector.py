@@ -1,7 +1,7 @@
 """
 Where the knee joints are on a film: boxes from a heat map of centres (Zhou et al. 2019, "Objects as Points").
 
-The detector sees the whole film small. It knows upright AP and PA knees, one or two on a film or a tight crop of one.
+The input is the whole film, reduced. It detects upright AP and PA knees, one or two on a film or a tight crop of one.
 """
 
 from collections.abc import Sequence

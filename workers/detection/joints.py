@@ -1,5 +1,5 @@
 """
-The joints on a film: detections refined twice, those that are no joint left out, and the two to grade selected.
+The joints on a film: detections are refined twice, false ones removed, and at most two selected to be graded.
 
 The first refinement starts at the detector's coarse box; from its own box the middle of the second lies a fifth nearer
 (p95). A third would change nothing.
@@ -17,20 +17,20 @@ from workers.preprocessing import Box, Pose
 from workers.read import Film, SpacingKind
 
 NO_JOINT = (LATERAL, SKYLINE, OTHER)
-"""Kinds that are no joint to report: nothing there could be called a refused knee."""
+"""Kinds that are not reported, not even as a refused knee."""
 
 TIGHT = 0.85
 """A box that covers so much of a nearly square image: it is itself the crop of a joint (those of val: .86 and more)."""
 
 HALF = 0.5
-"""Of a joint cut off by the film's edge at least so much lies on the film: less is a bit of the other leg."""
+"""Of a joint cut off by the film's edge at least so much lies on the film: less is a part of the other leg."""
 
 LEAST_MM, MOST_MM = 60.0, 220.0
 """Width of the box of an adult's knee, about 100 mm (72 to 123 on the films that the grader was trained on), and what
 may lie between: a small joint at one end, a large one magnified on the detector and boxed generously at the other."""
 
 LEAST_FILM_MM, MOST_FILM_MM = 60.0, 1500.0
-"""Longer side of a film. Where the detector's spacing gives another, somebody has resized the image."""
+"""Longer side of a film. Where the detector's spacing gives another, the image was resized."""
 
 
 @dataclass(frozen=True)
@@ -45,18 +45,18 @@ class Joint:
     confidence: float
     kind: str = JOINT_KINDS[KNEE]
     landmarks: Landmarks | None = None
-    """None where nobody refined the box."""
+    """None where the box was not refined."""
     tilt: float = 0.0
     """Rotation of the tibial plateau on the film, in degrees, clockwise."""
     cut_off: bool = False
     """Whether a part of the box lies beyond the film's edge."""
     width_mm: float | None = None
-    """Width of the box; None where the header vouches for no millimetres."""
+    """Width of the box; None where the header has no reliable spacing."""
     scale_source: ScaleSource = ScaleSource.NONE
 
     @property
     def pose(self) -> Pose:
-        """How the joint lies on the film: crops of it are turned upright by this."""
+        """How the joint lies on the film: its crops are straightened by this."""
         return pose_of(self.landmarks, self.box)
 
     @property
@@ -83,7 +83,7 @@ def localise_joints(film: Film, detections: Sequence[Detection], models: Detecti
     """
     The joints on a film, of which `detections` are the detector's.
 
-    Where no detection is confirmed, the refiner classifies the whole film: that says best what it shows instead.
+    Where no detection is confirmed, the refiner classifies the whole film, to state what it shows instead.
     """
     refiner, limit = models.refiner, models.refiner.card.thresholds["knee"]
     coarse = refine(film.pixels, [detection.box for detection in detections], refiner)
@@ -116,7 +116,7 @@ def select_joints(
         return Localisation(all_cut_off=True)
     # Of several candidates, those that are as large as a knee come first; the most confident of them are taken.
     whole = [candidate for candidate in whole if is_knee_sized(width_mm(film, candidate[0].box)[0])] or whole
-    # One that is cut off is no candidate, but a knee that the film shows and nobody grades.
+    # One that is cut off is reported without a grade.
     partial = [candidate for candidate, part in zip(candidates, parts, strict=True) if HALF <= part < visible]
     selected = sorted([*whole, *partial][:2], key=lambda candidate: candidate[0].box.x0)
     joints = []
@@ -142,7 +142,7 @@ def _tight(box: Box, shape: tuple[int, ...]) -> Box:
 
 def width_mm(film: Film, box: Box) -> tuple[float | None, ScaleSource]:
     """
-    The width of a box on a film in millimetres, None where the header vouches for none, and what it is measured by.
+    The width of a box on a film in millimetres, None where the header has no reliable spacing, and its plane.
 
     The patient is nearer to the tube than the detector, so a width in the detector's plane is up to a third too large.
     """

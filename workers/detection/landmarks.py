@@ -1,7 +1,7 @@
 """
 Refinement of each detected joint: its kind, its box, and sixteen landmarks along plateau and condyles.
 
-The detector gets the whole film small. The refiner gets one joint and a margin around it, large enough to tell a
+The detector gets the whole film, reduced. The refiner gets one joint and a margin around it, large enough to tell a
 replacement, a cast or another view from a knee, and to place the landmarks.
 """
 
@@ -33,7 +33,7 @@ TYPICAL: Landmarks = np.array(
 """Landmarks of an average knee, 0 to 1 of its box: the mean of 5,778 knees of train and their mirror images."""
 
 MOST_MOVED, MOST_SIZED, MOST_TURNED = 0.15, 0.2, 30.0
-"""How far the landmarks may lie off the box, in its sides, in log size and in degrees; what is farther off is cut."""
+"""How far the landmarks may lie off the box, in its sides, in log size and in degrees; beyond that they are clipped."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def pose_of(landmarks: Landmarks | None, box: Box) -> Pose:
     The rotation, scale and shift that lay an average knee nearest to the landmarks of a joint.
 
     Least squares (Umeyama 1991). Four times as near to the truth as the box on a composed film (`docs/grader.md`);
-    without landmarks it is the box, upright.
+    without landmarks it is the box, not rotated.
     """
     if landmarks is None:
         return Pose.of(box)

@@ -1,8 +1,8 @@
 """
-Polarity of a film and the side of its joints, classified on the image whatever the header says.
+Polarity of a film and the side of its joints, classified on the image whatever the header states.
 
-A MONOCHROME1 film that somebody saved without honouring it is a negative: 84 of the 6,604 knees that the graders were
-trained and judged on were. A grader takes such a knee for another, so it is inverted before it is graded.
+A MONOCHROME1 film that was saved as if it were MONOCHROME2 is a negative: 84 of the 6,604 knees that the graders were
+trained and evaluated on were. A grader grades such a knee as another, so it is inverted before it is graded.
 """
 
 from collections.abc import Sequence

@@ -14,7 +14,7 @@ from workers.preprocessing import Grey
 
 
 class LabelsError(GenuError):
-    """A folder of labelled knees cannot be used; the message says which line and why."""
+    """A folder of labelled knees cannot be used; the message names the line and the cause."""
 
 
 @dataclass(frozen=True)

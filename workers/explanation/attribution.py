@@ -1,12 +1,12 @@
 """
-Which regions of the film a grade was decided by, and whether those are regions to decide by.
+Which regions of the film decided a grade, and whether they may decide it.
 
 For a linear head on a global average pool, logit_c = mean(map_c) + bias_c. So what separates the grade that is given
 from the next one, the margin, is the mean of the two maps' difference plus the two biases' difference: the part that
 each region of the film adds to it is exact. Three independent signs raise a red flag:
 
 - too large a part of the evidence comes from outside the joint;
-- the grade changes when what is no joint is removed: the artefacts that were segmented, or else all around the joint
+- the grade changes when all but the joint is removed: the artefacts that were segmented, or else all around the joint
   (one more forward pass, the gap filled from its rim, never black). What fills a gap is a guess, so where there are
   artefacts a grade has to lead by so much that as large a change again would not change it, and by a little more;
 - a marker, text, metal or border lies under a peak of the map.
@@ -76,7 +76,7 @@ def regions_of(crop: Grey, knee: Knee) -> RegionMap:
 
 
 def attention_of(graded: Graded, regions: RegionMap, without: Array, card: Card) -> Attention:
-    """Where a knee's grade came from; `without` are its logits (5,) without what is no joint (`joint_only`)."""
+    """Where a knee's grade came from; `without` are its logits (5,) on the joint alone (`joint_only`)."""
     logits, second, contrast = graded.logits, graded.second, graded.contrast
     parts = shares_of(regions, contrast.shape[-1])
     added = (parts * contrast).sum((1, 2)) / contrast.size

@@ -20,7 +20,7 @@ Array = npt.NDArray[np.float32]
 @dataclass(frozen=True)
 class HeatMap:
     """
-    Grad-CAM of one grade over the upright crop of a knee, and the pose of the crop on the film.
+    Grad-CAM of one grade over the straightened crop of a knee, and the pose of the crop on the film.
 
     `values` (rows, columns) are Grad-CAM's own; `strength` is the same on the model's fixed scale, 0 to 1, so that the
     maps of two films can be compared and a faint one looks faint. `empty`: no cell is positive for the grade, which

@@ -4,7 +4,7 @@ The side that a description in words names: "Knie li. a.p.", "RT KNEE 2V", "Geno
 Whole words of many languages count anywhere. Short ones mean something else as often as not ("RT" radiotherapy, "Dx"
 diagnosis or Digital X-ray, "sin carga" without load, "L" lumbar, "sol" sun, "sag" sagittal), so they count beside a
 word for the knee only, and those that belong to one language beside its own word alone. A description that names
-both sides, or says "both" or "knees", says "B".
+both sides, or has "both" or "knees", gives "B".
 """
 
 import re
@@ -14,7 +14,7 @@ _STROKES = str.maketrans({"ø": "o", "ł": "l", "ı": "i", "æ": "ae", "ß": "ss
 
 
 def _plain(words: str) -> str:
-    """Without case and accents, so that one spelling stands for all; Hangul falls into its letters."""
+    """Without case and accents, so that one spelling stands for all; Hangul is split into its letters."""
     apart = unicodedata.normalize("NFKD", words.casefold().translate(_STROKES))
     return "".join(letter for letter in apart if not unicodedata.combining(letter)).translate(_STROKES)
 
@@ -90,7 +90,7 @@ LETTERS: dict[str, dict[str, tuple[str, ...]]] = {
     "R": {"r": tuple(KNEES), "d": ("fr", "es", "pt", "it", "la"), "p": ("pl",), "h": ("nordic",)},
     "L": {"l": tuple(KNEES), "g": ("fr",), "i": ("es",), "e": ("pt",), "s": ("it", "la"), "v": ("nordic",)},
 }
-"""Single letters, which count next to the word for the knee; views and numbers between them do not part them."""
+"""Single letters, which count next to the word for the knee; views and numbers between them do not separate them."""
 SIGNS = {"R": "右", "L": "左", "B": "双両雙"}
 """Chinese and Japanese write without spaces: there a sign counts inside a word."""
 GLUED = {"rknee": "R", "lknee": "L", "rtknee": "R", "ltknee": "L", "kneer": "R", "kneert": "R", "kneelt": "L"}
@@ -101,7 +101,7 @@ BETWEEN = _words(
     debout charge erect r l axial obl oblique front frontal xr dx cr x ray rx rtg 1 2 3 4 1v 2v 3v 4v ebenen
     ebene in 2e"""
 )
-"""What stands between a letter and the knee without parting them."""
+"""Tokens between a letter and the knee that do not separate them."""
 
 NOT_SIDES = re.compile(r"\brt\b(?=[\s_-]*(?:plan|dose|planning|therap|simul|struct|image|treat))")
 _ELISION = re.compile(r"\b[dl]['’`]")
@@ -129,11 +129,11 @@ def _names(side: str, tokens: list[str], at: int) -> bool:
     word = tokens[at]
     if word in (RIGHT if side == "R" else LEFT) or GLUED.get(word) == side:
         return True
-    spoken = {tongue for tongue, knees in KNEES.items() if knees & set(tokens)}
-    if spoken & set(SHORT[side].get(word, ())):
-        # In front of all, "DX" and "CR" are what the modality is called.
+    languages = {language for language, knees in KNEES.items() if knees & set(tokens)}
+    if languages & set(SHORT[side].get(word, ())):
+        # As the first token, "DX" and "CR" are names of the modality.
         return not (word == "dx" and at == 0)
-    return any(_beside(tokens, at, KNEES[tongue]) for tongue in LETTERS[side].get(word, ()))
+    return any(_beside(tokens, at, KNEES[language]) for language in LETTERS[side].get(word, ()))
 
 
 def _beside(tokens: list[str], at: int, knees: frozenset[str]) -> bool:

@@ -1,4 +1,4 @@
-"""The laterality of the joints on a film, from everything that states it: header, lead markers, place and fibula."""
+"""The laterality of the joints on a film, from everything that states it: header, lead markers, position and fibula."""
 
 from collections.abc import Sequence
 

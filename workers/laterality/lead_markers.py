@@ -28,8 +28,8 @@ WIDE = (0.3, 1.5)
 FILLED = (0.12, 0.85)
 """Part of its box that a letter covers."""
 BRIGHTER = (0.17, 0.32)
-"""How much brighter than its surroundings a letter is, in the film's grey levels: what a faint one needs would melt a
-bright one into the bone behind it."""
+"""How much brighter than its surroundings a letter is, in the film's grey levels: what a faint one needs would merge a
+bright one with the bone behind it."""
 MOST = 40
 """So many candidates are classified, the brightest ones."""
 MARGIN = 1.8

@@ -1,5 +1,5 @@
 """
-The laterality of each joint on a film: a weighted vote of independent sources, all of which are kept as evidence.
+The laterality of each joint on a film: a weighted vote of independent sources, all of which are recorded as evidence.
 
 Up to half of films lack a properly encoded side and some name the wrong one (Filice & Frantz 2019, J Digit Imaging
 32:655), so no source decides alone. A source states R, L or B, with a weight of about the logarithm of its odds to be
@@ -8,16 +8,16 @@ right. Three groups of sources are independent of each other:
 - the console: Image Laterality, Laterality, Frame Laterality, the modifier of the anatomic region, and descriptions in
   words. One press of a button sets them all, so together they weigh as much as the heaviest;
 - the lead marker that was exposed with the knee;
-- the picture: the place of a knee on a film of two, and the fibula, which is lateral. A mirrored film deceives both
-  alike (its two knees look as if nothing were wrong), so they too weigh as the heavier one.
+- the image: the position of a knee on a film of two, and the fibula, which is lateral. A mirrored film misleads both
+  alike (its two knees appear in their usual places), so they too weigh as the heavier one.
 
 Within a group the heaviest source for each side counts, the groups are added up, and the heavier side is the result.
 Hence, on a film of one knee:
 
 - header and image agree, or only one states a side: that is the side;
 - the header's attribute states one side and a clear fibula the other: the fibula wins. It gives 825 of 826 knees of val
-  the right side and none the wrong one beyond its limit, which is more than can be said of headers; its weight is
-  capped all the same, for a mirrored film would deceive it. A fibula that is less clear than that loses;
+  the right side and none the wrong one beyond its limit, so it is more reliable than headers; its weight is
+  capped all the same, for a mirrored film would mislead it. A fibula that is less clear than that loses;
 - a marker beside the knee (lead_markers.py) outweighs the header and a fibula that is not quite clear, and together
   with either nothing outweighs it; against a clear fibula alone it loses, for what resembles a letter is not rarer
   than a mirrored film. Two markers, an R beside one knee and an L beside the other, win against both;
@@ -25,10 +25,10 @@ Hence, on a film of one knee:
 
 On a film of two, the patient's right knee is on the image's left, or on its right where Patient Orientation states that
 rows run to the patient's right. "B" agrees with two knees, and with one: the other may be off the film. A header
-that names one side cannot mean both knees of a film: it is kept as evidence of weight 0.
+that names one side cannot mean both knees of a film: it is recorded as evidence of weight 0.
 
 Any source that contradicts the result makes it a conflict, whatever its weight, with one exception: an order for the
-right knee also brings the left one for comparison, so the words of study, request and procedure are kept without a
+right knee also brings the left one for comparison, so the descriptions of study, request and procedure are no
 conflict where a coded attribute and marker or image agree on the other side.
 """
 
@@ -54,7 +54,7 @@ random, 6 made one side in twenty wrong."""
 MARKERS = 6.0
 """Weight of each of two markers that agree: an R beside one knee, an L beside the other."""
 POSITION, STATED_POSITION = 3.5, 4.5
-"""Weight of the place on a film of two: by custom, and where Patient Orientation states the direction of the rows."""
+"""Weight of the position on a film of two: by custom, and where Patient Orientation states where the rows run."""
 CLEAREST = 5.5
 """The most that the fibula weighs, however certain the network is: 1 of 245 films may be mirrored."""
 EVEN = 0.05
@@ -100,14 +100,14 @@ def vote(
 
     `stated` is what the header states. `fibulas` are the logits of a left knee as displayed, one
     for each box or none at all; one within `limit` of zero is no evidence. Joints numbered in `partial` lie partly
-    beyond the film's edge: what the header states is meant of the other one.
+    beyond the film's edge: what the header states is about the other one.
     """
     of_markers = _marker_evidence(boxes, markers)
-    meant = [number for number, _ in enumerate(boxes) if number not in partial]
+    complete = [number for number, _ in enumerate(boxes) if number not in partial]
     votes = []
     for number, _ in enumerate(boxes):
         of_film = stated.evidence
-        if meant != [number]:
+        if complete != [number]:
             of_film = tuple(replace(evidence, weight=0.0) for evidence in stated.evidence)
         evidence = [*of_film, *of_markers[number], *_position_evidence(stated, number, len(boxes))]
         if fibulas and abs(fibulas[number]) >= max(limit, 1e-6):
@@ -147,14 +147,14 @@ def _weight(evidence: Sequence[Evidence], side: str) -> float:
 
 
 def _is_excused(supporting: Sequence[Evidence], opposing: Sequence[Evidence]) -> bool:
-    """Whether only the words of an order contradict what attribute and film agree on."""
+    """Whether only the descriptions of an order contradict what attribute and film agree on."""
     sources = {item.source for item in supporting}
     certain = sources & {*CODED} and sources & {LateralitySource.MARKER, LateralitySource.IMAGE}
     return bool(certain) and all(item.source in ORDER_DESCRIPTIONS for item in opposing)
 
 
 def _position_evidence(stated: HeaderStatement, number: int, count: int) -> list[Evidence]:
-    """The evidence of its place for one of two knees; the place of a single knee is none."""
+    """The evidence of position for one of two knees; a single knee has none."""
     if count != 2:
         return []
     # A film is displayed as if the patient faced the reader: the patient's right knee on the image's left.

@@ -47,7 +47,7 @@ class RequestedModel:
     """
     The card whose model should grade, and who requested it.
 
-    `state` is the card as it was promoted; a card that has changed since is refused. None where nobody promoted it.
+    `state` is the card as it was promoted; a card that has changed since is refused. None if it was not promoted.
     """
 
     card: str

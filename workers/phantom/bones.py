@@ -52,7 +52,7 @@ CONDYLE_BACKS = (
     ((30.0, -3.5), (18.0, -4.0), (11.5, -12.0), (10.0, -26.0), (13.0, -40.0), (24.0, -47.0), (36.0, -42.0),
      (40.0, -27.0), (39.5, -11.0)),
 )  # fmt: skip
-"""The posterior parts of the condyles: their inner walls show as faint upright lines beside the notch."""
+"""The posterior parts of the condyles: their inner walls show as faint vertical lines beside the notch."""
 
 # Open curves that show as faint bright lines, with their brightness (0 to 1).
 LINES = (
@@ -138,7 +138,7 @@ def _bent(curve: Curve, knee: KneeShape) -> Curve:
     above = np.minimum(curve[:, 1] + 22, 0)
     below = np.maximum(curve[:, 1] - 14, 0)
     half = np.tan(np.radians(knee.tilt_degrees / 2))
-    # An unbent knee has its femur about 6 degrees valgus and its tibia upright (anatomical axes).
+    # An unbent knee has its femur about 6 degrees valgus and its tibia vertical (anatomical axes).
     lean = -above * (half - np.tan(np.radians(6.0))) + below * half
     return np.column_stack([curve[:, 0] + lean, curve[:, 1]])
 

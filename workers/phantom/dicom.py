@@ -89,7 +89,7 @@ def as_cr(film: RenderedFilm, header: Header | None = None) -> Dataset:
     header = header or Header()
     ds = _image(film, header, ComputedRadiographyImageStorage, "CR")
     side = _side(film, header)
-    # Laterality (0020,0060) knows no B: it is empty for both knees and where the side is to be left out.
+    # Laterality (0020,0060) has no value B: it is empty for both knees and where the side is to be left out.
     ds.Laterality = side if side in ("R", "L") else ""
     ds.BodyPartExamined = header.body_part
     ds.ViewPosition = header.view_position

@@ -23,7 +23,7 @@ class Exposure:
     """Quanta a square of 0.15 mm counts in the open beam; noise follows from it."""
     noise: float = 1.0
     scatter: float = 0.45
-    """Scattered over primary radiation behind the thick of the leg (a grid leaves about half of it)."""
+    """Scattered over primary radiation behind the thickest part of the leg (a grid leaves about half of it)."""
     blur_mm: float = 0.12
     """Detector and focal spot together."""
     contrast: float = 1.05

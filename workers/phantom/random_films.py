@@ -89,7 +89,7 @@ def _side(random: np.random.Generator) -> Laterality:
 
 
 def _knee(random: np.random.Generator, side: Laterality, scale: float) -> KneeShape:
-    """A knee anywhere between sound and worn out."""
+    """A knee of random severity, from healthy to severe osteoarthritis."""
     worn = random.uniform() ** 1.5
     narrow = random.uniform(5.8, 6.2) - worn * random.uniform(1, 6)
     wide = random.uniform(4.2, 7.2)

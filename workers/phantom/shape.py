@@ -60,5 +60,5 @@ class RenderedFilm:
     joint_spaces: tuple[tuple[JointSpace, ...], ...] = ()
     """For each knee its medial and its lateral compartment."""
     opening: Box | None = None
-    """The largest upright rectangle within the collimator's opening; None: the whole detector was exposed."""
+    """The largest axis-parallel rectangle within the collimator's opening; None: the whole detector was exposed."""
     bits: int = 12

@@ -170,7 +170,7 @@ def _sclerosis(knee: KneeShape, frame: Frame, part: tuple[slice, slice]) -> Map:
 
 
 def _trabeculae(shape: tuple[int, ...], frame: Frame, random: np.random.Generator) -> Map:
-    """Spongy bone is uneven: upright struts, finer grains and slow changes; 1 on average."""
+    """Spongy bone is uneven: vertical struts, finer grains and slow changes; 1 on average."""
     texture = _uneven(shape, frame, random, patch_mm=9.0, spread=0.08)
     pixel = frame.spacing_mm / frame.scale
     if pixel < 0.5:
@@ -227,9 +227,9 @@ def soft_attenuation(frame: Frame, leg: Leg, lean: float, shrink: int) -> Map:
     half = _profile(height, heights, (88, 79, 67, 61.5, 57.5, 56.5, 57, 56, 49, 40)) * np.float32(leg.width)
     deep = _profile(height, heights, (84, 78, 66, 60, 56, 54, 58, 60, 52, 40)) * np.float32(leg.depth)
     middle = _profile(height, (-230, -40, 60, 240), (-24 + 190 * lean, -2, -1, -6 + 180 * lean))
-    aside = ((across - middle) / half) ** 2
+    outer = ((across - middle) / half) ** 2
     inner = ((across - middle) / (half - np.float32(leg.fat_mm))) ** 2
-    skin = 2 * deep * np.sqrt(np.maximum(1 - aside, 0))
+    skin = 2 * deep * np.sqrt(np.maximum(1 - outer, 0))
     muscle = 2 * (deep - np.float32(leg.fat_mm)) * np.sqrt(np.maximum(1 - inner, 0))
     together = (FAT_PER_MM * skin + (MUSCLE_PER_MM - FAT_PER_MM) * muscle) * np.float32(frame.scale)
     if shrink == 1:

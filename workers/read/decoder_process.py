@@ -117,7 +117,7 @@ def handle(request: dict[str, Any], limits: DecoderLimits, channel: socket.socke
         response, payloads = _refusal(Ungradable(reason("UNREADABLE"), "the file is nested too deeply")), []
     except (FileNotFoundError, PermissionError) as fault:
         response, payloads = _refusal(Permanent(reason("FILE_LOST"), type(fault).__name__)), []
-    except Exception as fault:  # noqa: BLE001 - the edge: hostile bytes make pydicom raise whatever they like
+    except Exception as fault:  # noqa: BLE001 - the edge: for hostile bytes pydicom may raise anything
         response, payloads = _refusal(Ungradable(reason("UNREADABLE"), _location(fault))), []
     send(channel, {**response, "memory_mb": address_space_mb()}, payloads)
 

@@ -1,4 +1,4 @@
-"""What a header states about the patient and the body part, as far as it can be believed."""
+"""What a header states about the patient and the body part, as far as it is reliable."""
 
 import re
 from datetime import date
@@ -28,7 +28,7 @@ def age_of(header: Dataset) -> float | None:
     stated = re.fullmatch(r"(\d{1,3})([DWMY])", text(header, "PatientAge").upper())
     if stated:
         age = int(stated[1]) / {"D": 365.25, "W": 52.18, "M": 12, "Y": 1}[stated[2]]
-        # "000Y" is what consoles write that know no age (a newborn is "001D").
+        # Consoles write "000Y" for an unknown age (a newborn is "001D").
         if age <= OLDEST and int(stated[1]) > 0:
             return age
     born = _date(text(header, "PatientBirthDate"))

@@ -128,7 +128,7 @@ SOURCE = Code("260753009", "SCT", "Source")
 ACQUISITION_EQUIPMENT = Code("109101", "DCM", "Acquisition Equipment")
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
 PROCESSING_ALGORITHM = Code("Newcode1", "99IHE", "Processing Algorithm")
-"""As IHE AIR 6.5.3.1 has it: IHE has not yet assigned the final code."""
+"""According to IHE AIR 6.5.3.1: IHE has not yet assigned the final code."""
 IMAGE_LIBRARY = Code("111028", "DCM", "Image Library")
 IMAGE_LIBRARY_GROUP = Code("126200", "DCM", "Image Library Group")
 MODALITY = Code("121139", "DCM", "Modality")

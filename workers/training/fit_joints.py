@@ -130,7 +130,7 @@ def _set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def _save_better(
     averages: JointNetworks, figures: dict[str, float], best: dict[str, tuple[float, nn.Module]], folder: Path
 ) -> None:
-    """Keep and save a copy of each network whose score is at least that of its best one so far."""
+    """Copy and save each network whose score is at least that of its best one so far."""
     for name, network in (("finder", averages.detector), ("look", averages.refiner)):
         if name not in best or figures[f"{name}_score"] >= best[name][0]:
             best[name] = (figures[f"{name}_score"], copy.deepcopy(network).cpu())

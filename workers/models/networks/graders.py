@@ -132,7 +132,7 @@ class MirroredGrader(nn.Module):
 
     @property
     def grader(self) -> Grader:
-        """The grader that sees both views."""
+        """The grader that averages over both views."""
         grader = self.members[0]
         assert isinstance(grader, Grader)
         return grader

@@ -41,7 +41,7 @@ def evaluations(knee: Finding) -> Evaluations:
 
 
 def texts(knee: Finding) -> list[tuple[Code, str]]:
-    """Texts: the sources of the laterality with what each reads, and the advice of each flag."""
+    """Texts: the sources of the laterality with the value of each, and the advice of each flag."""
     sources = ", ".join(f"{evidence.source}: {evidence.value}" for evidence in knee.evidence)
     texts = [(codes.LATERALITY_EVIDENCE, sources)] if sources else []
     return texts + [(codes.ADVICE, f"{flag.meaning}. {flag.advice}") for flag in knee.flags]

@@ -78,11 +78,11 @@ class ImplantCanvas:
         opaque = random.uniform(0.85, 1.0)
         glow = cv2.GaussianBlur(dense, (0, 0), 0.04 * self.unit) * random.uniform(0, 0.12)
         shade = bright + random.normal(0, 0.01, knee.shape)
-        laid = under * (1 - dense * opaque) + shade * dense * opaque + glow * (1 - dense)
-        if laid.max() > 1 and random.random() < 0.5:  # not clipped: all is darker instead
-            laid = laid / laid.max()
+        blended = under * (1 - dense * opaque) + shade * dense * opaque + glow * (1 - dense)
+        if blended.max() > 1 and random.random() < 0.5:  # not clipped: all is darker instead
+            blended = blended / blended.max()
         box = Box(float(xs.min()), float(ys.min()), float(xs.max() + 1), float(ys.max() + 1))
-        return np.clip(laid, 0, 1).astype(np.float32), box
+        return np.clip(blended, 0, 1).astype(np.float32), box
 
     def cover(self) -> Grey:
         """How much of each pixel of the knee is metal, 0 to 1."""
