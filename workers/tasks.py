@@ -48,7 +48,7 @@ class WorkerContext:
 
 
 def grade(uid: str, context: WorkerContext) -> None:
-    """Process one radiograph to REPORTED, NOT_ANALYSED or FAILED, or release it. Safe to run twice, at the same time."""
+    """Process one radiograph to REPORTED, NOT_ANALYSED or FAILED, or release it. Safe to run twice at the same time."""
     work = context.settings.work
     entry = context.ledger.claim(uid, context.name, lease_seconds=work.lease_seconds, attempts=work.attempts)
     if entry is None:  # a duplicate message, or another worker has it
@@ -162,7 +162,7 @@ def faults_recorded(context: WorkerContext, uid: str) -> Iterator[None]:
         context.ledger.fail(uid, context.name, fault.reason.code, fault.detail)
         log.error("failed", sop_instance_uid=uid, reason=fault.reason.code)
     except (Transient, OSError) as fault:
-        # A full disk or a database that is away: the sweep queues it again, as often as `attempts` allows.
+        # A full disk or an unreachable database: the sweep queues it again, as often as `attempts` allows.
         context.ledger.release(uid, context.name, f"{type(fault).__name__}: {fault}")
         log.warning("released", sop_instance_uid=uid, fault=type(fault).__name__)
     except Exception as fault:
