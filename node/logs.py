@@ -6,6 +6,11 @@ import sys
 import structlog
 
 
+def log_to_stderr() -> None:
+    """Log events go to standard error as text: the standard output of a command holds its result and nothing else."""
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+
+
 def configure(process: str, *, level: int = logging.INFO) -> None:
     """Write every event of this process, and warnings of libraries, as one JSON line with the process's name."""
     shared: list[structlog.typing.Processor] = [

@@ -49,6 +49,9 @@ WEIGHTS = {
     LateralitySource.STUDY_DESCRIPTION: 1.5,
 }
 
+UNKNOWN_VALUE = "?"
+"""Evidence of a coded attribute whose value cannot be understood: it weighs nothing and leaves a trace."""
+
 SIDE_CODES = {"24028007": "R", "7771000": "L", "51440002": "B", "G-A100": "R", "G-A101": "L", "G-A102": "B"}
 """SNOMED CT (and retired SRT) codes of CID 244 Laterality."""
 
@@ -73,7 +76,9 @@ class HeaderStatement:
 def header_statement(header: Dataset) -> HeaderStatement:
     """What the header states; of a description that occurs twice, the first that names a side."""
     stated = texts(header, STATED)
-    evidence = [Evidence(source, side, WEIGHTS[source]) for source, side in _coded(stated)]
+    evidence = [
+        Evidence(source, side, 0.0 if side == UNKNOWN_VALUE else WEIGHTS[source]) for source, side in _coded(stated)
+    ]
     for source in DESCRIPTIONS:
         sides = [side for side in map(side_in, (*stated[(source,)], *stated[(REQUESTS, source)])) if side]
         evidence += [Evidence(source, side, WEIGHTS[source]) for side in sides[:1]]
@@ -83,11 +88,26 @@ def header_statement(header: Dataset) -> HeaderStatement:
 
 def stated_side(header: Dataset) -> tuple[str, str]:
     """The side that a coded attribute states, "R", "L", "B" or "", and the keyword of that attribute."""
-    return next(((side, source.value) for source, side in _coded(texts(header, STATED))), ("", ""))
+    coded = _coded(texts(header, STATED))
+    return next(((side, source.value) for source, side in coded if side != UNKNOWN_VALUE), ("", ""))
 
 
 def _coded(stated: Mapping[tuple[str, ...], Sequence[str]]) -> list[tuple[LateralitySource, str]]:
-    """The sides "R", "L" or "B" of the attributes that hold nothing else, the one nearest to the image first."""
-    sides = [(source, value.upper()) for source in ATTRIBUTES for value in stated[(source,)]]
+    """
+    The sides of the attributes that hold nothing else, the one nearest to the image first.
+
+    Senders write words where the standard has a code ("LEFT", "rechts", "RIGHT KNEE"): what can be understood counts as
+    coded. A value that cannot be is UNKNOWN_VALUE, never the value itself, which could be anything. "U" (PS3.3
+    C.7.6.1.1.1, an unpaired part) states no side.
+    """
+    sides = [(source, _side(value)) for source in ATTRIBUTES for value in stated[(source,)]]
     sides += [(LateralitySource.ANATOMIC_REGION, SIDE_CODES.get(code, "")) for code in stated[REGION_MODIFIER]]
-    return [(source, side) for source, side in sides if side in ("R", "L", "B")]
+    return [(source, side) for source, side in sides if side]
+
+
+def _side(value: str) -> str:
+    """Of a value of a coded attribute "R", "L", "B", UNKNOWN_VALUE, or "" where it states no side."""
+    code = value.strip().upper()
+    if code in ("", "U"):
+        return ""
+    return code if code in ("R", "L", "B") else side_in(value) or UNKNOWN_VALUE

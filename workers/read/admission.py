@@ -14,10 +14,11 @@ OWN_NAME = "genu"
 OWN_SERIES = "Genu KL "
 """Start of the Series Description of our results. "Genu" alone is Latin for knee, and common on real films."""
 
-MODALITIES = frozenset({"CR", "DX", "RG", "RF", "OT", "SC", "HC", "FD", ""})
+MODALITIES = frozenset({"CR", "DX", "DR", "XR", "RG", "RF", "OT", "SC", "HC", "FD", ""})
 """
-Modalities of a projection radiograph, as such or wrapped as a Secondary Capture (OT, SC, HC and FD are what
-digitisers and print-outs call themselves). Mammography, dental films, angiography and the rest are refused.
+Modalities of a projection radiograph, as such or wrapped as a Secondary Capture: OT, SC, HC and FD are what
+digitisers and print-outs call themselves, DR and XR no defined terms, and common. Mammography, dental films,
+angiography and the rest are refused.
 """
 
 MIN_SIDE = 64

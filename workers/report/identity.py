@@ -2,8 +2,9 @@
 Patient and study of a result, copied from the source.
 
 An archive must file a result beside its film, so matching keys are copied unchanged, even invalid ones. Other
-values that the standard forbids (a sex of 'U', a date of '2024-05-01') would make the whole result invalid:
-they are left empty or left out, and the log names the attributes, never their values.
+values that the standard forbids (a sex of 'U', a birth date of 'unknown') would make the whole result invalid:
+they are left empty or left out, and the log names the attributes, never their values. A date in another form
+('2024-05-01') is written as the standard has it.
 """
 
 import copy
@@ -23,6 +24,7 @@ from node.errors import Permanent
 from node.radiograph import is_uid
 from node.reasons import reason
 from workers.read.header import INVALID_VALUE_ERRORS
+from workers.read.header_facts import date_of
 from workers.report.modules import PATIENT, STUDY, TYPE_2
 
 log = structlog.get_logger()
@@ -91,6 +93,8 @@ def copy_attributes(header: Dataset, keywords: Iterable[str], ds: Dataset) -> li
             except INVALID_VALUE_ERRORS:
                 invalid.append(keyword)
                 continue
+            if element.VR == "DA" and element.VM == 1 and (day := date_of(str(element.value))):
+                element.value = f"{day:%Y%m%d}"
             if keyword in MATCHING_KEYS or is_valid(element):
                 ds.add(element)
             else:

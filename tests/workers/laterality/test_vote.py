@@ -76,6 +76,14 @@ ONE_KNEE: list[tuple[str, dict[str, Any], float, tuple[LeadMarker, ...], Lateral
     ("both", {"ImageLaterality": "B"}, 0, (), U, "none", NONE),
     ("region both", {"AnatomicRegionSequence": region("51440002")}, 0, (), U, "none", NONE),
     ("nonsense", {"ImageLaterality": "X"}, 0, (), U, "none", NONE),
+    ("written out", {"ImageLaterality": "LEFT"}, 0, (), L, "ImageLaterality", SINGLE),
+    ("written out, small", {"Laterality": "left"}, 0, (), L, "Laterality", SINGLE),
+    ("in German", {"ImageLaterality": "rechts"}, 0, (), R, "ImageLaterality", SINGLE),
+    ("also in German", {"ImageLaterality": "Links"}, 0, (), L, "ImageLaterality", SINGLE),
+    ("with the part", {"ImageLaterality": "RIGHT KNEE"}, 0, (), R, "ImageLaterality", SINGLE),
+    ("both, written out", {"Laterality": "BILATERAL"}, 0, (), U, "none", NONE),
+    ("written out against the fibula", {"ImageLaterality": "LEFT"}, -CLEAR, (), R, "image", CONFLICT),
+    ("nonsense and fibula", {"ImageLaterality": "X"}, CLEAR, (), L, "image", SINGLE),
     ("nothing", {}, 0, (), U, "none", NONE),
     ("fibula alone", {}, CLEAR, (), L, "image", SINGLE),
     ("unclear fibula", {}, 2.4, (), U, "none", NONE),
@@ -140,6 +148,14 @@ def test_one_knee_has_the_side_that_the_heavier_evidence_says(
     """With what told it, and how the witnesses stand to each other."""
     told = one(attributes, fibula, *markers)
     assert (told.laterality, told.source, told.agreement) == (side, source, agreement)
+
+
+@pytest.mark.parametrize(("value", "trace"), [("X", True), ("DOE^JOHN", True), ("U", False), ("", False), ("R", False)])
+def test_a_coded_value_that_cannot_be_understood_leaves_a_trace(value: str, trace: bool) -> None:
+    """It weighs nothing, and what it was is not passed on: it could be anything. "U", an unpaired part, is a code."""
+    evidence = one({"ImageLaterality": value}).evidence
+    assert (Evidence(LateralitySource.IMAGE_LATERALITY, "?", 0.0) in evidence) == trace
+    assert all(item.value in ("R", "L", "B", "?") for item in evidence)
 
 
 TWO_KNEES: list[

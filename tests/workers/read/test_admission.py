@@ -48,6 +48,8 @@ OWN = item(Manufacturer="Genu", ManufacturerModelName="kl-lite2")
 CASES: list[tuple[str, dict[str, Any], str]] = [
     ("DX", {}, ""),
     ("CR", {"SOPClassUID": ComputedRadiographyImageStorage, "Modality": "CR"}, ""),
+    ("DX that calls itself DR", {"Modality": "DR"}, ""),
+    ("CR that calls itself XR", {"SOPClassUID": ComputedRadiographyImageStorage, "Modality": "XR"}, ""),
     ("CR that calls itself RG", {"SOPClassUID": ComputedRadiographyImageStorage, "Modality": "RG"}, ""),
     (
         "a wrapped film",

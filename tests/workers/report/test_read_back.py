@@ -153,6 +153,16 @@ def test_through_an_archive_and_back(tmp_path: Path) -> None:
             assert read_result(received).as_json() == expected_json(WHOLE["all there is"])
 
 
+def test_standard_output_is_json_alone_whatever_is_logged(genu_command: GenuCommand, tmp_path: Path) -> None:
+    """A film whose header makes a log event: the event is on standard error."""
+    film, ds = tmp_path / "film.dcm", samples()[0]
+    ds.add_new("PatientSex", "CS", "U")
+    ds.save_as(film, enforce_file_format=True)
+    reply = genu_command("grade", str(film), "--json", "--out", str(tmp_path / "out"))
+    assert [json.loads(line)["outcome"] for line in reply.out.splitlines()] == ["graded"]
+    assert "identity_attributes_dropped" in reply.err
+
+
 def test_read_prints_what_grade_printed(genu_command: GenuCommand, tmp_path: Path) -> None:
     """From a film to objects and back, through the two commands; a foreign file ends with 1."""
     film = tmp_path / "film.dcm"
