@@ -19,10 +19,7 @@ class Codestream:
 _FRAME_HEADERS = frozenset((*range(0xC0, 0xD0), 0xF7)) - {0xC4, 0xC8, 0xCC}
 """Start-of-frame markers of JPEG (ITU-T T.81 B.1.1.3) and JPEG-LS (T.87); DHT, JPG and DAC lie among them."""
 
-_SEQUENTIAL = (0xC0, 0xC1)
 _SCAN = 0xDA
-_ALL_COEFFICIENTS = b"\x00\x3f\x00"
-"""Ss, Se, AhAl of a sequential scan: all 64 coefficients, no approximation (T.81 table B.3)."""
 
 _SIZ = b"\xff\x4f\xff\x51"
 """Start of a JPEG 2000 codestream and its SIZ marker (ITU-T T.800 A.5.1)."""
@@ -51,25 +48,6 @@ def _jpeg(frame: bytes) -> Codestream | None:
             precision, rows, columns, components = unpack_from(">BHHB", frame, offset + 4)
             return Codestream(rows, columns, precision, components)
     return None
-
-
-def with_valid_scan_parameters(frame: bytes) -> bytes:
-    """
-    The frame with the scan parameters that a sequential JPEG must have.
-
-    Some encoders write zeros there, also those of the NEMA sample images of 12-bit JPEG. libjpeg accepts them with a
-    warning; the strict decoder, the only one here for 12 bits, refuses.
-    """
-    sequential = False
-    try:
-        for marker, offset in _segments(frame) if frame[:2] == b"\xff\xd8" else ():
-            sequential = sequential or marker in _SEQUENTIAL
-            if marker == _SCAN and sequential:
-                end = offset + 2 + (frame[offset + 2] << 8 | frame[offset + 3])
-                return frame[: end - 3] + _ALL_COEFFICIENTS + frame[end:]
-    except IndexError:
-        pass
-    return frame
 
 
 def _segments(frame: bytes) -> Iterator[tuple[int, int]]:

@@ -30,7 +30,7 @@ from node.radiograph import TRANSFER_SYNTAXES
 from node.reasons import reason
 from workers.read import imagecodecs_decoder
 from workers.read.admission import frame_count
-from workers.read.codestream import Codestream, codestream, with_valid_scan_parameters
+from workers.read.codestream import Codestream, codestream
 from workers.read.confinement import memory_left_mb
 from workers.read.header import integer, text
 from workers.read.source_file import Source
@@ -156,7 +156,7 @@ def _compressed(
     frame_header = codestream(frame)
     precision = frame_header.precision if frame_header else layout.allocated
     _check_frame(frame_header, len(frame), layout, max_megapixels)
-    data, decoder = encapsulate([with_valid_scan_parameters(frame)], has_bot=False), get_decoder(syntax)
+    data, decoder = encapsulate([frame], has_bot=False), get_decoder(syntax)
     fault = "none is left"
     for plugin in sorted(set(decoder.available_plugins) - set(avoid), key=_codec_order(syntax).index):
         trying(plugin)
