@@ -72,7 +72,7 @@ def test_an_invalid_file_is_reported_and_the_rest_is_graded(tmp_path: Path) -> N
     [
         (UNSURE, "right KL 3 (71 %, KL 1 to 3)"),
         (SURE, "right KL 3 (71 %, only KL 3)"),
-        (UNDECIDED, "left KL 2 (41 %, KL 0 to 4, KL 1 and KL 2 could not be graded_file apart)"),
+        (UNDECIDED, "left KL 2 (41 %, KL 0 to 4, KL 1 and KL 2 could not be told apart)"),
         (RIGHT, "right KL 3 (71 %)"),
         (UNKNOWN, "side unknown KL 0 (90 %)"),
     ],
