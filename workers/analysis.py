@@ -81,14 +81,14 @@ def prepare_film(film: Film, models: DetectionModels, rules: Rules) -> PreparedF
     """The steps before the grade: polarity, joints, laterality, artefacts, and what must not be graded."""
     positive, detections = correct_polarity(film, models)
     found = localise_joints(positive, detections, models)
+    refusal = film_refusal(positive, found)
+    if refusal:
+        return PreparedFilm(film, refusal=refusal)
     positive = replace(positive, notes=(*positive.notes, *header_notes(positive.other_body_part)))
     markers = read_lead_markers(positive.pixels, [joint.box for joint in found.joints], models.lead_markers)
     sides = determine_laterality(positive, found.joints, markers, models.orientation)
     artefacts = [segment_artefacts(positive.pixels, joint, models.artefacts) for joint in found.joints]
     knees = [Knee(*parts) for parts in zip(found.joints, sides, artefacts, strict=True)]
-    refusal = film_refusal(positive, found)
-    if refusal:
-        return PreparedFilm(film, refusal=refusal)
     return PreparedFilm(positive, tuple(Candidate(knee, knee_refusal(positive, knee, rules)) for knee in knees))
 
 
@@ -125,11 +125,11 @@ def grade_knees(pixels: Grey, knees: Sequence[Knee], grader: Model, rules: Rules
     results = []
     for number, one in enumerate(graded):
         attention = attention_of_knee.get(number)
-        heat_map = explain(one, grader.card.heat_scale)
         refusal = grade_refusal(out_of_distribution=one.out_of_distribution, attention=attention, rules=rules)
-        results.append(
-            KneeResult(refusal, attention=attention) if refusal else KneeResult(None, one, heat_map, attention)
-        )
+        if refusal:
+            results.append(KneeResult(refusal, attention=attention))
+        else:
+            results.append(KneeResult(None, one, explain(one, grader.card.heat_scale), attention))
     return results
 
 

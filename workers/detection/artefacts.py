@@ -28,12 +28,10 @@ def segment_artefacts(pixels: Grey, joint: Joint, model: Model) -> Labels | None
 
     A joint without artefacts is NOTHING throughout; None for a joint that is not to be graded.
     """
-    return labels_of(cut(pixels, joint.pose, model.card.input_size), model) if joint.is_whole_knee else None
-
-
-def labels_of(crop: Grey, model: Model) -> Labels:
-    """The same from the straightened crop of the joint, (side, side) and 0 to 1."""
-    (logits,) = model.run(crop_input(crop, model.card.input_size)[None])
+    if not joint.is_whole_knee:
+        return None
+    size = model.card.input_size
+    (logits,) = model.run(crop_input(cut(pixels, joint.pose, size), size)[None])
     return labels(logits[0], model.card.thresholds["mark"], model.card.thresholds["sure"])
 
 

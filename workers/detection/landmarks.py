@@ -94,8 +94,7 @@ def refine(pixels: Grey, boxes: Sequence[Box], refiner: Model) -> list[Refinemen
 def whole_film(shape: tuple[int, ...]) -> Box:
     """The box for which the refiner's input is the whole film of that shape (rows, columns)."""
     rows, columns = shape[0], shape[1]
-    half = max(rows, columns) / WIDE / 2
-    return Box(columns / 2 - half, rows / 2 - half, columns / 2 + half, rows / 2 + half)
+    return Box.about((columns / 2, rows / 2), max(rows, columns) / WIDE)
 
 
 def _refinement(
